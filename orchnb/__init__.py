@@ -1,0 +1,144 @@
+"""orchnb: the notebook's client for Prefect-compatible orchestration servers.
+
+Names are looked up when they are first used (PEP 562), so ``import orchnb`` costs next to nothing
+and a process that never talks to a server never loads an HTTP client.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell  # noqa: TID251 - types only
+
+    from orchnb.api.client import PrefectClient, SyncPrefectClient
+    from orchnb.api.context import (
+        ClientContext,
+        FlowRunContext,
+        TaskRunContext,
+        get_client,
+        get_or_create_client,
+        inject_client,
+    )
+    from orchnb.errors import (
+        ClientClosed,
+        InvalidSetting,
+        LifespanStartupFailed,
+        ObjectAlreadyExists,
+        ObjectNotFound,
+        OrchnbError,
+        PrefectHTTPStatusError,
+        ServerNotConfigured,
+        ServerStartFailed,
+        UnexpectedAnswer,
+        WrongLoop,
+    )
+    from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
+    from orchnb.http.response import PrefectResponse
+    from orchnb.http.retry import RetryEvent, observe_retries
+    from orchnb.runtime.ephemeral import StartupEvent, observe_startup
+    from orchnb.runtime.lifespan import ASGIApp, app_lifespan_context
+    from orchnb.runtime.loops import run
+    from orchnb.server_type import ServerType, determine_server_type
+    from orchnb.settings import Settings, get_settings, temporary_settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ASGIApp",
+    "ClientClosed",
+    "ClientContext",
+    "FlowRunContext",
+    "InvalidSetting",
+    "LifespanStartupFailed",
+    "ObjectAlreadyExists",
+    "ObjectNotFound",
+    "OrchnbError",
+    "PrefectClient",
+    "PrefectHTTPStatusError",
+    "PrefectHttpxAsyncClient",
+    "PrefectHttpxSyncClient",
+    "PrefectResponse",
+    "RetryEvent",
+    "ServerNotConfigured",
+    "ServerStartFailed",
+    "ServerType",
+    "Settings",
+    "StartupEvent",
+    "SyncPrefectClient",
+    "TaskRunContext",
+    "UnexpectedAnswer",
+    "WrongLoop",
+    "app_lifespan_context",
+    "determine_server_type",
+    "get_client",
+    "get_or_create_client",
+    "get_settings",
+    "inject_client",
+    "observe_retries",
+    "observe_startup",
+    "run",
+    "temporary_settings",
+]
+
+_HOMES = {
+    "orchnb.api.client": ("PrefectClient", "SyncPrefectClient"),
+    "orchnb.api.context": (
+        "ClientContext",
+        "FlowRunContext",
+        "TaskRunContext",
+        "get_client",
+        "get_or_create_client",
+        "inject_client",
+    ),
+    "orchnb.errors": (
+        "ClientClosed",
+        "InvalidSetting",
+        "LifespanStartupFailed",
+        "ObjectAlreadyExists",
+        "ObjectNotFound",
+        "OrchnbError",
+        "PrefectHTTPStatusError",
+        "ServerNotConfigured",
+        "ServerStartFailed",
+        "UnexpectedAnswer",
+        "WrongLoop",
+    ),
+    "orchnb.http.clients": ("PrefectHttpxAsyncClient", "PrefectHttpxSyncClient"),
+    "orchnb.http.response": ("PrefectResponse",),
+    "orchnb.http.retry": ("RetryEvent", "observe_retries"),
+    "orchnb.runtime.ephemeral": ("StartupEvent", "observe_startup"),
+    "orchnb.runtime.lifespan": ("ASGIApp", "app_lifespan_context"),
+    "orchnb.runtime.loops": ("run",),
+    "orchnb.server_type": ("ServerType", "determine_server_type"),
+    "orchnb.settings": ("Settings", "get_settings", "temporary_settings"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ipython: InteractiveShell) -> None:
+    """Called by ``%load_ext orchnb``."""
+    from orchnb.notebook.extension import load
+
+    load(ipython)
+
+
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
+    """Called by ``%unload_ext orchnb``."""
+    from orchnb.notebook.extension import unload
+
+    unload(ipython)

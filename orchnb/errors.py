@@ -1,0 +1,159 @@
+"""Every error that orchnb raises itself. Errors of the transport stay httpx's own.
+
+::
+
+    OrchnbError
+    ├── InvalidSetting              (ValueError)    a setting cannot be read or used
+    ├── ServerNotConfigured         (ValueError)    no address, and no server in this process
+    ├── ClientClosed                (RuntimeError)  a client that was closed is used again
+    ├── WrongLoop                   (RuntimeError)  a client is used on a loop it does not live on
+    ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
+    ├── ServerStartFailed           (RuntimeError)  the server in this process did not start
+    ├── UnexpectedAnswer            (ValueError)    the answer is not what an API would send
+    └── PrefectHTTPStatusError      (httpx.HTTPStatusError)  the server answered with an error
+        ├── ObjectNotFound          a read found nothing
+        └── ObjectAlreadyExists     it is there already
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from typing_extensions import Self
+
+
+class OrchnbError(Exception):
+    """The root of all errors of orchnb's own.
+
+    ``hint`` says what to do about it, in one sentence, or is empty.
+    """
+
+    hint: str = ""
+
+
+class InvalidSetting(OrchnbError, ValueError):
+    """A setting cannot be read or used. The message names the setting, its source and the remedy."""
+
+
+class ServerNotConfigured(OrchnbError, ValueError):
+    """There is no API URL, and running a server in this process is switched off."""
+
+
+class ClientClosed(OrchnbError, RuntimeError):
+    """The client was closed; a closed client cannot be opened again."""
+
+
+class WrongLoop(OrchnbError, RuntimeError):
+    """The client belongs to another event loop than the running one."""
+
+
+class LifespanStartupFailed(OrchnbError, RuntimeError):
+    """An ASGI app refused or failed to start; the message is the app's own."""
+
+
+class ServerStartFailed(OrchnbError, RuntimeError):
+    """The server in this process did not start.
+
+    ``phase`` is where it stopped (``import``, ``create`` or ``start``), ``log_lines`` are the last
+    lines of its log, oldest first.
+    """
+
+    def __init__(
+        self, message: str, *, phase: str, hint: str = "", log_lines: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.phase = phase
+        self.hint = hint
+        self.log_lines = tuple(log_lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self)._rebuild, (str(self), self.phase, self.hint, self.log_lines)
+
+    @classmethod
+    def _rebuild(cls, message: str, phase: str, hint: str, log_lines: Sequence[str]) -> Self:
+        return cls(message, phase=phase, hint=hint, log_lines=log_lines)
+
+
+class UnexpectedAnswer(OrchnbError, ValueError):
+    """A successful answer that an API would not send, such as a login page instead of JSON."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_with_hint, (type(self), str(self), self.hint)
+
+
+def _rebuild_with_hint(cls: type[UnexpectedAnswer], message: str, hint: str) -> UnexpectedAnswer:
+    return cls(message, hint=hint)
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One row of a 422: where in the request (``body.name``), what is wrong, and its machine name."""
+
+    location: str
+    message: str
+    type: str = ""
+
+
+class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
+    """The server answered with an error status.
+
+    Its text is one line. ``detail`` is what the server said ("" if nothing), ``fields`` the rows of
+    a 422, ``hint`` what to do about it. ``request`` and ``response`` are copies without secrets:
+    no credentials, no header values of the user's, no echo of what was sent. It pickles.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request: httpx.Request,
+        response: httpx.Response,
+        detail: str = "",
+        fields: Sequence[FieldProblem] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, request=request, response=response)
+        self.detail = detail
+        self.fields = tuple(fields)
+        self.hint = hint
+
+    @property
+    def status_code(self) -> int:
+        """The status of the answer, such as 404."""
+        return self.response.status_code
+
+    @classmethod
+    def from_status_error(cls, error: PrefectHTTPStatusError, message: str) -> Self:
+        """The same failure as an error of this kind, with a message that says more."""
+        return cls._rebuild(message, error._state())
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "request": self.request,
+            "response": self.response,
+            "detail": self.detail,
+            "fields": self.fields,
+            "hint": self.hint,
+        }
+
+    @classmethod
+    def _rebuild(cls, message: str, state: dict[str, Any]) -> Self:
+        return cls(message, **state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self)._rebuild, (str(self), self._state())
+
+
+class ObjectNotFound(PrefectHTTPStatusError):
+    """A read answered 404: what was asked for is not there."""
+
+
+class ObjectAlreadyExists(PrefectHTTPStatusError):
+    """A write answered 409: something of that name or key is there already."""

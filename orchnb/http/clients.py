@@ -1,0 +1,210 @@
+"""httpx's two clients with retries, CSRF tokens and errors that explain themselves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any
+
+import anyio
+import httpx
+
+from orchnb import __version__
+from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
+from orchnb.http.flow import Flow, drive, drive_async
+from orchnb.http.response import PrefectResponse
+from orchnb.http.retry import Retrier, RetryPolicy
+from orchnb.settings import Settings, get_settings
+
+logger = logging.getLogger(__name__)
+
+_PROTECTED_HEADERS = frozenset({"user-agent", TOKEN_HEADER.lower(), CLIENT_HEADER.lower()})
+
+
+class PrefectHttpxAsyncClient(httpx.AsyncClient):
+    """An ``httpx.AsyncClient`` that asks again when asking again may help.
+
+    Retried are 408, 429, 502, 503, the statuses of ``PREFECT_CLIENT_RETRY_EXTRA_CODES``, and the
+    failures of transport in `orchnb.http.retry`; waits follow ``Retry-After`` or double from 2 s.
+    Errors of status are raised as `PrefectHTTPStatusError`. Behaviour and names are those of
+    Prefect's client base.
+
+    Args:
+        enable_csrf_support: fetch and send CSRF tokens with requests that change anything.
+        raise_on_all_errors: False gives back responses of any status instead of raising.
+        retry_policy: by default that of the settings, which are read once, here.
+        sleep: how to wait.
+        kwargs: those of ``httpx.AsyncClient``.
+
+    Raises:
+        InvalidSetting: the settings cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        enable_csrf_support: bool = False,
+        raise_on_all_errors: bool = True,
+        retry_policy: RetryPolicy | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        **kwargs: Any,
+    ) -> None:
+        settings = get_settings()
+        super().__init__(**_httpx_options(kwargs))
+        _add_headers(self.headers, settings)
+        self.raise_on_all_errors = raise_on_all_errors
+        self._sleep = sleep
+        self._retrier = Retrier(retry_policy or RetryPolicy.from_settings(settings))
+        self._csrf = _csrf_guard(self, self._retrier, enabled=enable_csrf_support)
+
+    async def send(self, request: httpx.Request, **kwargs: Any) -> PrefectResponse:
+        """Send a request, again if need be.
+
+        Raises:
+            PrefectHTTPStatusError: the last answer was no success, unless ``raise_on_all_errors``
+                is off.
+            httpx.TransportError: the last try, or one of a kind that is not retried, got no answer.
+        """
+        outcome: httpx.Response | Exception | None = None
+        if not self._csrf.concerns(request):
+            # Nearly every request ends here: answered, and nothing to decide.
+            try:
+                response = await super().send(request, **kwargs)
+                if response.status_code >= 300:
+                    await response.aread()  # what went wrong is wanted also where successes stream
+                if self._retrier.settles(response):
+                    return _finish(response, raising=self.raise_on_all_errors)
+                outcome = response
+            except httpx.TransportError as exc:
+                outcome = exc
+        send = super().send
+
+        async def transmit(request: httpx.Request, aside: bool) -> httpx.Response:
+            response = await (send(request) if aside else send(request, **kwargs))
+            if response.status_code >= 300:
+                await response.aread()
+            return response
+
+        flow = _flow(self._csrf, self._retrier, request)
+        response = await drive_async(flow, transmit, self._sleep, outcome)
+        return _finish(response, raising=self.raise_on_all_errors)
+
+
+class PrefectHttpxSyncClient(httpx.Client):
+    """`PrefectHttpxAsyncClient` for plain code: the same arguments and behaviour, on ``httpx.Client``."""
+
+    def __init__(
+        self,
+        *,
+        enable_csrf_support: bool = False,
+        raise_on_all_errors: bool = True,
+        retry_policy: RetryPolicy | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        **kwargs: Any,
+    ) -> None:
+        settings = get_settings()
+        super().__init__(**_httpx_options(kwargs))
+        _add_headers(self.headers, settings)
+        self.raise_on_all_errors = raise_on_all_errors
+        self._sleep = sleep
+        self._retrier = Retrier(retry_policy or RetryPolicy.from_settings(settings))
+        self._csrf = _csrf_guard(self, self._retrier, enabled=enable_csrf_support)
+
+    def send(self, request: httpx.Request, **kwargs: Any) -> PrefectResponse:
+        """Send a request, again if need be; raises as `PrefectHttpxAsyncClient.send` does."""
+        outcome: httpx.Response | Exception | None = None
+        if not self._csrf.concerns(request):
+            # Nearly every request ends here: answered, and nothing to decide.
+            try:
+                response = super().send(request, **kwargs)
+                if response.status_code >= 300:
+                    response.read()  # what went wrong is wanted also where successes stream
+                if self._retrier.settles(response):
+                    return _finish(response, raising=self.raise_on_all_errors)
+                outcome = response
+            except httpx.TransportError as exc:
+                outcome = exc
+        send = super().send
+
+        def transmit(request: httpx.Request, aside: bool) -> httpx.Response:
+            response = send(request) if aside else send(request, **kwargs)
+            if response.status_code >= 300:
+                response.read()
+            return response
+
+        flow = _flow(self._csrf, self._retrier, request)
+        response = drive(flow, transmit, self._sleep, outcome)
+        return _finish(response, raising=self.raise_on_all_errors)
+
+
+def _flow(csrf: CsrfGuard, retrier: Retrier, request: httpx.Request) -> Flow:
+    return csrf.flow(request, retrier.flow) if csrf.concerns(request) else retrier.flow(request)
+
+
+def _finish(response: httpx.Response, *, raising: bool) -> PrefectResponse:
+    answer = PrefectResponse.from_httpx_response(response)
+    return answer.raise_for_status() if raising else answer
+
+
+def _csrf_guard(
+    client: httpx.Client | httpx.AsyncClient, retrier: Retrier, *, enabled: bool
+) -> CsrfGuard:
+    def build_token_request(client_id: str) -> httpx.Request:
+        return client.build_request("GET", "/csrf-token", params={"client": client_id})
+
+    return CsrfGuard(build_token_request, enabled=enabled, now=retrier.policy.now)
+
+
+def _add_headers(headers: httpx.Headers, settings: Settings) -> None:
+    headers["User-Agent"] = f"orchnb/{__version__}"
+    for name, value in settings.client_custom_headers.items():
+        if name.lower() in _PROTECTED_HEADERS:
+            logger.warning(
+                "The custom header %r is left out, orchnb sets it itself; take it out of %s",
+                name,
+                settings.source("client_custom_headers"),
+            )
+        else:
+            headers[name] = value.get_secret_value()
+
+
+def _httpx_options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """httpx's arguments, with an SSL context that all clients share: making one takes 15 ms."""
+    if "transport" in kwargs or kwargs.get("cert"):
+        return kwargs
+    verify = kwargs.get("verify", True)
+    if isinstance(verify, ssl.SSLContext):
+        return kwargs
+    trust_env = kwargs.get("trust_env", True)
+    files = [verify] if isinstance(verify, str) else []
+    if trust_env:
+        files += [os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")]
+    context = _ssl_context(
+        verify,
+        trust_env,
+        # httpcore writes what it negotiates into the context, so the two kinds must not share one.
+        bool(kwargs.get("http2")),
+        tuple((file, _modified(file)) for file in files if file),
+    )
+    return {**kwargs, "verify": context}
+
+
+@lru_cache(maxsize=16)
+def _ssl_context(
+    verify: bool | str,
+    trust_env: bool,
+    http2: bool,  # noqa: ARG001 - a part of the key
+    files: tuple[tuple[str, float], ...],  # noqa: ARG001 - a part of the key
+) -> ssl.SSLContext:
+    return httpx.create_ssl_context(verify=verify, trust_env=trust_env)
+
+
+def _modified(file: str) -> float:
+    try:
+        return os.stat(file).st_mtime
+    except OSError:
+        return 0.0

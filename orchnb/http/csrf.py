@@ -1,0 +1,140 @@
+"""CSRF tokens, as Prefect's server asks for them, around any other flow."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Generator
+from datetime import datetime, timezone
+from typing import NamedTuple, Protocol
+
+import httpx
+
+from orchnb.errors import UnexpectedAnswer
+from orchnb.http.flow import Flow, Send, Sleep
+from orchnb.http.response import status_error
+from orchnb.redaction import redact_url
+
+TOKEN_HEADER = "Prefect-Csrf-Token"  # noqa: S105 - a header's name
+CLIENT_HEADER = "Prefect-Csrf-Client"
+
+_CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+# One request needs one token. More refreshes than this in a row mean that somebody else fetches
+# tokens under the same client id, and the server's 403 is then the honest answer.
+_MOST_REFRESHES = 5
+_POLL_INTERVAL = 0.02
+
+
+class InnerFlow(Protocol):
+    """The flow that sends a request and returns what came of it, such as ``Retrier.flow``."""
+
+    def __call__(self, request: httpx.Request, *, aside: bool = False) -> Flow: ...
+
+
+class _Token(NamedTuple):
+    text: str
+    expires: float | None
+    """Seconds since the epoch; None if the server did not say so in a way that can be read."""
+
+
+class CsrfGuard:
+    """Gives changing requests their token; one per client.
+
+    ``build_token_request`` is given the client id and makes the request for a token. ``now`` is the
+    time of day in seconds since the epoch. The flow turns ``enabled`` off when the server has no use
+    for tokens.
+    """
+
+    def __init__(
+        self,
+        build_token_request: Callable[[str], httpx.Request],
+        *,
+        enabled: bool,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.enabled = enabled
+        self.client_id = str(uuid.uuid4())
+        self._build_token_request = build_token_request
+        self._now = now
+        self._token: _Token | None = None
+        self._fetching = False
+
+    def concerns(self, request: httpx.Request) -> bool:
+        """Whether this request wants a token; the others need no flow of ours."""
+        return self.enabled and request.method in _CHANGING_METHODS
+
+    def flow(self, request: httpx.Request, inner: InnerFlow) -> Flow:
+        """Send ``request``, one that `concerns` this guard, through ``inner``, with a token.
+
+        When the server says that the token is invalid, a new one is fetched and the request is sent
+        again at once.
+
+        Raises:
+            PrefectHTTPStatusError: the server refuses to give a token.
+            UnexpectedAnswer: what it gives is none.
+        """
+        refreshes = 0
+        while True:
+            token = yield from self._valid_token(inner)
+            if token is not None:
+                request.headers[TOKEN_HEADER] = token.text
+                request.headers[CLIENT_HEADER] = self.client_id
+            response = yield from inner(request)
+            if not _is_refused_token(response) or token is None or refreshes >= _MOST_REFRESHES:
+                return response
+            refreshes += 1
+            if self._token is token:  # else somebody has fetched a newer one meanwhile
+                self._token = None
+
+    def _valid_token(
+        self, inner: InnerFlow
+    ) -> Generator[Send | Sleep, httpx.Response | None, _Token | None]:
+        # The server keeps one token per client, so two fetches at once would undo each other.
+        while self._fetching:
+            yield Sleep(_POLL_INTERVAL)
+        token = self._token
+        if not self.enabled or (
+            token is not None and (token.expires is None or self._now() < token.expires)
+        ):
+            return token if self.enabled else None
+        self._fetching = True
+        try:
+            response = yield from inner(self._build_token_request(self.client_id), aside=True)
+            self._token = self._read_token(response)
+        finally:
+            self._fetching = False
+        return self._token
+
+    def _read_token(self, response: httpx.Response) -> _Token | None:
+        if response.status_code == 404 or (
+            response.status_code == 422 and "CSRF protection is disabled." in response.text
+        ):
+            self.enabled = False
+            return None
+        if not response.is_success:
+            raise status_error(response)
+        try:
+            answer = response.json()
+            return _Token(str(answer["token"]), _timestamp(answer.get("expiration")))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UnexpectedAnswer(
+                f"{redact_url(response.request.url)} gave no CSRF token",
+                hint="Check that PREFECT_API_URL ends in /api and that no login page or proxy "
+                "stands in between.",
+            ) from None
+
+
+def _is_refused_token(response: httpx.Response) -> bool:
+    return response.status_code == 403 and "Invalid CSRF token" in response.text
+
+
+def _timestamp(text: object) -> float | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))  # 3.10 does not know "Z"
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return moment.timestamp()

@@ -1,0 +1,193 @@
+"""The response that explains itself when it is an error."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+from typing_extensions import Self
+
+from orchnb.errors import FieldProblem, PrefectHTTPStatusError
+from orchnb.redaction import redact_headers, redact_url, scrub_json, secrets_of
+
+_LONGEST_DETAIL = 500
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+
+_HINTS = {
+    400: "Check the request's arguments; the server could not make sense of them.",
+    401: "Check PREFECT_API_KEY (cloud) or PREFECT_API_AUTH_STRING (own server): "
+    "the server did not accept who you are.",
+    403: "The server knows you but does not allow this; ask for the permission, "
+    "or check that the API URL names the right workspace.",
+    404: "Check the id or name, and that PREFECT_API_URL ends in /api.",
+    405: "Check that PREFECT_API_URL ends in /api and the server is of a supported version.",
+    407: "The proxy wants credentials; check HTTP_PROXY and HTTPS_PROXY.",
+    408: "The server gave up waiting for the request; try again.",
+    409: "It exists already; read it, or choose another name or key.",
+    413: "The request is too large for the server; send less at a time.",
+    422: "Correct the named fields and send it again.",
+    429: "The server asks for fewer requests; wait a little, then try again.",
+    502: "A proxy before the server got no good answer from it; is the server up?",
+    503: "The server is not available just now; try again in a while.",
+    504: "A proxy before the server waited too long for it; is the server up?",
+}
+
+
+class PrefectResponse(httpx.Response):
+    """An ``httpx.Response`` whose ``raise_for_status`` says what the server said."""
+
+    @classmethod
+    def from_httpx_response(cls, response: httpx.Response) -> Self:
+        """Make a response one of this class, in place, and return it.
+
+        Only its class changes (as in Prefect's client), so whatever it holds stays as it was: a
+        response that streams still streams, and closing it closes its connection.
+        """
+        response.__class__ = cls
+        return response  # type: ignore[return-value] # it is one now
+
+    def raise_for_status(self) -> Self:
+        """Return the response itself if it was a success (2xx).
+
+        Raises:
+            PrefectHTTPStatusError: it was not.
+            RuntimeError: the response belongs to no request.
+        """
+        if 200 <= self.status_code < 300:
+            return self
+        raise status_error(self)
+
+
+def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
+    """The error that a response of a status other than 2xx amounts to, free of secrets."""
+    secrets = secrets_of(response.request)
+    fields: list[FieldProblem] = []
+    body = _body(response)
+    clean = scrub_json(body, secrets)
+    detail, fields = _explain(clean)
+    detail = one_line(detail)
+
+    code = response.status_code
+    url = redact_url(response.request.url)
+    status = f"{code} {one_line(response.reason_phrase)}".strip()
+    message = f"{status} for {response.request.method} {url}"
+    if detail:
+        message += f": {detail}"
+    for field in fields:
+        message += f"; {field.location}: {field.message}" if field.location else f"; {field.message}"
+    return PrefectHTTPStatusError(
+        message,
+        request=_bare_request(response.request),
+        response=_bare_response(response, clean),
+        detail=detail,
+        fields=fields,
+        hint=_hint(response, body),
+    )
+
+
+def one_line(text: str, longest: int = _LONGEST_DETAIL) -> str:
+    """Server text fit for a message: one line, no control characters, not endless."""
+    spaced = re.sub(r"\s+", " ", text)
+    plain = "".join(char for char in spaced if unicodedata.category(char) not in _UNPRINTABLE)
+    plain = plain.strip()
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
+
+
+# Control and format characters (terminal escapes, bidi overrides), surrogates, private use.
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+
+
+def _body(response: httpx.Response) -> Any:
+    """The body as JSON, else as text; None while it has not been read."""
+    try:
+        text = response.text
+    except httpx.ResponseNotRead:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _explain(body: Any) -> tuple[str, list[FieldProblem]]:
+    if isinstance(body, str):
+        title = _TITLE.search(body)
+        if title:
+            return html.unescape(title.group(1)), []
+        return ("" if body.lstrip().startswith("<") else body), []
+    if not isinstance(body, dict):
+        return "", []
+    rows: list[FieldProblem] = []
+    words: list[str] = []
+    # exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's.
+    for key in ("exception_message", "title", "message", "error", "detail", "exception_detail"):
+        value = body.get(key)
+        if isinstance(value, str) and value and value not in words:
+            words.append(value)
+        elif isinstance(value, list):
+            rows.extend(_rows(value))
+    return ": ".join(words), rows
+
+
+def _rows(problems: Iterable[Any]) -> Iterable[FieldProblem]:
+    for problem in problems:
+        if isinstance(problem, dict):
+            location = problem.get("loc")
+            parts = location if isinstance(location, list) else [location or ""]
+            yield FieldProblem(
+                one_line(".".join(str(part) for part in parts)),
+                one_line(str(problem.get("msg") or problem.get("message") or "")),
+                one_line(str(problem.get("type") or "")),
+            )
+        elif isinstance(problem, str):
+            yield FieldProblem("", one_line(problem))
+
+
+def _hint(response: httpx.Response, body: Any) -> str:
+    code = response.status_code
+    if 300 <= code < 400:
+        target = redact_url(response.headers.get("location", ""))
+        return (
+            f"The server sends you on to {target or 'another address'}: use that address as "
+            "PREFECT_API_URL, or, if it is a login page, log in or get past the proxy first."
+        )
+    if isinstance(body, str) and body.lstrip().startswith("<") and code in (401, 403, 404, 405):
+        return (
+            "The answer is a web page, not an API's: check that PREFECT_API_URL ends in /api, and "
+            "that no proxy or login page stands in between."
+        )
+    return _HINTS.get(
+        code, "The server failed; its log says why. Try again later." if code >= 500 else ""
+    )
+
+
+def _bare_request(request: httpx.Request) -> httpx.Request:
+    return httpx.Request(
+        request.method, redact_url(request.url), headers=redact_headers(request.headers)
+    )
+
+
+def _bare_response(response: httpx.Response, clean: Any) -> PrefectResponse:
+    headers = {
+        name: value
+        for name, value in redact_headers(response.headers).items()
+        # The copy's body is neither compressed nor of the same length any more.
+        if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
+    }
+    text = "" if clean is None else clean if isinstance(clean, str) else json.dumps(clean)
+    copy = PrefectResponse(
+        response.status_code,
+        headers=headers,
+        content=text.encode("utf-8", "replace"),
+        request=_bare_request(response.request),
+    )
+    if response.charset_encoding:
+        copy.encoding = "utf-8"
+    return copy
+
+

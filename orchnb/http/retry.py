@@ -1,0 +1,288 @@
+"""When to ask again, and how long to wait: pure decisions, no input or output."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import re
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from typing import Literal, Protocol
+
+import httpx
+
+from orchnb.errors import OrchnbError
+from orchnb.http.flow import Flow, Send, Sleep
+from orchnb.observers import Observers
+from orchnb.redaction import redact_url
+from orchnb.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+RETRIED_STATUSES = frozenset({408, 429, 502, 503})
+
+RETRIED_ERRORS = (
+    httpx.ReadTimeout,
+    httpx.PoolTimeout,
+    httpx.ConnectTimeout,
+    httpx.ReadError,
+    httpx.WriteError,
+    httpx.RemoteProtocolError,
+    httpx.LocalProtocolError,
+)
+
+LONGEST_RETRY_AFTER = 24 * 3600.0
+"""Seconds. A server that asks for more is taken to be confused, and the usual back-off applies."""
+
+LONGEST_BACKOFF = 32.0
+
+SHORTEST_MAINTENANCE_WAIT = 1.0
+"""Seconds. Maintenance is waited for without end, so "at once" must not become a busy loop."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """What is retried, how often, and how long to wait in between.
+
+    ``jitter_factor`` is the part of a wait by which chance may change it (0.2: a fifth). ``random``
+    gives numbers in [0, 1); ``now`` the time of day in seconds since the epoch, for ``Retry-After``
+    dates; ``monotonic`` seconds from any start, for the time spent.
+    """
+
+    max_retries: int = 5
+    jitter_factor: float = 0.2
+    extra_codes: frozenset[int] = frozenset()
+    random: Callable[[], float] = field(default=random.random, repr=False)
+    now: Callable[[], float] = field(default=time.time, repr=False)
+    monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> RetryPolicy:
+        """The policy that the ``client_*`` settings describe."""
+        return cls(
+            max_retries=settings.client_max_retries,
+            jitter_factor=settings.client_retry_jitter_factor,
+            extra_codes=settings.client_retry_extra_codes,
+        )
+
+    def retries_error(self, error: Exception, *, connected: bool) -> bool:
+        """Whether this error is worth another try.
+
+        A connection that is refused is, once the client has been ``connected``: then the server is
+        restarting. Before that the address is wrong, which waiting does not mend.
+        """
+        return isinstance(error, RETRIED_ERRORS) or (
+            connected and isinstance(error, httpx.ConnectError)
+        )
+
+    def wait(self, attempt: int, retry_after: float | None) -> float:
+        """Seconds to wait after the ``attempt``-th try (from 1) has failed.
+
+        What the server asks for is waited at the least, and the jitter comes on top. Without its
+        word: 2, 4, 8, 16, 32 and again 32 s, with jitter on both sides.
+        """
+        if retry_after is not None:
+            return retry_after * (1 + self.jitter_factor * self.random())
+        backoff = min(2.0 ** min(attempt, 10), LONGEST_BACKOFF)
+        return max(0.0, backoff * (1 + self.jitter_factor * (2 * self.random() - 1)))
+
+
+def parse_retry_after(value: str, now: float) -> float | None:
+    """Seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3), or None for nonsense.
+
+    Seconds may have a fraction, as some proxies send it. A date that has passed means 0.
+    """
+    text = value.strip()
+    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
+        seconds = float(text)
+    elif not re.match(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? ", text):
+        return None
+    else:
+        try:
+            moment = parsedate_to_datetime(text)
+            if moment.tzinfo is None:  # the asctime form names no zone; it is UTC
+                moment = moment.replace(tzinfo=timezone.utc)
+            seconds = max(0.0, moment.timestamp() - now)
+        except (TypeError, ValueError, OverflowError, IndexError):
+            return None
+    return seconds if seconds <= LONGEST_RETRY_AFTER else None
+
+
+@dataclass(frozen=True)
+class RetryEvent:
+    """What happens to one request that did not succeed at first.
+
+    ``waiting`` comes before each wait; one of the other kinds comes last. ``request_id`` is the same
+    for all events of one request. Neither the URL nor the cause holds a secret.
+    """
+
+    kind: Literal["waiting", "recovered", "gave_up", "stopped"]
+    request_id: int
+    method: str
+    url: str
+    attempt: int
+    """Tries made so far."""
+    max_attempts: int | None
+    """Tries at the most; None while the server is in maintenance, which is waited for without end."""
+    cause: str
+    """Why the last failed try failed: ``503 Service Unavailable``, or the name of an error."""
+    wait: float
+    """Seconds until the next try; 0 if there is none."""
+    elapsed: float
+    """Seconds since the first try began."""
+
+
+class RetryObserver(Protocol):
+    """Who wants to know of retries. Called in the thread, and on the loop, of the request."""
+
+    def __call__(self, event: RetryEvent, /) -> object: ...
+
+
+_observers: Observers[RetryEvent] = Observers()
+_request_ids = itertools.count(1)
+
+
+def observe_retries(observer: RetryObserver) -> AbstractContextManager[None]:
+    """Have ``observer`` told of every retry in this process during a ``with`` block.
+
+    An observer that raises is logged and dropped; the request does not feel it.
+    """
+    return _observers.observe(observer)
+
+
+class _Story:
+    """The events of one request, told as they happen; there is none before its first failure."""
+
+    def __init__(self, policy: RetryPolicy, request: httpx.Request, began: float) -> None:
+        self._policy = policy
+        self._request = request
+        self._began = began
+        self._id = 0
+        self.attempt = 0
+        self.cause = ""
+
+    def failed(self, cause: str) -> None:
+        self.attempt += 1
+        self.cause = cause
+
+    def answered(self, response: httpx.Response) -> None:
+        self.attempt += 1
+        if response.is_success:
+            self.tell("recovered")
+        else:
+            self.cause = f"{response.status_code} {response.reason_phrase}".strip()
+            self.tell("gave_up")
+
+    def tell(
+        self,
+        kind: Literal["waiting", "recovered", "gave_up", "stopped"],
+        *,
+        wait: float = 0.0,
+        endless: bool = False,
+    ) -> None:
+        if not self._id:
+            if kind != "waiting":
+                return  # it was never retried: nothing to tell
+            self._id = next(_request_ids)
+        _observers.tell(
+            RetryEvent(
+                kind=kind,
+                request_id=self._id,
+                method=self._request.method,
+                url=redact_url(self._request.url),
+                attempt=self.attempt,
+                max_attempts=None if endless else self._policy.max_retries + 1,
+                cause=self.cause,
+                wait=wait,
+                elapsed=self._policy.monotonic() - self._began,
+            )
+        )
+
+
+class Retrier:
+    """The retry flow of one client; remembers whether that client has ever been answered."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.policy = policy
+        self.connected = False
+        self._retried_statuses = RETRIED_STATUSES | policy.extra_codes
+
+    def settles(self, response: httpx.Response) -> bool:
+        """Whether `flow` would return this first answer as it is."""
+        self.connected = True
+        return response.status_code not in self._retried_statuses
+
+    def flow(self, request: httpx.Request, *, aside: bool = False) -> Flow:
+        """Send ``request``, and again as the policy says; return the last response.
+
+        Raises the last error if no try was answered, and at once any error that is not retried.
+        """
+        policy = self.policy
+        send = Send(request, aside)
+        began = policy.monotonic()
+        story: _Story | None = None
+        counted = 0
+        response: httpx.Response | None = None
+        failure: Exception | None = None
+        try:
+            while True:
+                endless = False
+                retry_after: float | None = None
+                try:
+                    answer = yield send
+                except httpx.StreamConsumed:
+                    # The body came from a stream that is spent: what went before is the outcome.
+                    if story:
+                        story.tell("gave_up")
+                    return _outcome(response, failure)
+                except httpx.TransportError as exc:
+                    counted += 1
+                    retried = policy.retries_error(exc, connected=self.connected)
+                    story = story or _Story(policy, request, began)
+                    story.failed(type(exc).__name__)
+                    if not retried or counted > policy.max_retries:
+                        story.tell("gave_up")
+                        raise
+                    response, failure = None, exc
+                else:
+                    assert answer is not None, "a Send is answered by a response"
+                    self.connected = True
+                    if answer.status_code not in self._retried_statuses:
+                        if story:
+                            story.answered(answer)
+                        return answer
+                    endless = answer.headers.get("Prefect-Maintenance", "").lower() == "true"
+                    counted += not endless
+                    story = story or _Story(policy, request, began)
+                    story.failed(f"{answer.status_code} {answer.reason_phrase}".strip())
+                    if counted > policy.max_retries:
+                        story.tell("gave_up")
+                        return answer
+                    header = answer.headers.get("Retry-After")
+                    if header is not None:
+                        retry_after = parse_retry_after(header, policy.now())
+                    response, failure = answer, None
+
+                wait = policy.wait(story.attempt if endless else counted, retry_after)
+                if endless:
+                    wait = max(wait, SHORTEST_MAINTENANCE_WAIT)
+                logger.debug("%s: %s; next try in %.1f s", request.method, story.cause, wait)
+                story.tell("waiting", wait=wait, endless=endless)
+                yield Sleep(wait)
+        except GeneratorExit:
+            if story:
+                story.tell("stopped")
+            raise
+
+
+def _outcome(response: httpx.Response | None, failure: Exception | None) -> httpx.Response:
+    if response is not None:
+        return response
+    raise failure or OrchnbError(
+        "The body of this request was sent before; build the request anew to send it again"
+    )

@@ -1,0 +1,341 @@
+"""The host: one background thread with the event loop that in-process apps live on.
+
+A cell that computes for a minute blocks the notebook's loop, and a server there would stand still
+with it. The thread is there while anybody leases it, and daemonic, so that nothing it does can keep
+the process from exiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import concurrent.futures.thread  # its exit hook has to be registered before ours, see below
+import contextvars
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import anyio
+
+from orchnb.errors import LifespanStartupFailed, ServerStartFailed
+from orchnb.runtime.lifespan import (
+    SHUTDOWN_TIMEOUT,
+    ASGIApp,
+    app_lifespan_context,
+    lifespan_state,
+)
+from orchnb.runtime.logs import LogRing, divert_records
+from orchnb.runtime.loops import waker
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+is_hosted: contextvars.ContextVar[bool] = contextvars.ContextVar("orchnb_is_hosted", default=False)
+"""True in code that runs on the host, and in the worker threads that such code hands its context."""
+
+host_log = LogRing()
+"""The last lines that hosted code has logged; they go nowhere else, least of all into a cell."""
+
+# On Windows a lock that is waited for without a limit does not let an interrupt through.
+_INTERRUPTIBLE_WAIT = 0.2 if sys.platform == "win32" else None
+
+
+class Host:
+    """The thread and its loop. Get one from `lease_host`."""
+
+    def __init__(self, predecessor: Host | None) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._predecessor = predecessor
+        self._context = contextvars.Context()
+        self._context.run(is_hosted.set, True)
+        self._stop = asyncio.Event()
+        self.thread = threading.Thread(target=self._run, name="orchnb-host", daemon=True)
+        self.thread.start()
+
+    def post(self, callback: Callable[..., object], *args: Any) -> None:
+        """Have a function called on the loop; dropped if the loop has ended."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(callback, *args, context=self._context.copy())
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run a coroutine on the loop. Cancelling the future cancels it."""
+        try:
+            return self._context.copy().run(
+                asyncio.run_coroutine_threadsafe, coroutine, self.loop
+            )
+        except RuntimeError:
+            coroutine.close()
+            raise
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and wait for its result; an interrupt cancels it."""
+        future = self.submit(coroutine)
+        try:
+            wait_interruptibly(future)
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """Ask the thread to end; everything on its loop is cancelled."""
+        self.post(self._stop.set)
+
+    def join(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the thread to end; whether it has."""
+        if threading.current_thread() is not self.thread:
+            self.thread.join(timeout)
+        return not self.thread.is_alive()
+
+    def _run(self) -> None:
+        if self._predecessor is not None:
+            # It is shutting down the very apps that may be started here next.
+            self._predecessor.join(SHUTDOWN_TIMEOUT)
+            self._predecessor = None
+        with divert_records(host_log, is_hosted.get):
+            self._context.run(self._run_loop)
+
+    def _run_loop(self) -> None:
+        loop = self.loop
+        asyncio.set_event_loop(loop)
+        try:
+            # Not asyncio.run: nest-asyncio, where it is applied, replaces it for all threads.
+            loop.run_until_complete(self._stop.wait())
+            leftovers = asyncio.all_tasks(loop)
+            for task in leftovers:
+                task.cancel()
+            if leftovers:
+                loop.run_until_complete(asyncio.wait(leftovers, timeout=SHUTDOWN_TIMEOUT))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            # The default executor is left to the interpreter: its threads may hang.
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+class _Tenancy:
+    """Who leases the host, under one lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.host: Host | None = None
+        self.leases = 0
+        self.apps: set[HostedApp] = set()
+
+
+_tenancy = _Tenancy()
+_exit_registered = False
+
+
+def _acquire() -> Host:
+    _register_exit()
+    with _tenancy.lock:
+        if _tenancy.host is None or _tenancy.leases == 0:
+            _tenancy.host = Host(_tenancy.host)
+        _tenancy.leases += 1
+        return _tenancy.host
+
+
+def _release() -> None:
+    with _tenancy.lock:
+        _tenancy.leases -= 1
+        host = _tenancy.host if _tenancy.leases == 0 else None
+    if host is not None:
+        host.stop()
+
+
+@contextmanager
+def lease_host() -> Iterator[Host]:
+    """The host, started if need be, for the length of a ``with`` block."""
+    host = _acquire()
+    try:
+        yield host
+    finally:
+        _release()
+
+
+def on_host_thread() -> bool:
+    """Whether this code runs on the host's own thread."""
+    host = _tenancy.host
+    return host is not None and threading.current_thread() is host.thread
+
+
+class HostedApp:
+    """One lease of an ASGI app on the host: the app is up from ``started`` until the last is closed.
+
+    The leases of one app are counted by `app_lifespan_context`, so it is started once per process
+    however many there are. Making one begins the start-up and does not wait.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.state: dict[str, Any] = {}
+        self.started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._closing = False
+        self._release_wanted = asyncio.Event()
+        self._scope: anyio.CancelScope | None = None
+        self.host = _acquire()
+        with _tenancy.lock:
+            _tenancy.apps.add(self)
+        self._done = self.host.submit(self._hold())
+        self._done.add_done_callback(self._finished)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed; requests are not served any more."""
+        return self._closing
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the app has started and not been closed."""
+        return (
+            not self._closing
+            and self.started.done()
+            and not self.started.cancelled()
+            and self.started.exception() is None
+        )
+
+    async def _hold(self) -> None:
+        if self._release_wanted.is_set():
+            return
+        try:
+            with anyio.CancelScope() as self._scope:
+                async with app_lifespan_context(self.app):
+                    self.state = lifespan_state(self.app)
+                    self._settle(None)
+                    await self._release_wanted.wait()
+        except LifespanStartupFailed as exc:
+            # The server of our own has said it better than a lifespan message can.
+            cause = exc.__cause__
+            self._settle(cause if isinstance(cause, ServerStartFailed) else exc)
+
+    def _end(self) -> None:
+        self._release_wanted.set()
+        if not self.started.done() and self._scope is not None:
+            self._scope.cancel()  # nobody waits for this start any more
+
+    def _settle(self, error: BaseException | None) -> None:
+        with suppress(concurrent.futures.InvalidStateError):
+            if error is None:
+                self.started.set_result(None)
+            else:
+                self.started.set_exception(error)
+
+    def _finished(self, done: concurrent.futures.Future[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        self._settle(error or LifespanStartupFailed("The app was stopped before it had started"))
+        with _tenancy.lock:
+            _tenancy.apps.discard(self)
+        _release()
+
+    def close(self) -> None:
+        """Give the lease back; returns at once. Closing twice is fine."""
+        self._closing = True
+        self.host.post(self._end)
+
+    def wait_started(self) -> None:
+        """Wait, in plain code, until the app is up.
+
+        Raises:
+            LifespanStartupFailed: it did not start.
+            ServerStartFailed: it is the server of `orchnb.runtime.ephemeral`, and did not start.
+        """
+        wait_interruptibly(self.started)
+        self._raise_if_failed()
+
+    async def wait_started_async(self) -> None:
+        """`wait_started` on any event loop."""
+        await wait_async(self.started)
+        self._raise_if_failed()
+
+    def _raise_if_failed(self) -> None:
+        error = self.started.exception()
+        if error is not None:
+            # Several may wait, and each raise writes its own traceback into the error.
+            raise error.with_traceback(None)
+
+    def wait_closed(self, timeout: float = SHUTDOWN_TIMEOUT + 1) -> bool:
+        """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
+        lease, and the host's thread has ended, if it has no other tenant. Whether that is so."""
+        concurrent.futures.wait([self._done], timeout)
+        with _tenancy.lock:
+            idle = _tenancy.host is self.host and _tenancy.leases == 0
+        return self._done.done() and (not idle or self.host.join(timeout))
+
+    async def wait_closed_async(self, timeout: float = SHUTDOWN_TIMEOUT + 1) -> None:
+        """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
+        lease, on any event loop; also in a task that is being cancelled."""
+        with anyio.move_on_after(timeout, shield=True):
+            await wait_async(self._done)
+
+
+def wait_interruptibly(future: concurrent.futures.Future[Any]) -> None:
+    """Wait until a future is done, letting interrupts through on every platform."""
+    while not future.done():
+        concurrent.futures.wait([future], _INTERRUPTIBLE_WAIT)
+
+
+def wait_event(event: threading.Event, timeout: float | None) -> bool:
+    """``event.wait(timeout)`` that lets interrupts through on every platform."""
+    if _INTERRUPTIBLE_WAIT is None:
+        return event.wait(timeout)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while not event.wait(_INTERRUPTIBLE_WAIT):
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+    return True
+
+
+async def wait_async(future: concurrent.futures.Future[Any]) -> None:
+    """Wait on any event loop until a future of another thread is done. Does not cancel it."""
+    if future.done():
+        return
+    event = anyio.Event()
+    wake = waker()
+    future.add_done_callback(lambda _: wake(event.set))
+    await event.wait()
+
+
+def close_all(timeout: float = SHUTDOWN_TIMEOUT) -> None:
+    """Close every hosted app and end the host, within ``timeout`` seconds. For the process's end."""
+    with _tenancy.lock:
+        apps, host = list(_tenancy.apps), _tenancy.host
+    for app in apps:
+        app.close()
+    if host is None:
+        return
+    deadline = time.monotonic() + timeout
+    concurrent.futures.wait([app._done for app in apps], timeout)
+    host.stop()
+    host.join(max(0.0, deadline - time.monotonic()))
+
+
+def _register_exit() -> None:
+    # Databases are closed by threads of their own, which the interpreter waits for before it calls
+    # atexit functions; so the apps must go before that. concurrent.futures uses the same hook, which
+    # has no public name. Hooks run in reverse order: ours, registered later, while there still are
+    # worker threads to be had, without which apps cannot end in good order.
+    global _exit_registered
+    if not _exit_registered:
+        _exit_registered = True
+        register = getattr(threading, "_register_atexit", atexit.register)
+        with suppress(RuntimeError):  # the interpreter is exiting already
+            register(close_all)
+
+
+def _after_fork() -> None:
+    # Only the forking thread goes on in the child: there is no host here.
+    global _tenancy, _exit_registered
+    _tenancy = _Tenancy()
+    _exit_registered = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

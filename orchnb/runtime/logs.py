@@ -1,0 +1,63 @@
+"""Log records of hosted code: kept in a ring, kept out of cells.
+
+A notebook shows whatever is written to stderr in the cell that happens to run, and servers bring
+handlers that write there. Which handlers there are, and when they are set up anew, is the server's
+affair; so the records are taken out at their making, by logging's own hook for that.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from orchnb.redaction import MASK
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+_UNHANDLED = -1
+"""A level below that of every handler, so that none takes the record."""
+
+
+class LogRing:
+    """The last ``size`` log lines, oldest first. Credentials in URLs are masked."""
+
+    def __init__(self, size: int = 1000) -> None:
+        self._lines: deque[tuple[int, str]] = deque(maxlen=size)
+        self._formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def add(self, record: logging.LogRecord) -> None:
+        """Keep a record's text. One that cannot be formatted is kept as its bare message."""
+        try:
+            text = self._formatter.format(record)
+        except Exception:  # noqa: BLE001 - arguments that do not fit must not hurt who logs
+            text = f"{record.levelname} {record.name}: {record.msg}"
+        self._lines.append((record.levelno, _CREDENTIALS.sub(MASK, text)))
+
+    def lines(self, count: int, level: int = logging.NOTSET) -> tuple[str, ...]:
+        """The last ``count`` lines of at least this level. A traceback makes a line of several."""
+        kept = [text for recorded, text in list(self._lines) if recorded >= level]
+        return tuple(kept[-count:]) if count > 0 else ()
+
+
+@contextmanager
+def divert_records(ring: LogRing, is_ours: Callable[[], bool]) -> Iterator[None]:
+    """Send records made where ``is_ours()`` holds to the ring, and to no handler."""
+    previous = logging.getLogRecordFactory()
+    active = True
+
+    def factory(*args: object, **kwargs: object) -> logging.LogRecord:
+        record = previous(*args, **kwargs)
+        if active and is_ours():
+            ring.add(record)
+            record.levelno = _UNHANDLED
+        return record
+
+    logging.setLogRecordFactory(factory)
+    try:
+        yield
+    finally:
+        active = False  # somebody may have set a factory around ours, which then passes all on
+        if logging.getLogRecordFactory() is factory:
+            logging.setLogRecordFactory(previous)

@@ -1,0 +1,174 @@
+"""Which event loop is this code on, is it the notebook's, and how to run something from plain code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import importlib
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+Loop: TypeAlias = object
+"""What stands for an event loop: asyncio's loop object, or trio's token."""
+
+_notebook_loop: asyncio.AbstractEventLoop | None = None
+
+
+def current_loop() -> Loop | None:
+    """The loop that runs in this thread, or None: asyncio's loop object or trio's token."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    trio = sys.modules.get("trio")  # unless somebody has imported it, it does not run
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return trio.lowlevel.current_trio_token()  # type: ignore[no-any-return]
+    return None
+
+
+def describe_loop(loop: Loop | None) -> str:
+    """A loop in words that tell it from the others."""
+    if loop is None:
+        return "no event loop"
+    if loop is _notebook_loop:
+        return "the notebook's event loop"
+    return f"the event loop {type(loop).__module__}.{type(loop).__qualname__} at {id(loop):#x}"
+
+
+def set_notebook_loop(loop: asyncio.AbstractEventLoop | None) -> None:
+    """Say which loop is the notebook's; None when there is none any more."""
+    global _notebook_loop
+    _notebook_loop = loop
+
+
+def is_notebook_loop(loop: Loop | None) -> bool:
+    """Whether a loop is the one that the notebook's cells run on."""
+    return loop is not None and loop is _notebook_loop
+
+
+def on_notebook_thread() -> bool:
+    """Whether code here is a cell's: it runs on the notebook's loop, or, where cells run on no loop
+    (terminal IPython), plainly in the main thread."""
+    if _notebook_loop is None:
+        return False
+    loop = current_loop()
+    if loop is None:
+        return (
+            threading.current_thread() is threading.main_thread()
+            and not _notebook_loop.is_running()
+        )
+    return loop is _notebook_loop
+
+
+def is_closed(loop: Loop) -> bool:
+    """Whether a loop can never run again."""
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
+
+
+def waker() -> Callable[[Callable[[], object]], None]:
+    """A way for other threads to have a function called on the running loop.
+
+    Calls for a loop that has ended are dropped: nobody waits there any more.
+    """
+    loop = current_loop()
+    if loop is None:
+        raise RuntimeError("There is no running event loop to wake")
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        schedule: Callable[[Callable[[], object]], object] = loop.call_soon_threadsafe
+    else:
+        schedule = loop.run_sync_soon  # type: ignore[attr-defined]
+
+    def wake(function: Callable[[], object]) -> None:
+        # RuntimeError: a closed asyncio loop; trio.RunFinishedError is one as well.
+        with suppress(RuntimeError):
+            schedule(function)
+
+    return wake
+
+
+def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start a task on the running loop that belongs to no other task.
+
+    It has a copy of the caller's context, as tasks have. What it raises is for itself to report.
+    """
+    loop = current_loop()
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        task = loop.create_task(function())
+        _detached.add(task)
+        task.add_done_callback(_finished)
+    else:
+        trio = sys.modules["trio"]
+
+        async def quietly() -> None:
+            # What escapes a system task would end the whole run. Cancellation is the run's own.
+            with suppress(Exception):
+                await function()
+
+        trio.lowlevel.spawn_system_task(quietly, context=contextvars.copy_context())
+
+
+# asyncio itself holds tasks weakly.
+_detached: set[asyncio.Task[None]] = set()
+
+
+def _finished(task: asyncio.Task[None]) -> None:
+    _detached.discard(task)
+    if not task.cancelled():
+        task.exception()  # taken, so that asyncio does not report it when the task is collected
+
+
+def run(awaitable: Awaitable[T]) -> T:
+    """Wait for an awaitable from plain code, anywhere, and return its result.
+
+    Where no loop runs, one is run. On a running asyncio loop, the notebook's above all, the wait is
+    nested on that same loop, so that the notebook's client can be used; nest-asyncio, which this
+    takes, is applied at the first need. On a loop that cannot be nested (uvloop's, trio's) the
+    awaitable is run on the host's loop, in another thread, while this one waits.
+
+    Raises:
+        RuntimeError: called on the host's own thread, which would wait for itself.
+    """
+    loop = current_loop()
+    coroutine = _as_coroutine(awaitable)
+    if loop is None:
+        home = _notebook_loop
+        if home is not None and not home.is_running() and not home.is_closed():
+            return _complete(home, coroutine)
+        return asyncio.run(coroutine)
+    from orchnb.runtime.host import lease_host, on_host_thread  # the host needs this module itself
+
+    if on_host_thread():
+        coroutine.close()
+        raise RuntimeError("run() would wait for itself here: use await in code of a hosted app")
+    if isinstance(loop, asyncio.BaseEventLoop):
+        _make_nestable(loop)
+        return _complete(loop, coroutine)
+    with lease_host() as host:
+        return host.call(coroutine)
+
+
+def _complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    task = loop.create_task(coroutine)
+    try:
+        return loop.run_until_complete(task)
+    except BaseException:
+        if not task.done():  # an interrupt fell into the loop, not into the task
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
+        raise
+
+
+async def _as_coroutine(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+def _make_nestable(loop: asyncio.BaseEventLoop) -> None:
+    # nest-asyncio breaks current_task() from Python 3.14 on; its maintained fork does not.
+    name = "nest_asyncio2" if sys.version_info >= (3, 14) else "nest_asyncio"
+    importlib.import_module(name).apply(loop)

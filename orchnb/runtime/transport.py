@@ -1,0 +1,321 @@
+"""httpx transports to an app on the host: requests are handed over, results are handed back.
+
+The caller may be on any event loop, or on none. Responses stream: what the app has sent can be read
+before it has sent the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from typing import Any, NoReturn
+
+import anyio
+import httpx
+
+from orchnb.runtime.host import HostedApp, wait_event
+from orchnb.runtime.loops import waker
+
+logger = logging.getLogger(__name__)
+
+_MOST_BUFFERED = 1024 * 1024
+"""Bytes of a response that wait for a slow reader before the app is made to wait."""
+
+
+class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
+    """Sends requests to an app on the host, as async and as sync transport.
+
+    It waits for the app to have started, so a client may be made while the start-up is under way,
+    and keeps to the ``read`` time-out of httpx between any two parts of an answer. It does not own
+    the `HostedApp`: closing the transport leaves the app up.
+    """
+
+    def __init__(self, hosted: HostedApp) -> None:
+        self.hosted = hosted
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; raises what starting the app raises, and ``httpx.ReadTimeout``."""
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        body = b"".join([part async for part in request.stream])
+        hosted = self._usable(request)
+        if not hosted.is_up:
+            await hosted.wait_started_async()
+        wake = waker()
+        event = anyio.Event()
+        exchange = _Exchange(hosted, request, body, lambda: wake(event.set))
+        stream = _AsyncStream(exchange, wake)
+        hosted.host.post(exchange.begin)
+        await stream.wait(event)
+        return exchange.response(stream)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """`handle_async_request` for plain code."""
+        assert isinstance(request.stream, httpx.SyncByteStream)
+        body = b"".join(request.stream)
+        hosted = self._usable(request)
+        if not hosted.is_up:
+            hosted.wait_started()
+        event = threading.Event()
+        exchange = _Exchange(hosted, request, body, event.set)
+        stream = _SyncStream(exchange)
+        hosted.host.post(exchange.begin)
+        stream.wait(event)
+        return exchange.response(stream)
+
+    def _usable(self, request: httpx.Request) -> HostedApp:
+        if self.hosted.closed:
+            raise httpx.ConnectError("The server in this process has been stopped", request=request)
+        return self.hosted
+
+
+class _Exchange:
+    """One request on its way through the app.
+
+    The app's side runs on the host's loop, the caller's side wherever the caller is. ``_lock`` guards
+    what both touch; ``_notify`` is what wakes the caller, and is called once per wait.
+    """
+
+    def __init__(
+        self,
+        hosted: HostedApp,
+        request: httpx.Request,
+        body: bytes,
+        notify: Callable[[], object],
+    ) -> None:
+        self.request = request
+        timeouts = request.extensions.get("timeout", {})
+        self.read_timeout: float | None = timeouts.get("read")
+        self._hosted = hosted
+        self._body = body
+        self._body_sent = False
+        self._lock = threading.Lock()
+        self._notify: Callable[[], object] | None = notify
+        self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._complete = False
+        self._broken = False
+        # asyncio's events bind to a loop when they are first waited for: the host's.
+        self._disconnected = asyncio.Event()
+        self._room = asyncio.Event()
+
+    # On the host.
+
+    def begin(self) -> None:
+        """Start the app's call."""
+        task = self._hosted.host.loop.create_task(self._call_app())
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+
+    async def _call_app(self) -> None:
+        try:
+            await self._hosted.app(self._scope(), self._receive, self._send)
+        except asyncio.CancelledError:
+            raise  # the host is ending
+        except BaseException as exc:  # noqa: BLE001 - a handler's SystemExit must not end the host
+            if self._head is None or not self._complete:
+                logger.error("The app failed on %s", self.request.method, exc_info=exc)
+                self._fail()
+            else:
+                logger.error("The app failed after its answer", exc_info=exc)
+        finally:
+            self._fail()
+
+    def _fail(self) -> None:
+        """The app has ended: if it has not answered, that is a 500, as any server would say."""
+        with self._lock:
+            if self._complete:
+                return
+            if self._head is None:
+                self._head = (500, [(b"content-type", b"text/plain; charset=utf-8")])
+                self._chunks.append(b"Internal Server Error")
+            else:
+                self._broken = True
+            self._complete = True
+            notify, self._notify = self._notify, None
+        if notify is not None:
+            notify()
+
+    def _scope(self) -> dict[str, Any]:
+        request = self.request
+        url = request.url
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": request.method,
+            "scheme": url.scheme,
+            "path": url.path,
+            "raw_path": url.raw_path.split(b"?")[0],
+            "query_string": url.query,
+            "root_path": "",
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+            "server": (url.host, url.port),
+            "client": ("127.0.0.1", 0),
+            "state": self._hosted.state.copy(),
+        }
+
+    async def _receive(self) -> MutableMapping[str, Any]:
+        if not self._body_sent:
+            self._body_sent = True
+            body, self._body = self._body, b""
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._disconnected.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+            with self._lock:
+                self._head = (message["status"], headers)
+            return  # told to the caller with the first part of the body, so as to wake it once
+        if kind != "http.response.body":
+            raise RuntimeError(f"A response has no message {kind!r}")
+        chunk = message.get("body", b"")
+        more = message.get("more_body", False)
+        with self._lock:
+            if self._head is None:
+                raise RuntimeError("The app sent a body before it had started its response")
+            if self._complete:
+                return
+            if chunk and self.request.method != "HEAD" and not self._disconnected.is_set():
+                self._chunks.append(bytes(chunk))
+                self._buffered += len(chunk)
+            self._complete = not more
+            notify, self._notify = self._notify, None
+            full = more and self._buffered > _MOST_BUFFERED
+            if full:
+                self._room.clear()
+        if notify is not None:
+            notify()
+        if not more:
+            self._disconnected.set()
+        elif full:
+            await self._room.wait()
+
+    # At the caller's.
+
+    def take(self, notify: Callable[[], object]) -> bytes | None:
+        """What the app has sent since; b"" if nothing yet (then ``notify`` will be called once);
+        None at the end of the body."""
+        with self._lock:
+            if self._chunks:
+                data = b"".join(self._chunks)
+                self._chunks.clear()
+                was_full, self._buffered = self._buffered > _MOST_BUFFERED, 0
+            elif not self._complete:
+                self._notify = notify
+                return b""
+            elif self._broken:
+                self._raise_broken()
+            else:
+                return None
+        if was_full:
+            self._hosted.host.post(self._room.set)
+        return data
+
+    def _raise_broken(self) -> NoReturn:
+        raise httpx.RemoteProtocolError(
+            "The app ended before its response was complete", request=self.request
+        )
+
+    def response(self, stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> httpx.Response:
+        """The response, once the first wait is over."""
+        assert self._head is not None
+        status, headers = self._head
+        return httpx.Response(status, headers=headers, stream=stream)
+
+    def abandon(self) -> None:
+        """The caller is gone: the app is told of a disconnect, as by any server, and goes on."""
+        self._hosted.host.post(self._disconnect)
+
+    def _disconnect(self) -> None:
+        self._disconnected.set()
+        self._room.set()
+
+    def raise_timeout(self) -> NoReturn:
+        raise httpx.ReadTimeout(
+            f"The server in this process sent nothing for {self.read_timeout:g} s",
+            request=self.request,
+        )
+
+
+# asyncio itself holds tasks weakly.
+_running: set[asyncio.Task[None]] = set()
+
+
+class _AsyncStream(httpx.AsyncByteStream):
+    def __init__(
+        self, exchange: _Exchange, wake: Callable[[Callable[[], object]], None]
+    ) -> None:
+        self._exchange = exchange
+        self._wake = wake
+        self._ended = False
+
+    async def wait(self, event: anyio.Event) -> None:
+        exchange = self._exchange
+        try:
+            if exchange.read_timeout is None:
+                await event.wait()
+                return
+            with anyio.move_on_after(exchange.read_timeout):
+                await event.wait()
+        except BaseException:
+            exchange.abandon()
+            raise
+        if not event.is_set():
+            exchange.abandon()
+            exchange.raise_timeout()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            event = anyio.Event()
+            data = self._exchange.take(lambda event=event: self._wake(event.set))  # type: ignore[misc]
+            if data is None:
+                self._ended = True
+                return
+            if data:
+                yield data
+            else:
+                await self.wait(event)
+
+    async def aclose(self) -> None:
+        if not self._ended:
+            self._exchange.abandon()
+
+
+class _SyncStream(httpx.SyncByteStream):
+    def __init__(self, exchange: _Exchange) -> None:
+        self._exchange = exchange
+        self._ended = False
+
+    def wait(self, event: threading.Event) -> None:
+        exchange = self._exchange
+        try:
+            answered = wait_event(event, exchange.read_timeout)
+        except BaseException:
+            exchange.abandon()
+            raise
+        if not answered:
+            exchange.abandon()
+            exchange.raise_timeout()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            event = threading.Event()
+            data = self._exchange.take(event.set)
+            if data is None:
+                self._ended = True
+                return
+            if data:
+                yield data
+            else:
+                self.wait(event)
+
+    def close(self) -> None:
+        if not self._ended:
+            self._exchange.abandon()

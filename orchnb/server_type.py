@@ -1,0 +1,79 @@
+"""Which kind of server do the settings point at?"""
+
+from __future__ import annotations
+
+import enum
+from urllib.parse import SplitResult, urlsplit
+
+from orchnb.settings import Settings, get_settings
+
+
+class _NamedEnum(str, enum.Enum):
+    """A string enum whose automatic values are the members' own names."""
+
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:  # noqa: ARG004 - enum's signature
+        return name
+
+    @staticmethod
+    def auto() -> str:
+        """``enum.auto()``, so that a definition needs no second import."""
+        return enum.auto()  # type: ignore[return-value] # enum turns it into the name
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class ServerType(_NamedEnum):
+    """The kinds of server a client can be pointed at; each value is its own name."""
+
+    EPHEMERAL = _NamedEnum.auto()
+    """A server that orchnb itself runs inside this process."""
+    SERVER = _NamedEnum.auto()
+    """A server with an address of its own."""
+    CLOUD = _NamedEnum.auto()
+    """Prefect Cloud."""
+    UNCONFIGURED = _NamedEnum.auto()
+    """No address is set, and a server inside this process is not allowed."""
+
+
+def determine_server_type(settings: Settings | None = None) -> ServerType:
+    """Tell what kind of server the settings (by default the current ones) point at.
+
+    An API URL decides first: ``CLOUD`` if it lies below ``cloud_api_url``, else ``SERVER``. Without
+    one it is ``EPHEMERAL`` where ephemeral mode is allowed, else ``UNCONFIGURED``.
+
+    Raises:
+        InvalidSetting: a setting cannot be read.
+    """
+    settings = settings or get_settings()
+    if settings.api_url:
+        return server_type_of_url(settings.api_url, cloud_api_url=settings.cloud_api_url)
+    if settings.server_allow_ephemeral_mode:
+        return ServerType.EPHEMERAL
+    return ServerType.UNCONFIGURED
+
+
+def server_type_of_url(url: str, *, cloud_api_url: str) -> ServerType:
+    """``CLOUD`` for a URL below ``cloud_api_url``, else ``SERVER``.
+
+    Scheme, host, port and whole path segments are compared, never text by prefix: a look-alike such
+    as ``https://api.prefect.cloud.evil.example/`` must not be taken for the cloud.
+    """
+    given, cloud = urlsplit(url), urlsplit(cloud_api_url)
+    if _origin(given) != _origin(cloud):
+        return ServerType.SERVER
+    segments, prefix = _segments(given.path), _segments(cloud.path)
+    # Dot segments would be resolved on the way (RFC 3986, 5.2.4) and may lead anywhere.
+    if segments[: len(prefix)] != prefix or {".", ".."} & set(segments):
+        return ServerType.SERVER
+    return ServerType.CLOUD
+
+
+def _origin(url: SplitResult) -> tuple[str, str, int | None]:
+    default = {"http": 80, "https": 443}.get(url.scheme.lower())
+    return url.scheme.lower(), (url.hostname or "").rstrip("."), url.port or default
+
+
+def _segments(path: str) -> list[str]:
+    return [segment for segment in path.split("/") if segment]

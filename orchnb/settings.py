@@ -1,0 +1,490 @@
+"""What the user has configured, and where each value came from.
+
+Users have Prefect configured already; orchnb reads exactly that. From the strongest to the weakest:
+arguments, what ``%orch_server_type`` chose, environment, ``.env``, ``prefect.toml``,
+``[tool.prefect]`` in ``pyproject.toml``, the active profile, defaults. Names, forms and places are
+those of Prefect's settings reference; orchnb's own begin with ``ORCHNB_``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import dotenv
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from orchnb.errors import InvalidSetting
+from orchnb.redaction import redact_url
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Origin(NamedTuple):
+    """Where a value came from: the name it was set under, and the place, both as people know them."""
+
+    name: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.place})" if self.name else self.place
+
+
+_DEFAULT = Origin("", "default")
+
+# What `prefect` itself ships; a profile of the same name in profiles.toml takes its place.
+_BUILT_IN_PROFILES: dict[str, dict[str, Any]] = {
+    "ephemeral": {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true"},
+    "local": {"PREFECT_API_URL": "http://127.0.0.1:4200/api"},
+    "cloud": {},
+}
+
+
+def _split_codes(value: object) -> object:
+    if isinstance(value, str):
+        return [part for part in re.split(r"[,\s]+", value.strip("[]{}() ")) if part]
+    return [value] if isinstance(value, int) else value
+
+
+def _parse_headers(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('should be a JSON object such as {"X-Team": "data"}') from None
+
+
+def _names(*env: str, toml: str) -> dict[str, Any]:
+    """The names of a field: in the environment (the first is the main one), and in a toml file."""
+    return {"env": list(env), "toml": toml}
+
+
+class Settings(BaseSettings):
+    """All settings, frozen. ``Settings()`` reads them from their sources; keywords come first.
+
+    Raises:
+        InvalidSetting: a value or a file cannot be used; the message names it and says what would.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True
+    )
+
+    api_url: str | None = Field(
+        None, json_schema_extra=_names("PREFECT_API_URL", toml="api.url")
+    )
+    """Where the API is, ending in ``/api`` on most servers."""
+    api_key: SecretStr | None = Field(
+        None, json_schema_extra=_names("PREFECT_API_KEY", toml="api.key")
+    )
+    """The key for Prefect Cloud."""
+    api_auth_string: SecretStr | None = Field(
+        None, json_schema_extra=_names("PREFECT_API_AUTH_STRING", toml="api.auth_string")
+    )
+    """``user:password`` for a server with basic authentication."""
+    api_request_timeout: float = Field(
+        60.0,
+        gt=0,
+        allow_inf_nan=False,
+        json_schema_extra=_names("PREFECT_API_REQUEST_TIMEOUT", toml="api.request_timeout"),
+    )
+    """Seconds that a request may take to connect, and then between any two parts of the answer."""
+    api_enable_http2: bool = Field(
+        False, json_schema_extra=_names("PREFECT_API_ENABLE_HTTP2", toml="api.enable_http2")
+    )
+    api_tls_insecure_skip_verify: bool = Field(
+        False,
+        json_schema_extra=_names(
+            "PREFECT_API_TLS_INSECURE_SKIP_VERIFY", toml="api.tls_insecure_skip_verify"
+        ),
+    )
+    """Accept any certificate. For development only."""
+    api_ssl_cert_file: Path | None = Field(
+        None, json_schema_extra=_names("PREFECT_API_SSL_CERT_FILE", toml="api.ssl_cert_file")
+    )
+    """A file of certificates to trust instead of the usual ones."""
+    cloud_api_url: str = Field(
+        "https://api.prefect.cloud/api",
+        json_schema_extra=_names("PREFECT_CLOUD_API_URL", toml="cloud.api_url"),
+    )
+    home: Path = Field(
+        default_factory=lambda: Path.home() / ".prefect",
+        json_schema_extra=_names("PREFECT_HOME", toml="home"),
+    )
+    """The folder of ``profiles.toml`` and of the in-process server's database."""
+    profiles_path: Path | None = Field(
+        None, json_schema_extra=_names("PREFECT_PROFILES_PATH", toml="profiles_path")
+    )
+    profile: str | None = Field(None, json_schema_extra=_names("PREFECT_PROFILE", toml="profile"))
+    """The active profile; None if there is none but the defaults."""
+    server_allow_ephemeral_mode: bool = Field(
+        False,
+        json_schema_extra=_names(
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
+            "PREFECT_SERVER_EPHEMERAL_ENABLED",
+            toml="server.ephemeral.enabled",
+        ),
+    )
+    """Whether a server may run in this process when no API URL is set."""
+    client_max_retries: int = Field(
+        5, ge=0, json_schema_extra=_names("PREFECT_CLIENT_MAX_RETRIES", toml="client.max_retries")
+    )
+    client_retry_jitter_factor: float = Field(
+        0.2,
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        json_schema_extra=_names(
+            "PREFECT_CLIENT_RETRY_JITTER_FACTOR", toml="client.retry_jitter_factor"
+        ),
+    )
+    client_retry_extra_codes: Annotated[
+        frozenset[Annotated[int, Field(ge=100, le=599)]], BeforeValidator(_split_codes)
+    ] = Field(
+        frozenset(),
+        json_schema_extra=_names(
+            "PREFECT_CLIENT_RETRY_EXTRA_CODES", toml="client.retry_extra_codes"
+        ),
+    )
+    """HTTP statuses to retry beyond 408, 429, 502 and 503."""
+    client_custom_headers: Annotated[dict[str, SecretStr], BeforeValidator(_parse_headers)] = Field(
+        default_factory=dict,
+        json_schema_extra=_names("PREFECT_CLIENT_CUSTOM_HEADERS", toml="client.custom_headers"),
+    )
+    client_csrf_support_enabled: bool = Field(
+        True,
+        json_schema_extra=_names(
+            "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED", toml="client.csrf_support_enabled"
+        ),
+    )
+    ephemeral_app: str | None = Field(
+        None, json_schema_extra=_names("ORCHNB_EPHEMERAL_APP", toml="orchnb.ephemeral_app")
+    )
+    """``module:app_or_factory``: the ASGI app to run in this process instead of Prefect's server."""
+    ephemeral_startup_timeout: float = Field(
+        60.0,
+        gt=0,
+        allow_inf_nan=False,
+        json_schema_extra=_names(
+            "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT", toml="orchnb.ephemeral_startup_timeout"
+        ),
+    )
+    """Seconds that the server in this process may take to start, all phases together."""
+    origins: dict[str, Origin] = Field(default_factory=dict, exclude=True, repr=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            raise InvalidSetting(_describe(exc, _gather(values)[1])) from None
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 - pydantic-settings' hook
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del env_settings, dotenv_settings, file_secret_settings
+        return (_Layers(settings_cls, init_settings()),)
+
+    def source(self, name: str) -> Origin:
+        """Where the value of the named field came from.
+
+        Raises:
+            AttributeError: there is no setting of that name.
+        """
+        if name not in type(self).model_fields:
+            raise AttributeError(f"there is no setting {name!r}")
+        return self.origins.get(name, _DEFAULT)
+
+    @field_validator("api_url", "cloud_api_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            fine = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
+            _ = parts.port
+        except ValueError:
+            fine = False
+        if not fine or re.search(r"[\s\x00-\x1f\x7f]", value):
+            raise ValueError("should be a whole URL such as http://127.0.0.1:4200/api")
+        return value.rstrip("/")
+
+    @field_validator("api_key", "api_auth_string")
+    @classmethod
+    def _check_credential(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
+            raise ValueError(
+                "should be one word of plain ASCII; was something else pasted, or a line break?"
+            )
+        return value
+
+    @field_validator("client_custom_headers")
+    @classmethod
+    def _check_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, text in value.items():
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+                raise ValueError("has a header name that HTTP does not allow (RFC 9110, 5.1)")
+            if not re.fullmatch(r"[\x20-\x7e\t]*", text.get_secret_value()):
+                raise ValueError("has a header value that is not plain ASCII on one line")
+        return value
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            if name in ("api_url", "cloud_api_url") and value:
+                yield name, redact_url(value)
+            else:
+                yield name, value
+
+
+class _Layers(PydanticBaseSettingsSource):
+    """All sources as one, so that for every field the strongest wins and is remembered."""
+
+    def __init__(self, settings_cls: type[BaseSettings], arguments: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._arguments = arguments
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError("the layers are read as a whole")
+
+    def __call__(self) -> dict[str, Any]:
+        values, origins = _gather(self._arguments)
+        return {**values, "origins": origins}
+
+
+_temporary: ContextVar[Mapping[str, Any] | None] = ContextVar("orchnb_settings", default=None)
+_session: tuple[dict[str, Any], str] = ({}, "")
+
+
+def get_settings() -> Settings:
+    """The settings as they are now: files and environment are read anew, which takes about a
+    millisecond, so that a change shows at the next call.
+
+    Raises:
+        InvalidSetting: a value or a file cannot be used.
+    """
+    return Settings()
+
+
+@contextmanager
+def temporary_settings(**fields: Any) -> Iterator[Settings]:
+    """Settings for the length of a ``with`` block, stronger than every other source.
+
+    Give fields of `Settings`; None unsets one. Blocks nest. The change is seen in this thread and
+    in the tasks made within the block.
+
+    Raises:
+        InvalidSetting: a field is unknown or its value is bad.
+    """
+    token = _temporary.set({**(_temporary.get() or {}), **fields})
+    try:
+        yield get_settings()
+    finally:
+        _temporary.reset(token)
+
+
+def choose_for_session(values: Mapping[str, Any], place: str) -> None:
+    """Fix settings for the whole process until chosen anew; ``place`` names who did it.
+
+    An empty mapping takes the choice back. Only the magics of the notebook call this.
+    """
+    global _session
+    _session = (dict(values), place)
+
+
+def session_choice() -> tuple[dict[str, Any], str]:
+    """What `choose_for_session` was last given."""
+    return dict(_session[0]), _session[1]
+
+
+def profile_values(name: str) -> dict[str, Any]:
+    """The settings that a profile holds, by field name.
+
+    Raises:
+        InvalidSetting: there is no profile of that name, or the file cannot be read.
+    """
+    known = all_profiles()
+    if name not in known:
+        raise _unknown_profile(name, "the argument", known)
+    return {
+        field: raw for field, raw, _ in _from_names(known[name], f"profile {name!r}")
+    }
+
+
+def all_profiles() -> dict[str, dict[str, Any]]:
+    """Every profile by name, each as the raw mapping of its file; built-in ones included.
+
+    Raises:
+        InvalidSetting: ``profiles.toml`` cannot be read.
+    """
+    return _Profiles(_profiles_path(_gather_plain({}))).tables
+
+
+def _gather(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Origin]]:
+    """The strongest value of every field, and where it came from."""
+    plain = _gather_plain(arguments)
+    profiles = _Profiles(_profiles_path(plain))
+    wanted, origin = plain.get("profile", (None, _DEFAULT))
+    active = wanted or profiles.active
+    if active is not None:
+        if active not in profiles.tables:
+            raise _unknown_profile(
+                active, str(origin) if wanted else f"'active' in {profiles.path}", profiles.tables
+            )
+        if wanted is None:
+            plain["profile"] = (active, Origin("active", str(profiles.path)))
+    table, place = (
+        (profiles.tables[active], f"profile {active!r}")
+        if active is not None
+        else (_BUILT_IN_PROFILES["ephemeral"], "default")
+    )
+    for field, raw, origin in _from_names(table, place):
+        plain.setdefault(field, (raw, origin if active is not None else _DEFAULT))
+    return (
+        {field: raw for field, (raw, _) in plain.items()},
+        {field: origin for field, (_, origin) in plain.items()},
+    )
+
+
+def _gather_plain(arguments: Mapping[str, Any]) -> dict[str, tuple[Any, Origin]]:
+    """The layers above the profile."""
+    found: dict[str, tuple[Any, Origin]] = {}
+    chosen, chooser = _session
+    for values, place in ((arguments, "argument"), (_temporary.get() or {}, "temporary_settings")):
+        for name, raw in values.items():
+            found.setdefault(name, (raw, Origin(name, place)))
+    for name, raw in chosen.items():
+        found.setdefault(name, (raw, Origin("", chooser)))
+    dotenv_values = _read_dotenv(Path(".env"))
+    for field, raw, origin in (
+        *_from_names(os.environ, "environment"),
+        *_from_names(dotenv_values, ".env"),
+        *_from_toml(_read_toml(Path("prefect.toml")), "prefect.toml"),
+        *_from_toml(
+            _read_toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {}),
+            "[tool.prefect] in pyproject.toml",
+        ),
+    ):
+        found.setdefault(field, (raw, origin))
+    return found
+
+
+def _from_names(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any, Origin]]:
+    """Values set under environment-style names. An empty text counts as not set, as in a shell."""
+    for field, names in _FIELD_NAMES.items():
+        for name in names["env"]:
+            raw = table.get(name)
+            if raw is not None and raw != "":
+                yield field, raw, Origin(name, place)
+                break
+
+
+def _from_toml(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any, Origin]]:
+    for field, names in _FIELD_NAMES.items():
+        value: Any = table
+        for key in names["toml"].split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None and value != "":
+            yield field, value, Origin(names["toml"], place)
+
+
+_FIELD_NAMES: dict[str, dict[str, Any]] = {
+    name: info.json_schema_extra
+    for name, info in Settings.model_fields.items()
+    if isinstance(info.json_schema_extra, dict)
+}
+
+
+class _Profiles:
+    """``profiles.toml``, read: its tables with the built-in ones, and the active one's name or None."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = _read_toml(path)
+        tables = content.get("profiles", {})
+        active = content.get("active")
+        if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+            raise InvalidSetting(f"{path}: each profile should be a table such as [profiles.local]")
+        if active is not None and not isinstance(active, str):
+            raise InvalidSetting(f"{path}: 'active' should be the name of a profile")
+        self.tables: dict[str, dict[str, Any]] = {**_BUILT_IN_PROFILES, **tables}
+        self.active = active or None
+
+
+def _profiles_path(plain: Mapping[str, tuple[Any, Origin]]) -> Path:
+    if "profiles_path" in plain:
+        return Path(plain["profiles_path"][0]).expanduser()
+    home, _ = plain.get("home", (Path.home() / ".prefect", _DEFAULT))
+    return Path(home).expanduser() / "profiles.toml"
+
+
+def _unknown_profile(name: str, place: str, known: Mapping[str, Any]) -> InvalidSetting:
+    return InvalidSetting(
+        f"There is no profile {name!r} (named by {place}). There are: {', '.join(sorted(known))}. "
+        "Choose one of these, or make it with `prefect profile create`."
+    )
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidSetting(f"{path} cannot be read: {_reason(exc)}. Mend or remove it.") from exc
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        # Only the place: the parser's own words may hold a piece of the text, and so of a key.
+        place = re.search(r"\(at .*\)", str(exc))
+        raise InvalidSetting(
+            f"{path} is not valid TOML {place.group() if place else ''}".rstrip()
+            + ". Mend or remove it."
+        ) from None
+
+
+def _read_dotenv(path: Path) -> dict[str, str | None]:
+    try:
+        return dotenv.dotenv_values(path) if path.is_file() else {}
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidSetting(f"{path} cannot be read: {_reason(exc)}. Mend or remove it.") from exc
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, OSError):
+        return exc.strerror or type(exc).__name__
+    return "it is not UTF-8 text"
+
+
+def _describe(error: ValidationError, origins: Mapping[str, Origin]) -> str:
+    """Pydantic's findings in words of ours; the values themselves are left out, they may be secret."""
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"There is no setting {field!r}.")
+            continue
+        words = problem["msg"].removeprefix("Value error, ")
+        words = words[:1].lower() + words[1:]
+        words = words.replace("input should", "should")
+        lines.append(f"{origins.get(field, Origin(field, 'argument'))} {words}.")
+    return " ".join(lines)
