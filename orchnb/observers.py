@@ -35,7 +35,7 @@ class Observers(Generic[Event]):
         for observer in self._observers:
             try:
                 observer(event)
-            except Exception:  # noqa: BLE001 - whatever a stranger's code raises
+            except Exception:
                 logger.exception("An observer failed and will not be told again")
                 self._drop(observer)
 

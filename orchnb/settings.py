@@ -84,9 +84,7 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True
     )
 
-    api_url: str | None = Field(
-        None, json_schema_extra=_names("PREFECT_API_URL", toml="api.url")
-    )
+    api_url: str | None = Field(None, json_schema_extra=_names("PREFECT_API_URL", toml="api.url"))
     """Where the API is, ending in ``/api`` on most servers."""
     api_key: SecretStr | None = Field(
         None, json_schema_extra=_names("PREFECT_API_KEY", toml="api.key")
@@ -193,7 +191,7 @@ class Settings(BaseSettings):
             raise InvalidSetting(_describe(exc, _gather(values)[1])) from None
 
     @classmethod
-    def settings_customise_sources(  # noqa: D102 - pydantic-settings' hook
+    def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
@@ -325,9 +323,7 @@ def profile_values(name: str) -> dict[str, Any]:
     known = all_profiles()
     if name not in known:
         raise _unknown_profile(name, "the argument", known)
-    return {
-        field: raw for field, raw, _ in _from_names(known[name], f"profile {name!r}")
-    }
+    return {field: raw for field, raw, _ in _from_names(known[name], f"profile {name!r}")}
 
 
 def all_profiles() -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ import httpx
 
 from orchnb import __version__
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
-from orchnb.http.flow import Flow, drive, drive_async
+from orchnb.http.flow import Flow, Send, Sleep, drive, drive_async
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import Retrier, RetryPolicy
 from orchnb.settings import Settings, get_settings
@@ -36,7 +36,8 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
     Args:
         enable_csrf_support: fetch and send CSRF tokens with requests that change anything.
         raise_on_all_errors: False gives back responses of any status instead of raising.
-        retry_policy: by default that of the settings, which are read once, here.
+        retry_policy: by default that of the settings.
+        settings: where custom headers and the retry policy come from; by default the current ones.
         sleep: how to wait.
         kwargs: those of ``httpx.AsyncClient``.
 
@@ -50,10 +51,11 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         enable_csrf_support: bool = False,
         raise_on_all_errors: bool = True,
         retry_policy: RetryPolicy | None = None,
+        settings: Settings | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         **kwargs: Any,
     ) -> None:
-        settings = get_settings()
+        settings = settings or get_settings()
         super().__init__(**_httpx_options(kwargs))
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
@@ -82,15 +84,23 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
             except httpx.TransportError as exc:
                 outcome = exc
         send = super().send
+        held = outcome if isinstance(outcome, httpx.Response) else None
 
-        async def transmit(request: httpx.Request, aside: bool) -> httpx.Response:
-            response = await (send(request) if aside else send(request, **kwargs))
-            if response.status_code >= 300:
-                await response.aread()
-            return response
+        async def perform(effect: Send | Sleep) -> httpx.Response | None:
+            nonlocal held
+            if held is not None:  # a flow that wants more has given up the response it was given
+                abandoned, held = held, None
+                await abandoned.aclose()
+            if isinstance(effect, Sleep):
+                await self._sleep(effect.seconds)
+                return None
+            held = await (send(effect.request) if effect.aside else send(request, **kwargs))
+            if held.status_code >= 300:
+                await held.aread()
+            return held
 
         flow = _flow(self._csrf, self._retrier, request)
-        response = await drive_async(flow, transmit, self._sleep, outcome)
+        response = await drive_async(flow, perform, outcome)
         return _finish(response, raising=self.raise_on_all_errors)
 
 
@@ -103,10 +113,11 @@ class PrefectHttpxSyncClient(httpx.Client):
         enable_csrf_support: bool = False,
         raise_on_all_errors: bool = True,
         retry_policy: RetryPolicy | None = None,
+        settings: Settings | None = None,
         sleep: Callable[[float], None] = time.sleep,
         **kwargs: Any,
     ) -> None:
-        settings = get_settings()
+        settings = settings or get_settings()
         super().__init__(**_httpx_options(kwargs))
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
@@ -129,15 +140,23 @@ class PrefectHttpxSyncClient(httpx.Client):
             except httpx.TransportError as exc:
                 outcome = exc
         send = super().send
+        held = outcome if isinstance(outcome, httpx.Response) else None
 
-        def transmit(request: httpx.Request, aside: bool) -> httpx.Response:
-            response = send(request) if aside else send(request, **kwargs)
-            if response.status_code >= 300:
-                response.read()
-            return response
+        def perform(effect: Send | Sleep) -> httpx.Response | None:
+            nonlocal held
+            if held is not None:  # a flow that wants more has given up the response it was given
+                abandoned, held = held, None
+                abandoned.close()
+            if isinstance(effect, Sleep):
+                self._sleep(effect.seconds)
+                return None
+            held = send(effect.request) if effect.aside else send(request, **kwargs)
+            if held.status_code >= 300:
+                held.read()
+            return held
 
         flow = _flow(self._csrf, self._retrier, request)
-        response = drive(flow, transmit, self._sleep, outcome)
+        response = drive(flow, perform, outcome)
         return _finish(response, raising=self.raise_on_all_errors)
 
 
@@ -180,7 +199,7 @@ def _httpx_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     if isinstance(verify, ssl.SSLContext):
         return kwargs
     trust_env = kwargs.get("trust_env", True)
-    files = [verify] if isinstance(verify, str) else []
+    files: list[str | None] = [verify] if isinstance(verify, str) else []
     if trust_env:
         files += [os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")]
     context = _ssl_context(

@@ -1,19 +1,24 @@
 """Decisions as generators, input and output in two small drivers.
 
-A flow is a generator that yields what it wants done, a `Send` or a `Sleep`, and is given the
-response back, or has the error thrown into it; what it returns is the answer. So a policy is written
+A flow is a generator that yields an effect, something that it wants done, and is given back what
+came of it, or has the error thrown into it; what it returns is the result. So a policy is written
 once for async and sync, and is tested by hand with neither client nor clock. The idea is that of
 httpx's ``Auth.auth_flow``, with errors coming in as well.
 
-The two drivers below are the only place where async and sync say the same thing twice.
+The two drivers are the only place where async and sync say the same thing twice, save for the two
+clients that hand them their means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import httpx
+
+Effect = TypeVar("Effect")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Send(NamedTuple):
@@ -33,99 +38,61 @@ class Sleep(NamedTuple):
     seconds: float
 
 
-Flow: TypeAlias = Generator["Send | Sleep", "httpx.Response | None", httpx.Response]
-"""To yield `Send` is to be sent a response, or to have its error thrown in."""
-
-
-class AsyncTransmit(Protocol):
-    """How an async client sends; ``aside`` as in `Send`."""
-
-    def __call__(self, request: httpx.Request, aside: bool, /) -> Awaitable[httpx.Response]: ...
-
-
-class Transmit(Protocol):
-    """How a plain client sends; ``aside`` as in `Send`."""
-
-    def __call__(self, request: httpx.Request, aside: bool, /) -> httpx.Response: ...
-
-
-async def drive_async(
-    flow: Flow,
-    send: AsyncTransmit,
-    sleep: Callable[[float], Awaitable[None]],
-    outcome: httpx.Response | Exception | None = None,
-) -> httpx.Response:
-    """Run a flow with async means and return what it returns.
-
-    A flow that asks for more has given up the response that it holds, which is then closed.
-    Cancellation and other ``BaseException``s close the flow and go on; no flow can stop them.
-
-    ``outcome`` is what has come of the flow's first effect where that was carried out beforehand.
-    """
-    held: httpx.Response | None = None
-    try:
-        effect = next(flow)
-        if isinstance(outcome, httpx.Response):
-            held = outcome
-            effect = flow.send(held)
-        elif outcome is not None:
-            effect = flow.throw(outcome)
-        while True:
-            if held is not None:
-                abandoned, held = held, None
-                await abandoned.aclose()
-            try:
-                if isinstance(effect, Send):
-                    held = await send(effect.request, effect.aside)
-                else:
-                    await sleep(effect.seconds)
-            except Exception as exc:
-                effect = flow.throw(exc)
-            else:
-                effect = flow.send(held)
-    except StopIteration as done:
-        answer: httpx.Response = done.value
-        return answer
-    except BaseException:
-        flow.close()
-        if held is not None:
-            await held.aclose()
-        raise
+Flow: TypeAlias = Generator[Send | Sleep, httpx.Response | None, httpx.Response]
+"""A flow over HTTP. `Send` is answered by a response, `Sleep` by None."""
 
 
 def drive(
-    flow: Flow,
-    send: Transmit,
-    sleep: Callable[[float], None],
-    outcome: httpx.Response | Exception | None = None,
-) -> httpx.Response:
-    """`drive_async` with plain means."""
-    held: httpx.Response | None = None
+    flow: Generator[Effect, Answer, Result],
+    perform: Callable[[Effect], Answer],
+    outcome: Any = None,
+) -> Result:
+    """Run a flow and return what it returns.
+
+    ``outcome`` is what has come of the first effect, where that was carried out beforehand. An
+    interrupt or another ``BaseException`` closes the flow and goes on; no flow can stop it.
+    """
     try:
         effect = next(flow)
-        if isinstance(outcome, httpx.Response):
-            held = outcome
-            effect = flow.send(held)
-        elif outcome is not None:
+        if isinstance(outcome, Exception):
             effect = flow.throw(outcome)
+        elif outcome is not None:
+            effect = flow.send(outcome)
         while True:
-            if held is not None:
-                abandoned, held = held, None
-                abandoned.close()
             try:
-                if isinstance(effect, Send):
-                    held = send(effect.request, effect.aside)
-                else:
-                    sleep(effect.seconds)
-            except Exception as exc:
+                answer = perform(effect)
+            except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
                 effect = flow.throw(exc)
             else:
-                effect = flow.send(held)
+                effect = flow.send(answer)
     except StopIteration as done:
-        answer: httpx.Response = done.value
-        return answer
-    except BaseException:
+        result: Result = done.value
+        return result
+    finally:
         flow.close()
-        if held is not None:
-            held.close()
-        raise
+
+
+async def drive_async(
+    flow: Generator[Effect, Answer, Result],
+    perform: Callable[[Effect], Awaitable[Answer]],
+    outcome: Any = None,
+) -> Result:
+    """`drive` with async means; a cancellation goes on as an interrupt does."""
+    try:
+        effect = next(flow)
+        if isinstance(outcome, Exception):
+            effect = flow.throw(outcome)
+        elif outcome is not None:
+            effect = flow.send(outcome)
+        while True:
+            try:
+                answer = await perform(effect)
+            except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
+                effect = flow.throw(exc)
+            else:
+                effect = flow.send(answer)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+    finally:
+        flow.close()

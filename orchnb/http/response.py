@@ -79,7 +79,9 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     if detail:
         message += f": {detail}"
     for field in fields:
-        message += f"; {field.location}: {field.message}" if field.location else f"; {field.message}"
+        message += (
+            f"; {field.location}: {field.message}" if field.location else f"; {field.message}"
+        )
     return PrefectHTTPStatusError(
         message,
         request=_bare_request(response.request),
@@ -189,5 +191,3 @@ def _bare_response(response: httpx.Response, clean: Any) -> PrefectResponse:
     if response.charset_encoding:
         copy.encoding = "utf-8"
     return copy
-
-

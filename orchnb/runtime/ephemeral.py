@@ -85,9 +85,7 @@ class EphemeralApp:
         """Whether it is Prefect's own server."""
         return self.spec == _PREFECT
 
-    async def __call__(
-        self, scope: MutableMapping[str, Any], receive: Receive, send: Send
-    ) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             assert self._app is not None, "requests come after the start-up"
             await self._app(scope, receive, send)
@@ -182,9 +180,7 @@ _apps: dict[str, EphemeralApp] = {}
 def ephemeral_app(settings: Settings) -> EphemeralApp:
     """The app of the server in this process that these settings ask for, one per process."""
     spec = settings.ephemeral_app or _PREFECT
-    app = _apps.setdefault(
-        spec, EphemeralApp(spec, timeout=settings.ephemeral_startup_timeout)
-    )
+    app = _apps.setdefault(spec, EphemeralApp(spec, timeout=settings.ephemeral_startup_timeout))
     app.timeout = settings.ephemeral_startup_timeout
     return app
 
@@ -244,10 +240,12 @@ def _find(spec: str) -> Callable[[], ASGIApp]:
         except AttributeError:
             raise _bad_app(spec, f"names {path!r}, which {module_name} does not have") from None
     if _accepts(target, 3):
-        return lambda: target  # type: ignore[no-any-return]
+        return lambda: target
     if _accepts(target, 0):
         return partial(_make, spec, target)
-    raise _bad_app(spec, "is no ASGI app: it should take (scope, receive, send), or make such an app")
+    raise _bad_app(
+        spec, "is no ASGI app: it should take (scope, receive, send), or make such an app"
+    )
 
 
 def _make(spec: str, factory: Callable[[], Any]) -> ASGIApp:

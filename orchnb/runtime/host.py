@@ -67,9 +67,7 @@ class Host:
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine on the loop. Cancelling the future cancels it."""
         try:
-            return self._context.copy().run(
-                asyncio.run_coroutine_threadsafe, coroutine, self.loop
-            )
+            return self._context.copy().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
         except RuntimeError:
             coroutine.close()
             raise

@@ -143,7 +143,7 @@ class _Lifespan:
             if self._scope.cancel_called or not self._shutdown_sent:
                 raise  # ours, or the loop's own end
             logger.error("The shutdown of %s was cancelled from within", _name(self.app))
-        except (Exception, SystemExit) as exc:
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - an app may raise anything
             self._take_error(exc)
 
     def _take_error(self, exc: BaseException) -> None:

@@ -115,7 +115,7 @@ class _Exchange:
             await self._hosted.app(self._scope(), self._receive, self._send)
         except asyncio.CancelledError:
             raise  # the host is ending
-        except BaseException as exc:  # noqa: BLE001 - a handler's SystemExit must not end the host
+        except BaseException as exc:
             if self._head is None or not self._complete:
                 logger.error("The app failed on %s", self.request.method, exc_info=exc)
                 self._fail()
@@ -249,9 +249,7 @@ _running: set[asyncio.Task[None]] = set()
 
 
 class _AsyncStream(httpx.AsyncByteStream):
-    def __init__(
-        self, exchange: _Exchange, wake: Callable[[Callable[[], object]], None]
-    ) -> None:
+    def __init__(self, exchange: _Exchange, wake: Callable[[Callable[[], object]], None]) -> None:
         self._exchange = exchange
         self._wake = wake
         self._ended = False

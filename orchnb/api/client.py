@@ -1,0 +1,386 @@
+"""The two clients of the orchestration API."""
+
+from __future__ import annotations
+
+import base64
+import json as jsonlib
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, ClassVar, NoReturn, TypeVar
+from uuid import UUID
+
+import httpx
+from pydantic_core import to_jsonable_python
+from typing_extensions import Self
+
+from orchnb.api.operations import Call, Operations, Steps
+from orchnb.errors import (
+    ClientClosed,
+    InvalidSetting,
+    PrefectHTTPStatusError,
+    ServerNotConfigured,
+    WrongLoop,
+)
+from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
+from orchnb.http.flow import drive, drive_async
+from orchnb.redaction import redact_url
+from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app
+from orchnb.runtime.host import HostedApp
+from orchnb.runtime.lifespan import ASGIApp
+from orchnb.runtime.loops import Loop, current_loop, describe_loop
+from orchnb.runtime.transport import HostedTransport
+from orchnb.server_type import ServerType, determine_server_type, server_type_of_url
+from orchnb.settings import Settings, get_settings
+
+T = TypeVar("T")
+
+_IN_PROCESS_URL = "http://this-process.invalid/api"
+"""Where in-process apps seem to be; ``.invalid`` is never anybody's (RFC 6761)."""
+
+
+class _ApiClient(Operations):
+    """What the two clients share: where the API is, and whether it may be talked to now."""
+
+    is_async: ClassVar[bool]
+
+    def __init__(
+        self,
+        api: str | ASGIApp,
+        *,
+        api_key: str | None = None,
+        auth_string: str | None = None,
+        httpx_settings: Mapping[str, Any] | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings or get_settings()
+        self._app: ASGIApp | None = None
+        if isinstance(api, str):
+            if api != self.settings.api_url:  # else it has been checked
+                api = Settings(api_url=api).api_url or ""
+            self.api_url = api
+            self.server_type = server_type_of_url(
+                self.api_url, cloud_api_url=self.settings.cloud_api_url
+            )
+        elif callable(api):
+            self._app = api
+            self.api_url = _IN_PROCESS_URL
+            self.server_type = ServerType.EPHEMERAL
+        else:
+            raise TypeError(f"api should be a URL or an ASGI app; {type(api).__name__} is neither")
+        self._httpx_settings = dict(httpx_settings or {})
+        self._credentials = _credentials(self.settings, self.server_type, api_key, auth_string)
+        self._hosted: HostedApp | None = None
+        self._depth = 0
+        self._closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, for good."""
+        return self._closed
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._depth else "not opened yet"
+        place = getattr(self._app, "title", None) or redact_url(self.api_url)
+        return f"<{type(self).__name__} {self.server_type}: {place} ({state})>"
+
+    def _enter(self) -> bool:
+        """Count an entry; whether it is the first."""
+        if self._closed:
+            self._refuse_closed()
+        self._depth += 1
+        return self._depth == 1
+
+    def _exit(self) -> bool:
+        """Count an exit; whether it was the last."""
+        self._depth -= 1
+        self._closed = self._depth == 0
+        return self._closed
+
+    def _release(self) -> HostedApp | None:
+        """Give the in-process app back, if there is one, and return it to be waited for."""
+        hosted, self._hosted = self._hosted, None
+        if hosted is not None:
+            hosted.close()
+        return hosted
+
+    def _refuse_closed(self) -> NoReturn:
+        raise ClientClosed(
+            "This client was closed and cannot be opened again; get a new one with get_client()"
+        )
+
+    def _refuse_unopened(self) -> NoReturn:
+        opening = "async with" if self.is_async else "with"
+        raise ClientClosed(f"This client is not open: use it in `{opening} client:`")
+
+    def _http_options(self) -> dict[str, Any]:
+        """httpx's arguments: ours, and over them the user's ``httpx_settings``."""
+        settings = self.settings
+        options: dict[str, Any] = {
+            "base_url": self.api_url,
+            "timeout": settings.api_request_timeout,
+            "settings": settings,
+            "enable_csrf_support": self.server_type is not ServerType.CLOUD
+            and settings.client_csrf_support_enabled,
+        }
+        if self._app is not None:
+            self._hosted = HostedApp(self._app)
+            options["transport"] = HostedTransport(self._hosted)
+        else:
+            options["http2"] = settings.api_enable_http2
+            if settings.api_tls_insecure_skip_verify:
+                options["verify"] = False
+            elif settings.api_ssl_cert_file is not None:
+                options["verify"] = _trust(settings)
+        options.update(self._httpx_settings)
+        options["headers"] = {**self._credentials, **dict(self._httpx_settings.get("headers", {}))}
+        return options
+
+
+class PrefectClient(_ApiClient):
+    """The async client of the orchestration API.
+
+    Open it with ``async with``; in a notebook, ``get_client()`` gives one that is open. It can be
+    entered again while it is open, lives on the loop it was first used on (``loop``), and, once
+    closed, stays closed.
+
+    Args:
+        api: the API's URL, or an ASGI app, which then runs in this process while the client is open.
+        api_key: for Prefect Cloud; by default that of the settings.
+        auth_string: ``user:password`` for a server of one's own; by default that of the settings.
+        httpx_settings: arguments of ``httpx.AsyncClient`` that go before our own.
+        settings: by default the current ones.
+
+    Raises:
+        InvalidSetting: ``api`` is no URL, or the settings cannot be read.
+    """
+
+    is_async = True
+
+    def __init__(self, api: str | ASGIApp, **kwargs: Any) -> None:
+        super().__init__(api, **kwargs)
+        self._http: PrefectHttpxAsyncClient | None = None
+        self.loop: Loop | None = None
+
+    async def __aenter__(self) -> Self:
+        self._bind_loop()
+        self.open()
+        try:
+            if self._hosted is not None:
+                await self._hosted.wait_started_async()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def open(self) -> None:
+        """Open it without waiting for an in-process app to be up: requests will.
+
+        Every ``open`` wants its `close`.
+        """
+        if self._enter():
+            try:
+                self._http = PrefectHttpxAsyncClient(**self._http_options())
+            except BaseException:
+                self._depth = 0
+                self._release()
+                raise
+
+    async def close(self) -> None:
+        """Undo one `open`; the last one closes connections and gives an in-process app back."""
+        if self._depth == 0 or not self._exit():
+            return
+        hosted = self._release()
+        try:
+            if self._http is not None:
+                await self._http.aclose()
+        finally:
+            if hosted is not None:
+                await hosted.wait_closed_async()
+
+    async def perform(self, steps: Steps[T]) -> T:
+        """Make an operation's calls and return its result."""
+        return await drive_async(iter(steps), self._call)
+
+    async def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s."""
+        return await self._usable().request(method, path, **kwargs)
+
+    async def _call(self, call: Call[Any]) -> Any:
+        try:
+            response = await self._usable().request(call.method, call.path, **_payload(call))
+        except PrefectHTTPStatusError as exc:
+            raise call.explain(exc) from None
+        return call.read(response)  # type: ignore[arg-type] # our client answers with its own
+
+    def _usable(self) -> PrefectHttpxAsyncClient:
+        if self._closed:
+            self._refuse_closed()
+        if self._http is None:
+            self._refuse_unopened()
+        self._bind_loop()
+        return self._http
+
+    def _bind_loop(self) -> None:
+        loop = current_loop()
+        if self.loop is None:
+            self.loop = loop
+        elif loop is not self.loop:
+            raise WrongLoop(
+                f"This client lives on {describe_loop(self.loop)}, but is used on "
+                f"{describe_loop(loop)}. Get one for this loop with get_client(), or use "
+                "get_client(sync_client=True), which works anywhere."
+            )
+
+
+class SyncPrefectClient(_ApiClient):
+    """`PrefectClient` for plain code: the same arguments and operations, opened with ``with``.
+
+    It works on any thread, and in a notebook beside the async one.
+    """
+
+    is_async = False
+
+    def __init__(self, api: str | ASGIApp, **kwargs: Any) -> None:
+        super().__init__(api, **kwargs)
+        self._http: PrefectHttpxSyncClient | None = None
+
+    @property
+    def loop(self) -> None:
+        """None: it needs no event loop."""
+        return None
+
+    def __enter__(self) -> Self:
+        self.open()
+        try:
+            if self._hosted is not None:
+                self._hosted.wait_started()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Open it without waiting for an in-process app to be up: requests will.
+
+        Every ``open`` wants its `close`.
+        """
+        if self._enter():
+            try:
+                self._http = PrefectHttpxSyncClient(**self._http_options())
+            except BaseException:
+                self._depth = 0
+                self._release()
+                raise
+
+    def close(self) -> None:
+        """Undo one `open`; the last one closes connections and gives an in-process app back."""
+        if self._depth == 0 or not self._exit():
+            return
+        hosted = self._release()
+        try:
+            if self._http is not None:
+                self._http.close()
+        finally:
+            if hosted is not None:
+                hosted.wait_closed()
+
+    def perform(self, steps: Steps[T]) -> T:
+        """Make an operation's calls and return its result."""
+        return drive(iter(steps), self._call)
+
+    def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s."""
+        return self._usable().request(method, path, **kwargs)
+
+    def _call(self, call: Call[Any]) -> Any:
+        try:
+            response = self._usable().request(call.method, call.path, **_payload(call))
+        except PrefectHTTPStatusError as exc:
+            raise call.explain(exc) from None
+        return call.read(response)  # type: ignore[arg-type] # our client answers with its own
+
+    def _usable(self) -> PrefectHttpxSyncClient:
+        if self._closed:
+            self._refuse_closed()
+        if self._http is None:
+            self._refuse_unopened()
+        return self._http
+
+
+def api_of(settings: Settings) -> str | EphemeralApp:
+    """What the settings point at: an API URL, or the app that runs in this process.
+
+    Raises:
+        ServerNotConfigured: neither.
+    """
+    if settings.api_url:
+        return settings.api_url
+    if determine_server_type(settings) is ServerType.EPHEMERAL:
+        return ephemeral_app(settings)
+    raise ServerNotConfigured(
+        "No server is configured: PREFECT_API_URL is not set, and a server in this process is "
+        "switched off. Set PREFECT_API_URL (in a notebook: %orch_server_type server URL), or allow "
+        "one in this process with PREFECT_SERVER_ALLOW_EPHEMERAL_MODE=true (%orch_server_type "
+        "ephemeral)."
+    )
+
+
+def _credentials(
+    settings: Settings, server_type: ServerType, api_key: str | None, auth_string: str | None
+) -> dict[str, str]:
+    """The Authorization header. A cloud wants the key, a server of one's own the auth string first."""
+    # Checked as the settings are, with the same words.
+    given = {"api_key": api_key, "api_auth_string": auth_string}
+    given = {name: value for name, value in given.items() if value is not None}
+    checked = Settings(**given) if given else settings
+    key = checked.api_key and checked.api_key.get_secret_value()
+    auth = checked.api_auth_string and checked.api_auth_string.get_secret_value()
+    if auth and (server_type is not ServerType.CLOUD or not key):
+        encoded = base64.b64encode(auth.encode()).decode()
+        return {"Authorization": f"Basic {encoded}"}
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _trust(settings: Settings) -> str:
+    path = settings.api_ssl_cert_file
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as exc:
+        raise InvalidSetting(
+            f"{settings.source('api_ssl_cert_file')} names {path}, which cannot be used: "
+            f"{getattr(exc, 'strerror', None) or 'it holds no certificate'}."
+        ) from exc
+    return str(path)
+
+
+def _payload(call: Call[Any]) -> dict[str, Any]:
+    if call.json is None:
+        return {}
+    return {
+        "content": jsonlib.dumps(call.json, default=_plain, allow_nan=False),
+        "headers": {"Content-Type": "application/json"},
+    }
+
+
+def _plain(value: object) -> Any:
+    """A value that JSON does not know, such as a datetime or a model, in its usual form."""
+    if isinstance(value, UUID):
+        return str(value)
+    return to_jsonable_python(value)

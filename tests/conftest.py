@@ -1,0 +1,38 @@
+"""What every test starts from: no settings of this machine's, and nothing left behind afterwards."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchnb.runtime import host, lifespan
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty home and folder, and no PREFECT_* or ORCHNB_* variable."""
+    for name in list(os.environ):
+        if name.startswith(("PREFECT_", "ORCHNB_")):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """No lifespan stays open, no app hosted, and the host's thread ends."""
+    yield
+    left = host._tenancy.host
+    assert not host._tenancy.apps, "an app was left on the host"
+    if left is not None and host._tenancy.leases == 0:
+        left.thread.join(5)
+    assert not [thread for thread in threading.enumerate() if thread.name == "orchnb-host"]
+    assert not lifespan._lifespans, "a lifespan was left open"
