@@ -125,15 +125,24 @@ class NotebookSession:
 _session: NotebookSession | None = None
 
 
-def set_notebook_session(session: NotebookSession | None) -> None:
-    """Say that a notebook is there, and which session holds its clients; None when it is gone."""
-    global _session
-    _session = session
-
-
 def notebook_session() -> NotebookSession | None:
-    """The notebook's session where code runs in one of its cells, else None."""
-    return _session if _session is not None and on_notebook_thread() else None
+    """The notebook's session, made at its first use, where code runs in a cell; else None.
+
+    A notebook is there from ``set_notebook_loop`` on, see `orchnb.runtime.loops`.
+    """
+    global _session
+    if not on_notebook_thread():
+        return None
+    if _session is None:
+        _session = NotebookSession()
+    return _session
+
+
+def end_notebook_session() -> NotebookSession | None:
+    """Forget the session and return it, to be closed, if there was one."""
+    global _session
+    session, _session = _session, None
+    return session
 
 
 @overload

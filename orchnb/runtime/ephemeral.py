@@ -67,7 +67,8 @@ def observe_startup(observer: StartupObserver) -> AbstractContextManager[None]:
 class EphemeralApp:
     """The app of the server in this process, as one ASGI app. Get it from `ephemeral_app`.
 
-    ``title`` is what people call it; ``phases`` the seconds that each phase of the last start took.
+    ``title`` is what people call it; ``phases`` the seconds that each phase of the last start took;
+    ``current_phase`` the one that is under way, or None.
     """
 
     def __init__(
@@ -77,8 +78,14 @@ class EphemeralApp:
         self.title = "the Prefect server" if spec == _PREFECT else spec
         self.timeout = timeout
         self.phases: dict[Phase, float] = {}
+        self.current_phase: Phase | None = None
         self._clock = clock
         self._app: ASGIApp | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has started and not been shut down."""
+        return self._app is not None
 
     @property
     def is_prefect(self) -> bool:
@@ -131,6 +138,7 @@ class EphemeralApp:
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
         began = self._clock()
+        self.current_phase = phase
         _observers.tell(StartupEvent(phase, "began", 0.0))
         try:
             yield
@@ -138,6 +146,8 @@ class EphemeralApp:
             elapsed = self._clock() - began
             _observers.tell(StartupEvent(phase, "failed", elapsed))
             raise self._failure(phase, exc) from exc
+        finally:
+            self.current_phase = None
         self.phases[phase] = self._clock() - began
         _observers.tell(StartupEvent(phase, "ended", self.phases[phase]))
 

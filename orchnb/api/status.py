@@ -1,0 +1,141 @@
+"""Which server is meant, is it up, and which setting says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import httpx
+
+from orchnb.api.client import SyncPrefectClient, api_of
+from orchnb.errors import ObjectNotFound, OrchnbError, PrefectHTTPStatusError
+from orchnb.http.retry import RetryPolicy
+from orchnb.redaction import redact_url
+from orchnb.runtime.ephemeral import EphemeralApp
+from orchnb.server_type import ServerType, determine_server_type
+from orchnb.settings import Origin, Settings
+
+PROBE_TIMEOUT = 3.0
+"""Seconds that a server may take to answer before it is said to be down."""
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """A server as it was when it was asked. Its text tells all of it, beginning with the type."""
+
+    server_type: ServerType
+    place: str
+    """The address, without credentials, or what runs in this process."""
+    state: str
+    """``up``, ``down``, ``starting``, ``not started`` or ``none``."""
+    decided_by: Origin
+    """The setting that decided which server it is, and where that was set."""
+    version: str | None = None
+    seconds: float | None = None
+    """How long it took to answer, if it is up."""
+    problem: str = ""
+    """Why it is not up, in words."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it answered as an API does."""
+        return self.state == "up"
+
+    @property
+    def state_in_words(self) -> str:
+        """The state, how fast, or why not."""
+        if self.is_up and self.seconds is not None:
+            return f"up, answered in {1000 * self.seconds:.0f} ms"
+        if self.state == "not started":
+            return "not started yet; the first request starts it"
+        return f"{self.state}: {self.problem}" if self.problem else self.state
+
+    def __str__(self) -> str:
+        version = f" {self.version}" if self.version else ""
+        return (
+            f"{self.server_type}: {self.place}{version}, {self.state_in_words} "
+            f"(decided by {self.decided_by})"
+        )
+
+    __repr__ = __str__
+
+
+def server_status(
+    settings: Settings, *, clock: Callable[[], float] = time.perf_counter
+) -> ServerStatus:
+    """Ask the server that the settings point at, once, for `PROBE_TIMEOUT` seconds at most.
+
+    A server in this process that has not been started is not started by this. It does not raise for
+    a server that is down or is no API; that is the status's to tell.
+
+    Raises:
+        InvalidSetting: what the settings hold cannot be used.
+    """
+    kind = determine_server_type(settings)
+    decided_by = _decided_by(settings, kind)
+    if kind is ServerType.UNCONFIGURED:
+        return ServerStatus(kind, "no server", "none", decided_by, problem="none is configured")
+    api = api_of(settings)
+    version: str | None = None
+    if isinstance(api, EphemeralApp):
+        place = f"{api.title} in this process"
+        version = _installed_version() if api.is_prefect else None
+        if not api.is_up:
+            state = "starting" if api.current_phase else "not started"
+            problem = f"phase {api.current_phase!r}" if api.current_phase else ""
+            return ServerStatus(kind, place, state, decided_by, version, problem=problem)
+    else:
+        place = redact_url(api)
+    options: dict[str, Any] = {
+        "timeout": PROBE_TIMEOUT,
+        "retry_policy": RetryPolicy(max_retries=0),
+    }
+    client = SyncPrefectClient(api, settings=settings, httpx_settings=options)
+    try:
+        with client:
+            began = clock()
+            problem = client.api_healthcheck()
+            if problem is not None:
+                raise problem
+            seconds = clock() - began
+            version = _ask_version(client) or version
+    except (OrchnbError, httpx.HTTPError) as exc:
+        return ServerStatus(kind, place, "down", decided_by, version, problem=describe(exc))
+    return ServerStatus(kind, place, "up", decided_by, version, seconds)
+
+
+def describe(error: Exception) -> str:
+    """An error in words, also where httpx gives none."""
+    if isinstance(error, httpx.TimeoutException):
+        kind = type(error).__name__.removesuffix("Timeout").lower()
+        return str(error) or f"no answer in time ({kind} time-out)"
+    if isinstance(error, httpx.ConnectError):
+        return f"cannot connect ({error})" if str(error) else "cannot connect"
+    if isinstance(error, PrefectHTTPStatusError):
+        words = f"{error.status_code} {error.response.reason_phrase}".strip()
+        return f"it answers {words}{': ' + error.detail if error.detail else ''}. {error.hint}"
+    hint = getattr(error, "hint", "")
+    return f"{error}. {hint}" if hint else str(error) or type(error).__name__
+
+
+def _ask_version(client: SyncPrefectClient) -> str | None:
+    try:
+        return client.api_version()
+    except (ObjectNotFound, PrefectHTTPStatusError, ValueError):
+        return None  # the cloud has none, and other apps need not have one
+
+
+def _installed_version() -> str | None:
+    try:
+        return metadata.version("prefect")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _decided_by(settings: Settings, kind: ServerType) -> Origin:
+    if kind in (ServerType.SERVER, ServerType.CLOUD):
+        return settings.source("api_url")
+    return settings.source("server_allow_ephemeral_mode")

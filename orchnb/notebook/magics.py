@@ -1,0 +1,160 @@
+"""The magics: each parses its line, calls a function, and returns what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from orchnb.api.status import ServerStatus
+    from orchnb.settings import Settings
+
+_CHOSEN_BY = "%orch_server_type"
+_KINDS = ("ephemeral", "server", "cloud", "auto")
+
+
+@magics_class
+class OrchMagics(Magics):  # type: ignore[misc] # IPython's decorators are untyped
+    """The line magics of orchnb."""
+
+    def __init__(self, shell: InteractiveShell, on_switch: Callable[[], None]) -> None:
+        super().__init__(shell)
+        self._on_switch = on_switch
+
+    @magic_arguments()  # type: ignore[untyped-decorator]
+    @argument(
+        "kind",
+        nargs="?",
+        type=str.lower,
+        help="ephemeral: a server in this kernel; server: the one at URL; cloud: Prefect Cloud; "
+        "auto: what the settings say. Left out: just show.",
+    )
+    @argument("url", nargs="?", help="the API's address, such as http://127.0.0.1:4200/api")
+    @argument("--profile", help="the server that this profile of profiles.toml names")
+    @line_magic  # type: ignore[untyped-decorator]
+    def orch_server_type(self, line: str) -> ServerStatus:
+        """Show which server is used, whether it is up, and which setting decided that; or switch.
+
+        Returns the status, whose text begins with the type: ``st = %orch_server_type``.
+        """
+        # Imported at the first use, so that %load_ext returns at once.
+        from orchnb.api.status import server_status
+        from orchnb.settings import get_settings
+
+        given = parse_argstring(OrchMagics.orch_server_type, line)
+        if given.kind is not None and given.kind not in _KINDS:
+            raise UsageError(
+                f"%orch_server_type knows {', '.join(_KINDS)}; {given.kind!r} is none of them. "
+                "To use the server at an address: %orch_server_type server URL"
+            )
+        if given.profile is not None or given.kind is not None:
+            switch(given.kind, given.url, given.profile)
+            self._on_switch()
+        settings = get_settings()
+        if given.kind == "ephemeral":
+            start_ephemeral(settings)
+        return server_status(settings)
+
+
+def switch(kind: str | None, url: str | None, profile: str | None) -> None:
+    """Point the session at another server; nothing changes if the new settings cannot be used.
+
+    Raises:
+        UsageError: what is asked for does not fit together, or is not to be found.
+        InvalidSetting: the address is none, or there is no such profile.
+    """
+    from orchnb.settings import choose_for_session, session_choice, temporary_settings
+
+    if url is not None and kind not in ("server", "cloud"):
+        raise UsageError(f"an address goes with `server`: %orch_server_type server {url}")
+    if profile is not None and kind is not None:
+        raise UsageError("--profile names a server by itself; leave the kind out")
+    before, place_before = session_choice()
+    values, place = _wanted(kind, url, profile)
+    choose_for_session(values, place)
+    try:
+        with temporary_settings():
+            pass  # reads them, and so checks them
+    except BaseException:
+        choose_for_session(before, place_before)
+        raise
+
+
+def start_ephemeral(settings: Settings) -> None:
+    """Begin to start the server in this kernel; it goes on in the background."""
+    from orchnb.api.context import notebook_session
+
+    session = notebook_session()
+    if session is not None:
+        session.client(settings)
+
+
+def _wanted(kind: str | None, url: str | None, profile: str | None) -> tuple[dict[str, Any], str]:
+    if profile is not None:
+        from orchnb.settings import profile_values
+
+        values = {"api_url": None, **profile_values(profile), "profile": profile}
+        return values, f"profile {profile!r}, chosen by {_CHOSEN_BY}"
+    if kind == "ephemeral":
+        return {"api_url": None, "server_allow_ephemeral_mode": True}, _CHOSEN_BY
+    if kind == "server":
+        return _server(url), _CHOSEN_BY
+    if kind == "cloud":
+        return _cloud(url)
+    return {}, ""
+
+
+def _server(url: str | None) -> dict[str, Any]:
+    from orchnb.server_type import ServerType, determine_server_type
+    from orchnb.settings import Settings, choose_for_session, session_choice
+
+    if url is None:
+        raise UsageError("say which server: %orch_server_type server http://127.0.0.1:4200/api")
+    Settings(api_url=url)  # says what is wrong with it before anything changes
+    values: dict[str, Any] = {"api_url": url}
+    chosen, place = session_choice()
+    choose_for_session({}, "")
+    try:
+        if determine_server_type() is ServerType.CLOUD:
+            values["api_key"] = None  # a cloud's key is not for anybody else
+    finally:
+        choose_for_session(chosen, place)
+    return values
+
+
+def _cloud(url: str | None) -> tuple[dict[str, Any], str]:
+    """The cloud workspace at ``url``, else the one that the settings or a profile name."""
+    from orchnb.server_type import ServerType, server_type_of_url
+    from orchnb.settings import Settings, all_profiles, get_settings, profile_values
+
+    settings = get_settings()
+
+    def is_cloud(address: object) -> bool:
+        return bool(address) and (
+            server_type_of_url(str(address), cloud_api_url=settings.cloud_api_url)
+            is ServerType.CLOUD
+        )
+
+    if url is not None:
+        Settings(api_url=url)
+        if not is_cloud(url):
+            raise UsageError("this is no address of the cloud's; use: %orch_server_type server URL")
+        return {"api_url": url}, _CHOSEN_BY
+    if is_cloud(settings.api_url):
+        return {"api_url": settings.api_url}, str(settings.source("api_url"))
+    for name in all_profiles():
+        values = profile_values(name)
+        if is_cloud(values.get("api_url")):
+            place = f"profile {name!r}, chosen by {_CHOSEN_BY}"
+            return {**values, "profile": name}, place
+    raise UsageError(
+        "no workspace of the cloud is known: log in with `prefect cloud login` in a terminal, or "
+        "give its address: %orch_server_type cloud https://api.prefect.cloud/api/accounts/.../"
+        "workspaces/..."
+    )
