@@ -18,6 +18,8 @@ from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.server_type import ServerType, determine_server_type
 from orchnb.settings import Origin, Settings
 
+_NOTHING_SET = Origin("no setting", "by default a server runs in this process")
+
 PROBE_TIMEOUT = 3.0
 """Seconds that a server may take to answer before it is said to be down."""
 
@@ -138,4 +140,5 @@ def _installed_version() -> str | None:
 def _decided_by(settings: Settings, kind: ServerType) -> Origin:
     if kind in (ServerType.SERVER, ServerType.CLOUD):
         return settings.source("api_url")
-    return settings.source("server_allow_ephemeral_mode")
+    origin = settings.source("server_allow_ephemeral_mode")
+    return origin if origin.name or origin.place != "default" else _NOTHING_SET

@@ -11,6 +11,7 @@ from IPython.core.async_helpers import get_asyncio_loop
 
 import orchnb
 from orchnb.notebook.errors import ErrorCards
+from orchnb.notebook.interrupts import Pulse
 from orchnb.notebook.magics import OrchMagics
 from orchnb.runtime import loops
 
@@ -35,6 +36,7 @@ class Extension:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.cards = ErrorCards(shell)
+        self.pulse = Pulse(shell)
         shell.register_magics(OrchMagics(shell, on_switch=close_clients))
         for (module, name), view in _SHOWN.items():
             _formatter(shell, "text/html").for_type_by_name(module, name, _as_html(view))
@@ -51,13 +53,14 @@ class Extension:
         if settings is not None:
             settings.choose_for_session({}, "")
         loops.set_notebook_loop(None)
-        for (module, name), _ in _SHOWN.items():
+        for module, name in _SHOWN:
             for mime in ("text/html", "text/plain"):
                 _formatter(self.shell, mime).pop(f"{module}.{name}", None)
         manager = self.shell.magics_manager
         manager.magics["line"].pop("orch_server_type", None)
         manager.registry.pop(OrchMagics.__name__, None)
         self.cards.remove()
+        self.pulse.remove()
         if self.named and self.shell.user_ns.get("orchnb") is orchnb:
             del self.shell.user_ns["orchnb"]
 

@@ -175,32 +175,32 @@ def response_card(response: PrefectResponse) -> Card:
 
 
 def model_card(model: Model) -> Card:
-    """One object: what is known of it, without what is empty."""
-    rows = [
-        (name.replace("_", " "), _cell(value))
-        for name in type(model).model_fields
-        if (value := getattr(model, name)) not in (None, "", [], {}) and name != "state"
-    ]
-    state = getattr(model, "state", None)
-    if state is not None:
-        rows.insert(0, ("state", _state(model)))
+    """One object: what a person wants to know of it, without what is empty."""
+    fields = [name for name in type(model).model_fields if name not in _LEFT_OUT]
+    values = [(name.replace("_", " "), _column(model, name)) for name in fields]
     name = getattr(model, "name", None)
     title = f"{_kind(type(model))} {_clean(str(name))}" if name else _kind(type(model))
-    return Card(title=title, rows=rows)
+    return Card(title=title, rows=[(label, value) for label, value in values if value])
+
+
+# Said by another field already, or of use to programs only. The attributes are there all the same.
+_LEFT_OUT = frozenset(
+    {"name", "updated", "state_type", "state_name", "idempotency_key", "run_count", "labels"}
+)
 
 
 def model_table(models: ModelList[Any]) -> Table:
     """A list of objects: the first rows, and how many there are."""
     kind = models.model or (type(models[0]) if models else Model)
     shown = list(models[:MOST_ROWS])
-    columns = _columns(kind, shown)
+    columns = _columns(kind)
     rows = [[_column(model, name) for name in columns] for model in shown]
     many = f"{len(models)} {_kind(kind).lower()}{'' if len(models) == 1 else 's'}"
     caption = many if len(shown) == len(models) else f"the first {len(shown)} of {many}"
     return Table([name.replace("_", " ") for name in columns], rows, caption)
 
 
-def _columns(kind: type[Model], models: Iterable[Model]) -> list[str]:
+def _columns(kind: type[Model]) -> list[str]:
     if issubclass(kind, FlowRun):
         return ["name", "state", "start_time", "run_time", "tags", "parameters", "id"]
     if issubclass(kind, Flow):
@@ -211,7 +211,7 @@ def _columns(kind: type[Model], models: Iterable[Model]) -> list[str]:
 def _column(model: Model, name: str) -> str:
     if name == "state":
         return _state(model)
-    if name == "run_time":
+    if name in ("run_time", "total_run_time"):
         seconds = getattr(model, "total_run_time", None)
         return f"{seconds:.1f} s" if seconds else ""
     return _cell(getattr(model, name, None))

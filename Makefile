@@ -1,0 +1,49 @@
+# make demo    run the quickstart notebook against a server inside its kernel
+# make test    the whole test suite
+# make check   style, types, layers, exports
+# make bench   side by side with peers, as ratios
+# make lab     JupyterLab with the notebooks
+#
+# Each sets up what it needs. PYTHON=python3.12 chooses another Python, in an environment of its own.
+
+PYTHON ?= python3
+VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+PREFECT_ENV := env -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_PROFILE
+
+.PHONY: demo test check bench lab setup clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "orchnb needs Python 3.10 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[server,test]'
+	@touch $@
+
+demo: setup
+	@$(PREFECT_ENV) $(BIN)/python tools/demo.py notebooks/01_quickstart.ipynb build
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_exports.py
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[server,test,bench]'
+	$(BIN)/python benchmarks/run.py
+
+lab: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab
+	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/01_quickstart.ipynb
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,53 @@
+"""The stop button, also for a cell that awaits.
+
+ipykernel cancels such a cell from its signal handler, but schedules that in a way that does not wake
+an event loop that is asleep (tornado's ``add_callback`` within the loop's own thread), so a cell that
+waits for a single answer would not notice. While a cell runs, the loop is therefore woken now and
+then. Seen with ipykernel 7.4 and tornado 6.6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+INTERVAL = 0.25
+"""Seconds between two wake-ups, and so the longest that an interrupt goes unnoticed."""
+
+
+class Pulse:
+    """Wakes the notebook's loop while a cell runs."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._beat: asyncio.TimerHandle | None = None
+        # Kept, as the registry compares functions by identity.
+        self._hooks = {"pre_run_cell": self._begin, "post_run_cell": self._end}
+        for event, hook in self._hooks.items():
+            shell.events.register(event, hook)
+
+    def remove(self) -> None:
+        """Stop, and leave the shell's events."""
+        self._end()
+        for event, hook in self._hooks.items():
+            self._shell.events.unregister(event, hook)
+
+    def _begin(self, info: Any = None) -> None:
+        del info
+        self._end()
+        try:
+            self._again(asyncio.get_running_loop())
+        except RuntimeError:
+            pass  # terminal IPython: its own loop lets interrupts through
+
+    def _again(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._beat = loop.call_later(INTERVAL, self._again, loop)
+
+    def _end(self, result: Any = None) -> None:
+        del result
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
