@@ -177,6 +177,7 @@ def response_card(response: PrefectResponse) -> Card:
 def model_card(model: Model) -> Card:
     """One object: what a person wants to know of it, without what is empty."""
     fields = [name for name in type(model).model_fields if name not in _LEFT_OUT]
+    fields.sort(key=lambda name: (name != "state", name == "id"))  # what first, which one last
     values = [(name.replace("_", " "), _column(model, name)) for name in fields]
     name = getattr(model, "name", None)
     title = f"{_kind(type(model))} {_clean(str(name))}" if name else _kind(type(model))
