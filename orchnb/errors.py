@@ -28,10 +28,22 @@ from typing_extensions import Self
 class OrchnbError(Exception):
     """The root of all errors of orchnb's own.
 
-    ``hint`` says what to do about it, in one sentence, or is empty.
+    ``hint`` says what to do about it, in one sentence, or is empty. All of them pickle and copy with
+    every attribute, whatever their ``__init__`` asks for.
     """
 
     hint: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(
+    cls: type[OrchnbError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> OrchnbError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InvalidSetting(OrchnbError, ValueError):
@@ -69,13 +81,6 @@ class ServerStartFailed(OrchnbError, RuntimeError):
         self.hint = hint
         self.log_lines = tuple(log_lines)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self)._rebuild, (str(self), self.phase, self.hint, self.log_lines)
-
-    @classmethod
-    def _rebuild(cls, message: str, phase: str, hint: str, log_lines: Sequence[str]) -> Self:
-        return cls(message, phase=phase, hint=hint, log_lines=log_lines)
-
 
 class UnexpectedAnswer(OrchnbError, ValueError):
     """A successful answer that an API would not send, such as a login page instead of JSON."""
@@ -83,13 +88,6 @@ class UnexpectedAnswer(OrchnbError, ValueError):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_with_hint, (type(self), str(self), self.hint)
-
-
-def _rebuild_with_hint(cls: type[UnexpectedAnswer], message: str, hint: str) -> UnexpectedAnswer:
-    return cls(message, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -132,23 +130,14 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
     @classmethod
     def from_status_error(cls, error: PrefectHTTPStatusError, message: str) -> Self:
         """The same failure as an error of this kind, with a message that says more."""
-        return cls._rebuild(message, error._state())
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "request": self.request,
-            "response": self.response,
-            "detail": self.detail,
-            "fields": self.fields,
-            "hint": self.hint,
-        }
-
-    @classmethod
-    def _rebuild(cls, message: str, state: dict[str, Any]) -> Self:
-        return cls(message, **state)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self)._rebuild, (str(self), self._state())
+        return cls(
+            message,
+            request=error.request,
+            response=error.response,
+            detail=error.detail,
+            fields=error.fields,
+            hint=error.hint,
+        )
 
 
 class ObjectNotFound(PrefectHTTPStatusError):

@@ -17,31 +17,35 @@ class Observers(Generic[Event]):
     """Those who want to know of one kind of event, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._observers: tuple[Callable[[Event], object], ...] = ()
+        # By registration and not by observer: two observers may be equal, or the same one be there
+        # twice, and leaving a block ends that block's registration only.
+        self._observers: dict[object, Callable[[Event], object]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
     def observe(self, observer: Callable[[Event], object]) -> Iterator[None]:
         """Have an observer told of every event during a ``with`` block."""
+        registration = object()
         with self._lock:
-            self._observers = (*self._observers, observer)
+            self._observers = {**self._observers, registration: observer}
         try:
             yield
         finally:
-            self._drop(observer)
+            self._drop(registration)
 
     def tell(self, event: Event) -> None:
         """Call every observer; one that raises is logged and dropped."""
-        for observer in self._observers:
+        for registration, observer in self._observers.items():
             try:
                 observer(event)
             except Exception:
                 logger.exception("An observer failed and will not be told again")
-                self._drop(observer)
+                self._drop(registration)
 
-    def _drop(self, observer: Callable[[Event], object]) -> None:
-        with self._lock:
-            left = list(self._observers)
-            if observer in left:
-                left.remove(observer)
-            self._observers = tuple(left)
+    def _drop(self, registration: object) -> None:
+        with self._lock:  # a new dict each time, as others may be telling from the old one
+            self._observers = {
+                known: observer
+                for known, observer in self._observers.items()
+                if known is not registration
+            }

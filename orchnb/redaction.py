@@ -7,12 +7,13 @@ in a URL's credentials or query, in a header, in a request's body.
 from __future__ import annotations
 
 import base64
-import binascii
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote_plus, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     import httpx
@@ -45,8 +46,21 @@ _HARMLESS_HEADERS = frozenset(
     }
 )
 _URL_HEADERS = frozenset({"location", "content-location", "referer"})
-# Words of an API's own vocabulary ("COMPLETED") are sent and echoed all the time.
-_VOCABULARY = re.compile(r"[A-Z][A-Z_]*\Z")
+# Words that are sent and said all the time, and that everybody knows: the types of states.
+_VOCABULARY = frozenset(
+    {
+        "CANCELLED",
+        "CANCELLING",
+        "COMPLETED",
+        "CRASHED",
+        "FAILED",
+        "PAUSED",
+        "PENDING",
+        "RUNNING",
+        "SCHEDULED",
+    }
+)
+_DEEPEST_JSON = 100
 
 
 def redact_url(url: object) -> str:
@@ -60,10 +74,11 @@ def redact_url(url: object) -> str:
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
     credentials = f"{MASK}@" if "@" in parts.netloc else ""
-    names = [(name, MASK) for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-    if parts.query and not names:
-        names = [(MASK, MASK)]
-    query = urlencode(names, safe="*")
+    if not parts.netloc and "@" in parts.path:
+        return MASK  # credentials, but not where a URL has them
+    # What stands there without a name is a value.
+    pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
+    query = "&".join(f"{name}={MASK}" if equals else MASK for name, equals, _ in pairs)
     return urlunsplit((parts.scheme, f"{credentials}{host}{port}", parts.path, query, ""))
 
 
@@ -78,25 +93,27 @@ def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: shown(name, value) for name, value in headers.items()}
 
 
-def secrets_of(request: httpx.Request) -> frozenset[str]:
-    """Every text in a request that must not be repeated to anybody: the values of its headers,
-    the credentials and query values of its URL, and the values in its JSON or form body."""
+def secrets_of(*requests: httpx.Request) -> frozenset[str]:
+    """Every text in these requests that must not be repeated to anybody: the values of their headers,
+    the credentials and query values of their URLs, and the values in their JSON or form bodies."""
     found: set[str] = set()
-    for name, value in request.headers.items():
-        if name.lower() not in _HARMLESS_HEADERS:
-            found.add(value)
-            found.update(_authorization_parts(value))
-    url = request.url
-    found.update((url.username, url.password))
-    found.update(value for _, value in parse_qsl(url.query.decode("ascii", "replace")))
+    for request in requests:
+        for name, value in request.headers.multi_items():
+            if name.lower() not in _HARMLESS_HEADERS:
+                found.update(_header_parts(value))
+        url = request.url
+        found.update((url.username, url.password))
+        for pair in url.query.decode("ascii", "replace").split("&"):
+            found.add(unquote_plus(pair.partition("=")[2] or pair))
     found = {secret for secret in found if len(secret) >= _SHORTEST_SECRET}
-    found.update(_body_values(request))
+    for request in requests:
+        found.update(_body_values(request))
     return frozenset(found)
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with each of the secrets, also in its percent-encoded form, masked."""
-    forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret))}
+    """``text`` with each of the secrets masked, also as a URL, HTML or JSON would write it."""
+    forms = {form for secret in secrets for form in _written_forms(secret)}
     forms.discard("")
     if not forms:
         return text
@@ -105,33 +122,53 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return re.sub(pattern, MASK, text)
 
 
-def scrub_json(value: Any, secrets: Iterable[str]) -> Any:
-    """A JSON value with its texts scrubbed, and without what servers echo of a request."""
+def scrub_json(value: Any, secrets: Iterable[str], *, depth: int = _DEEPEST_JSON) -> Any:
+    """A JSON value with its texts scrubbed, and without what servers echo of a request.
+
+    What lies deeper than ``depth`` is masked as a whole.
+    """
     forms = tuple(secrets)
+    if isinstance(value, (dict, list)) and depth == 0:
+        return MASK
     if isinstance(value, dict):
         return {
-            scrub(key, forms): scrub_json(item, forms)
+            scrub(key, forms): scrub_json(item, forms, depth=depth - 1)
             for key, item in value.items()
             if key not in ("input", "request_body")
         }
     if isinstance(value, list):
-        return [scrub_json(item, forms) for item in value]
-    return scrub(value, forms) if isinstance(value, str) else value
+        return [scrub_json(item, forms, depth=depth - 1) for item in value]
+    if isinstance(value, str):
+        return scrub(value, forms)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and str(value) in forms:
+        return MASK
+    return value
 
 
-def _authorization_parts(value: str) -> Iterator[str]:
-    """The credentials in an Authorization-like header, decoded where Basic encodes them (RFC 7617)."""
+def _written_forms(secret: str) -> Iterator[str]:
+    yield secret
+    for quoted in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+        yield quoted
+        yield re.sub("%..", lambda code: code.group().lower(), quoted)
+    yield html.escape(secret)
+    yield html.escape(secret, quote=False)
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+
+
+def _header_parts(value: str) -> Iterator[str]:
+    """A header's value, and what in it is a secret of its own: the credentials after a scheme, decoded
+    where Basic encodes them (RFC 7617), and the values of cookies and parameters."""
+    yield value
     scheme, _, credentials = value.partition(" ")
-    if not credentials:
-        return
-    yield credentials
+    yield credentials.strip()
     if scheme.lower() == "basic":
-        try:
+        with suppress(ValueError):
             decoded = base64.b64decode(credentials, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            return
-        yield decoded
-        yield from decoded.split(":", 1)
+            yield decoded
+            yield from decoded.split(":", 1)
+    for part in re.split("[;,]", value):
+        yield part.partition("=")[2].strip(' "')
 
 
 def _body_values(request: httpx.Request) -> Iterator[str]:
@@ -141,18 +178,20 @@ def _body_values(request: httpx.Request) -> Iterator[str]:
     try:
         values = list(_leaves(json.loads(body)))
     except (ValueError, RecursionError):
-        values = [value for _, value in parse_qsl(body.decode("utf-8", "replace"))]
+        text = body.decode("utf-8", "replace")
+        values = [text, *(value for _, value in parse_qsl(text))]
     for value in values:
-        if len(value) >= _SHORTEST_BODY_VALUE and not _VOCABULARY.match(value):
+        if len(value) >= _SHORTEST_BODY_VALUE and value not in _VOCABULARY:
             yield value
 
 
 def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from _leaves(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _leaves(item)
-    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        yield str(value)
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+        elif isinstance(item, (str, int, float)) and not isinstance(item, bool):
+            yield str(item)

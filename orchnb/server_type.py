@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from orchnb.settings import Settings, get_settings
 
@@ -64,15 +64,17 @@ def server_type_of_url(url: str, *, cloud_api_url: str) -> ServerType:
     if _origin(given) != _origin(cloud):
         return ServerType.SERVER
     segments, prefix = _segments(given.path), _segments(cloud.path)
-    # Dot segments would be resolved on the way (RFC 3986, 5.2.4) and may lead anywhere.
-    if segments[: len(prefix)] != prefix or {".", ".."} & set(segments):
+    # Dot segments would be resolved on the way (RFC 3986, 5.2.4), encoded ones by some servers
+    # (6.2.2.2), and may lead anywhere.
+    dots = {".", ".."} & {unquote(segment) for segment in segments}
+    if segments[: len(prefix)] != prefix or dots:
         return ServerType.SERVER
     return ServerType.CLOUD
 
 
 def _origin(url: SplitResult) -> tuple[str, str, int | None]:
-    default = {"http": 80, "https": 443}.get(url.scheme.lower())
-    return url.scheme.lower(), (url.hostname or "").rstrip("."), url.port or default
+    port = {"http": 80, "https": 443}.get(url.scheme) if url.port is None else url.port
+    return url.scheme, (url.hostname or "").removesuffix("."), port
 
 
 def _segments(path: str) -> list[str]:

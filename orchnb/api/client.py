@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json as jsonlib
 import ssl
+import threading
+import weakref
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, TypeVar
-from uuid import UUID
 
 import httpx
-from pydantic_core import to_jsonable_python
 from typing_extensions import Self
 
-from orchnb.api.operations import Call, Operations, Steps
+from orchnb.api.calls import Call, Steps
+from orchnb.api.operations import Operations
 from orchnb.errors import (
     ClientClosed,
     InvalidSetting,
@@ -28,7 +28,7 @@ from orchnb.redaction import redact_url
 from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app
 from orchnb.runtime.host import HostedApp
 from orchnb.runtime.lifespan import ASGIApp
-from orchnb.runtime.loops import Loop, current_loop, describe_loop
+from orchnb.runtime.loops import Loop, current_loop, describe_loop, is_closed
 from orchnb.runtime.transport import HostedTransport
 from orchnb.server_type import ServerType, determine_server_type, server_type_of_url
 from orchnb.settings import Settings, get_settings
@@ -71,6 +71,8 @@ class _ApiClient(Operations):
         self._httpx_settings = dict(httpx_settings or {})
         self._credentials = _credentials(self.settings, self.server_type, api_key, auth_string)
         self._hosted: HostedApp | None = None
+        self._transport: HostedTransport | None = None
+        self._lock = threading.RLock()
         self._depth = 0
         self._closed = False
 
@@ -84,18 +86,53 @@ class _ApiClient(Operations):
         place = getattr(self._app, "title", None) or redact_url(self.api_url)
         return f"<{type(self).__name__} {self.server_type}: {place} ({state})>"
 
-    def _enter(self) -> bool:
-        """Count an entry; whether it is the first."""
-        if self._closed:
+    def open(self) -> None:
+        """Open it without waiting for an in-process app to be up: requests will.
+
+        Every ``open`` wants its ``close``.
+
+        Raises:
+            ClientClosed: it was closed before.
+            InvalidSetting: the certificates that the settings name cannot be used.
+        """
+        with self._lock:
             self._refuse_closed()
-        self._depth += 1
-        return self._depth == 1
+            if self._depth == 0:
+                try:
+                    self._connect(self._http_options())
+                except BaseException:
+                    self._release()
+                    raise
+            self._renew_failed_start()
+            self._depth += 1
+
+    def _connect(self, options: dict[str, Any]) -> None:
+        raise NotImplementedError
 
     def _exit(self) -> bool:
-        """Count an exit; whether it was the last."""
-        self._depth -= 1
-        self._closed = self._depth == 0
-        return self._closed
+        """Undo one ``open``; whether it was the last."""
+        with self._lock:
+            if self._depth == 0:
+                return False
+            self._depth -= 1
+            self._closed = self._depth == 0
+            return self._closed
+
+    def _renew_failed_start(self) -> None:
+        """Ask anew for an in-process app that did not start: what was wrong may have been mended."""
+        hosted = self._hosted
+        if hosted is None or hosted.is_up or hosted.closed or not hosted.started.done():
+            return
+        with self._lock:
+            if self._hosted is hosted and self._app is not None and self._transport is not None:
+                hosted.close()
+                self._hosted = self._transport.hosted = self._lease(self._app)
+
+    def _lease(self, app: ASGIApp) -> HostedApp:
+        hosted = HostedApp(app)
+        # Whoever forgets to close a client gives the app back by forgetting the client.
+        weakref.finalize(self, hosted.close).atexit = False
+        return hosted
 
     def _release(self) -> HostedApp | None:
         """Give the in-process app back, if there is one, and return it to be waited for."""
@@ -104,10 +141,11 @@ class _ApiClient(Operations):
             hosted.close()
         return hosted
 
-    def _refuse_closed(self) -> NoReturn:
-        raise ClientClosed(
-            "This client was closed and cannot be opened again; get a new one with get_client()"
-        )
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ClientClosed(
+                "This client was closed and cannot be opened again; get a new one with get_client()"
+            )
 
     def _refuse_unopened(self) -> NoReturn:
         opening = "async with" if self.is_async else "with"
@@ -124,8 +162,8 @@ class _ApiClient(Operations):
             and settings.client_csrf_support_enabled,
         }
         if self._app is not None:
-            self._hosted = HostedApp(self._app)
-            options["transport"] = HostedTransport(self._hosted)
+            self._hosted = self._lease(self._app)
+            options["transport"] = self._transport = HostedTransport(self._hosted)
         else:
             options["http2"] = settings.api_enable_http2
             if settings.api_tls_insecure_skip_verify:
@@ -156,15 +194,16 @@ class PrefectClient(_ApiClient):
     """
 
     is_async = True
+    loop: Loop | None = None
+    """The event loop it lives on, once it has been used."""
 
-    def __init__(self, api: str | ASGIApp, **kwargs: Any) -> None:
-        super().__init__(api, **kwargs)
-        self._http: PrefectHttpxAsyncClient | None = None
-        self.loop: Loop | None = None
+    _http: PrefectHttpxAsyncClient | None = None
 
     async def __aenter__(self) -> Self:
-        self._bind_loop()
+        self._refuse_closed()
+        self._check_loop()
         self.open()
+        self.loop = current_loop()
         try:
             if self._hosted is not None:
                 await self._hosted.wait_started_async()
@@ -181,26 +220,19 @@ class PrefectClient(_ApiClient):
     ) -> None:
         await self.close()
 
-    def open(self) -> None:
-        """Open it without waiting for an in-process app to be up: requests will.
-
-        Every ``open`` wants its `close`.
-        """
-        if self._enter():
-            try:
-                self._http = PrefectHttpxAsyncClient(**self._http_options())
-            except BaseException:
-                self._depth = 0
-                self._release()
-                raise
+    def _connect(self, options: dict[str, Any]) -> None:
+        self._http = PrefectHttpxAsyncClient(**options)
 
     async def close(self) -> None:
         """Undo one `open`; the last one closes connections and gives an in-process app back."""
-        if self._depth == 0 or not self._exit():
+        loop_ended = self.loop is not None and is_closed(self.loop)
+        if not loop_ended:
+            self._check_loop()
+        if not self._exit():
             return
         hosted = self._release()
         try:
-            if self._http is not None:
+            if self._http is not None and not loop_ended:  # else its connections ended with it
                 await self._http.aclose()
         finally:
             if hosted is not None:
@@ -216,24 +248,23 @@ class PrefectClient(_ApiClient):
 
     async def _call(self, call: Call[Any]) -> Any:
         try:
-            response = await self._usable().request(call.method, call.path, **_payload(call))
+            response = await self._usable().request(call.method, call.path, **call.payload())
         except PrefectHTTPStatusError as exc:
             raise call.explain(exc) from None
         return call.read(response)  # type: ignore[arg-type] # our client answers with its own
 
     def _usable(self) -> PrefectHttpxAsyncClient:
-        if self._closed:
-            self._refuse_closed()
+        self._refuse_closed()
         if self._http is None:
             self._refuse_unopened()
-        self._bind_loop()
+        self._check_loop()
+        self.loop = current_loop()
+        self._renew_failed_start()
         return self._http
 
-    def _bind_loop(self) -> None:
+    def _check_loop(self) -> None:
         loop = current_loop()
-        if self.loop is None:
-            self.loop = loop
-        elif loop is not self.loop:
+        if self.loop is not None and loop is not self.loop:
             raise WrongLoop(
                 f"This client lives on {describe_loop(self.loop)}, but is used on "
                 f"{describe_loop(loop)}. Get one for this loop with get_client(), or use "
@@ -249,9 +280,7 @@ class SyncPrefectClient(_ApiClient):
 
     is_async = False
 
-    def __init__(self, api: str | ASGIApp, **kwargs: Any) -> None:
-        super().__init__(api, **kwargs)
-        self._http: PrefectHttpxSyncClient | None = None
+    _http: PrefectHttpxSyncClient | None = None
 
     @property
     def loop(self) -> None:
@@ -276,22 +305,12 @@ class SyncPrefectClient(_ApiClient):
     ) -> None:
         self.close()
 
-    def open(self) -> None:
-        """Open it without waiting for an in-process app to be up: requests will.
-
-        Every ``open`` wants its `close`.
-        """
-        if self._enter():
-            try:
-                self._http = PrefectHttpxSyncClient(**self._http_options())
-            except BaseException:
-                self._depth = 0
-                self._release()
-                raise
+    def _connect(self, options: dict[str, Any]) -> None:
+        self._http = PrefectHttpxSyncClient(**options)
 
     def close(self) -> None:
         """Undo one `open`; the last one closes connections and gives an in-process app back."""
-        if self._depth == 0 or not self._exit():
+        if not self._exit():
             return
         hosted = self._release()
         try:
@@ -311,16 +330,16 @@ class SyncPrefectClient(_ApiClient):
 
     def _call(self, call: Call[Any]) -> Any:
         try:
-            response = self._usable().request(call.method, call.path, **_payload(call))
+            response = self._usable().request(call.method, call.path, **call.payload())
         except PrefectHTTPStatusError as exc:
             raise call.explain(exc) from None
         return call.read(response)  # type: ignore[arg-type] # our client answers with its own
 
     def _usable(self) -> PrefectHttpxSyncClient:
-        if self._closed:
-            self._refuse_closed()
+        self._refuse_closed()
         if self._http is None:
             self._refuse_unopened()
+        self._renew_failed_start()
         return self._http
 
 
@@ -368,19 +387,3 @@ def _trust(settings: Settings) -> str:
             f"{getattr(exc, 'strerror', None) or 'it holds no certificate'}."
         ) from exc
     return str(path)
-
-
-def _payload(call: Call[Any]) -> dict[str, Any]:
-    if call.json is None:
-        return {}
-    return {
-        "content": jsonlib.dumps(call.json, default=_plain, allow_nan=False),
-        "headers": {"Content-Type": "application/json"},
-    }
-
-
-def _plain(value: object) -> Any:
-    """A value that JSON does not know, such as a datetime or a model, in its usual form."""
-    if isinstance(value, UUID):
-        return str(value)
-    return to_jsonable_python(value)

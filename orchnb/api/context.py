@@ -157,6 +157,10 @@ def get_client(
 def get_client(
     httpx_settings: Mapping[str, Any] | None, sync_client: Literal[True]
 ) -> SyncPrefectClient: ...
+@overload
+def get_client(
+    httpx_settings: Mapping[str, Any] | None = None, sync_client: bool = False
+) -> PrefectClient | SyncPrefectClient: ...
 def get_client(
     httpx_settings: Mapping[str, Any] | None = None, sync_client: bool = False
 ) -> PrefectClient | SyncPrefectClient:
@@ -224,8 +228,10 @@ def inject_client(
         TypeError: at decoration, if the function is not async or takes no ``client``.
     """
     signature = inspect.signature(function)
-    takes_client = "client" in signature.parameters or any(
-        parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()
+    takes_client = any(
+        parameter.kind is parameter.VAR_KEYWORD
+        or (parameter.name == "client" and parameter.kind is not parameter.POSITIONAL_ONLY)
+        for parameter in signature.parameters.values()
     )
     if not inspect.iscoroutinefunction(function) or not takes_client:
         raise TypeError(

@@ -12,7 +12,8 @@ from datetime import datetime, timezone
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticUseDefault
 
 
 def _aware(moment: datetime) -> datetime:
@@ -20,6 +21,16 @@ def _aware(moment: datetime) -> datetime:
 
 
 Time = Annotated[datetime, AfterValidator(_aware)]
+
+
+def _default_for_null(value: object) -> object:
+    if value is None:
+        raise PydanticUseDefault
+    return value
+
+
+_NullIsDefault = BeforeValidator(_default_for_null)
+"""Servers leave out what is empty, or send a null; it is the same."""
 
 
 class Model(BaseModel):
@@ -66,7 +77,7 @@ class Flow(Model):
     name: str
     created: Time | None = None
     updated: Time | None = None
-    tags: list[str] = []
+    tags: Annotated[list[str], _NullIsDefault] = []
     labels: dict[str, Any] | None = None
 
 
@@ -81,14 +92,14 @@ class FlowRun(Model):
     state: State | None = None
     state_type: AnyStateType | None = None
     state_name: str | None = None
-    parameters: dict[str, Any] = {}
-    tags: list[str] = []
+    parameters: Annotated[dict[str, Any], _NullIsDefault] = {}
+    tags: Annotated[list[str], _NullIsDefault] = []
     idempotency_key: str | None = None
     deployment_id: UUID | None = None
     parent_task_run_id: UUID | None = None
     work_queue_name: str | None = None
     work_pool_name: str | None = None
-    run_count: int = 0
+    run_count: Annotated[int, _NullIsDefault] = 0
     expected_start_time: Time | None = None
     next_scheduled_start_time: Time | None = None
     start_time: Time | None = None

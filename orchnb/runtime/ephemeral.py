@@ -8,22 +8,25 @@ it is started once per process, and anew after everybody has left.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
 import os
+import re
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 import anyio
 import anyio.to_thread
+from pydantic import ValidationError
 
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
 from orchnb.observers import Observers
+from orchnb.redaction import MASK, scrub
+from orchnb.runtime.app_finder import find_app
 from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import (
     ASGIApp,
@@ -32,11 +35,13 @@ from orchnb.runtime.lifespan import (
     app_lifespan_context,
     lifespan_state,
 )
+from orchnb.runtime.prefect_server import import_server
 from orchnb.settings import Settings
 
 Phase: TypeAlias = Literal["import", "create", "start"]
 
 _LOG_LINES = 20
+_STORY_LINES = 10
 _PREFECT = "prefect"
 
 
@@ -72,10 +77,16 @@ class EphemeralApp:
     """
 
     def __init__(
-        self, spec: str, *, timeout: float, clock: Callable[[], float] = time.monotonic
+        self,
+        spec: str,
+        *,
+        home: Path,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
         self.title = "the Prefect server" if spec == _PREFECT else spec
+        self.home = home
         self.timeout = timeout
         self.phases: dict[Phase, float] = {}
         self.current_phase: Phase | None = None
@@ -98,12 +109,14 @@ class EphemeralApp:
             await self._app(scope, receive, send)
             return
         await receive()
-        async with self._running() as app:
-            scope["state"].update(lifespan_state(app))
-            self._app = app
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-        self._app = None
+        try:
+            async with self._running() as app:
+                scope["state"].update(lifespan_state(app))
+                self._app = app
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        finally:
+            self._app = None
         await send({"type": "lifespan.shutdown.complete"})
 
     @asynccontextmanager
@@ -111,29 +124,21 @@ class EphemeralApp:
         """The real app, from import to shutdown."""
         self.phases = {}
         deadline = anyio.current_time() + self.timeout
-        with self._phase("import"):
-            find = _prefect_factory if self.is_prefect else partial(_find, self.spec)
-            make = await self._in_time(deadline, anyio.to_thread.run_sync, find)
-        with self._phase("create"):
-            app = await self._in_time(deadline, anyio.to_thread.run_sync, make)
-        settings = _quiet_prefect() if self.is_prefect else contextmanager(_nothing)()
-        with settings:
-            lifespan = app_lifespan_context(app)
-            with self._phase("start"):
-                await self._in_time(deadline, lifespan.__aenter__)
-            try:
-                yield app
-            finally:
-                # It tells errors of a shutdown to the log; those of the requests are not its own.
-                await lifespan.__aexit__(None, None, None)
-
-    async def _in_time(self, deadline: float, function: Callable[..., Any], *args: Any) -> Any:
-        with anyio.fail_after(max(0.0, deadline - anyio.current_time())):
-            # A thread cannot be stopped: left alone, it ends by itself, and a module that it has
-            # imported need not be imported again.
-            if function is anyio.to_thread.run_sync:
-                return await anyio.to_thread.run_sync(*args, abandon_on_cancel=True)
-            return await function(*args)
+        find = (
+            partial(import_server, self.home) if self.is_prefect else partial(find_app, self.spec)
+        )
+        with self._phase("import"), _before(deadline):
+            make = await _in_thread(find)
+        with self._phase("create"), _before(deadline):
+            app = await _in_thread(make)
+        lifespan = app_lifespan_context(app)
+        with self._phase("start"), _before(deadline):
+            await lifespan.__aenter__()
+        try:
+            yield app
+        finally:
+            # It tells errors of a shutdown to the log; those of the requests are not its own.
+            await lifespan.__aexit__(None, None, None)
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
@@ -142,10 +147,11 @@ class EphemeralApp:
         _observers.tell(StartupEvent(phase, "began", 0.0))
         try:
             yield
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - translated, whatever it is
             elapsed = self._clock() - began
             _observers.tell(StartupEvent(phase, "failed", elapsed))
-            raise self._failure(phase, exc) from exc
+            # What went before may hold a password, as part of a database's address.
+            raise self._failure(phase, exc) from None
         finally:
             self.current_phase = None
         self.phases[phase] = self._clock() - began
@@ -153,7 +159,8 @@ class EphemeralApp:
 
     def _failure(self, phase: Phase, exc: Exception) -> ServerStartFailed:
         if isinstance(exc, ServerStartFailed):
-            return exc
+            return ServerStartFailed(_without_secrets(str(exc)), phase=phase, hint=exc.hint)
+        lines = list(host_log.lines(_LOG_LINES))
         if isinstance(exc, TimeoutError):
             reason = f"it took longer than {self.timeout:g} s"
             hint = (
@@ -161,27 +168,28 @@ class EphemeralApp:
                 "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT to more seconds."
             )
         else:
-            reason = _last_line(str(exc)) or type(exc).__name__
-            hint = self._hint(phase, str(exc))
-        lines = list(host_log.lines(_LOG_LINES))
-        if isinstance(exc, LifespanStartupFailed):
-            lines += str(exc).splitlines()  # frameworks put their whole traceback into the message
+            reason = _reason(exc)
+            hint = self._hint(phase)
+            # Frameworks put the whole traceback of a failed start into its message.
+            failed_lifespan = isinstance(exc, LifespanStartupFailed)
+            story = str(exc) if failed_lifespan else "".join(traceback.format_exception(exc))
+            lines += story.splitlines()[-_STORY_LINES:]
         return ServerStartFailed(
-            f"{self.title} did not start (phase: {phase}): {reason}",
+            f"{self.title} did not start (phase: {phase}): {_without_secrets(reason)}",
             phase=phase,
             hint=hint,
-            log_lines=lines[-_LOG_LINES:],
+            log_lines=[_without_secrets(line) for line in lines[-_LOG_LINES:]],
         )
 
-    def _hint(self, phase: Phase, reason: str) -> str:
+    def _hint(self, phase: Phase) -> str:
         if not self.is_prefect:
             return "ORCHNB_EPHEMERAL_APP names this app; correct it, or the app."
-        if "database" in reason or "sqlite" in reason or phase == "start":
-            return (
-                "Check that the database can be opened: PREFECT_HOME and "
-                "PREFECT_SERVER_DATABASE_CONNECTION_URL say where it is."
-            )
-        return 'Check the installation: pip install "orchnb[server]" brings a fitting one.'
+        if phase == "import":
+            return 'Check the installation: pip install "orchnb[server]" brings a fitting one.'
+        return (
+            "Check that the database can be opened: PREFECT_HOME and "
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL say where it is."
+        )
 
 
 _apps: dict[str, EphemeralApp] = {}
@@ -190,8 +198,9 @@ _apps: dict[str, EphemeralApp] = {}
 def ephemeral_app(settings: Settings) -> EphemeralApp:
     """The app of the server in this process that these settings ask for, one per process."""
     spec = settings.ephemeral_app or _PREFECT
-    app = _apps.setdefault(spec, EphemeralApp(spec, timeout=settings.ephemeral_startup_timeout))
-    app.timeout = settings.ephemeral_startup_timeout
+    timeout = settings.ephemeral_startup_timeout
+    app = _apps.setdefault(spec, EphemeralApp(spec, home=settings.home, timeout=timeout))
+    app.home, app.timeout = settings.home, timeout  # for its next start
     return app
 
 
@@ -200,94 +209,57 @@ def host_ephemeral(settings: Settings) -> HostedApp:
     return HostedApp(ephemeral_app(settings))
 
 
-def _nothing() -> Iterator[None]:
-    yield
+async def _in_thread(function: Callable[[], Any]) -> Any:
+    """Call a function that blocks, and may raise anything at all.
 
+    A thread cannot be stopped: left alone, it ends by itself, and a module that it has imported need
+    not be imported again.
+    """
 
-def _prefect_factory() -> Callable[[], ASGIApp]:
-    """Import Prefect's server; return what makes an app of it."""
-    if importlib.util.find_spec("prefect") is None or (
-        importlib.util.find_spec("prefect.server") is None
-    ):
-        raise ServerStartFailed(
-            "The Prefect server is not installed, so none can run in this process",
-            phase="import",
-            hint='Install it with: pip install "orchnb[server]". Or use a server elsewhere: set '
-            "PREFECT_API_URL, or %orch_server_type server URL.",
-        )
-    # It phones home, and logs an error where it cannot. A wish of the user's own stands.
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    create_app = importlib.import_module("prefect.server.api.server").create_app
-    # Its apps run once: one that has been shut down comes up without its services and database.
-    return partial(create_app, ephemeral=True, ignore_cache=True)
+    def call() -> Any:
+        try:
+            return function()
+        except Exception:
+            raise
+        except BaseException as exc:  # a module may end its process, but not this one
+            raise RuntimeError(f"{type(exc).__name__}: {exc}") from exc
+
+    return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
 
 
 @contextmanager
-def _quiet_prefect() -> Iterator[None]:
-    """Telemetry off also where Prefect had been imported, and its settings read, before."""
-    settings = importlib.import_module("prefect.settings")
-    if os.environ.get("PREFECT_SERVER_ANALYTICS_ENABLED", "").lower() in ("1", "true"):
-        yield
-        return
-    with settings.temporary_settings({settings.PREFECT_SERVER_ANALYTICS_ENABLED: False}):
+def _before(deadline: float) -> Iterator[None]:
+    with anyio.fail_after(max(0.0, deadline - anyio.current_time())):
         yield
 
 
-def _find(spec: str) -> Callable[[], ASGIApp]:
-    """Import what ``module:name`` says; return what makes an app of it."""
-    module_name, separator, path = spec.partition(":")
-    if not separator or not module_name or not path:
-        raise _bad_app(spec, "should have the form module:app, or module:factory")
-    try:
-        target: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as exc:
-        raise _bad_app(spec, f"names a module that cannot be found: {exc.name}") from exc
-    except Exception as exc:
-        raise _bad_app(spec, f"cannot be imported: {type(exc).__name__}: {exc}") from exc
-    for name in path.split("."):
-        try:
-            target = getattr(target, name)
-        except AttributeError:
-            raise _bad_app(spec, f"names {path!r}, which {module_name} does not have") from None
-    if _accepts(target, 3):
-        return lambda: target
-    if _accepts(target, 0):
-        return partial(_make, spec, target)
-    raise _bad_app(
-        spec, "is no ASGI app: it should take (scope, receive, send), or make such an app"
-    )
+_ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*: ")
 
 
-def _make(spec: str, factory: Callable[[], Any]) -> ASGIApp:
-    app = factory()
-    if not _accepts(app, 3):
-        raise ServerStartFailed(
-            f"ORCHNB_EPHEMERAL_APP={spec} made {type(app).__name__!r}, which is no ASGI app",
-            phase="create",
-            hint="The factory should return an app that takes (scope, receive, send).",
-        )
-    return app  # type: ignore[no-any-return]
+def _reason(exc: Exception) -> str:
+    """Why a phase failed, in one line."""
+    if isinstance(exc, ValidationError):
+        # Without what was put in: that may be a database's address.
+        problems = exc.errors(include_url=False, include_context=False, include_input=False)
+        return "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
+    lines = [line for line in str(exc).splitlines() if line.strip()]
+    if not isinstance(exc, LifespanStartupFailed):
+        return f"{type(exc).__name__}: {lines[0].strip()}" if lines else type(exc).__name__
+    # In a traceback the error's own words begin a line; what some errors add comes after them.
+    named = [line for line in lines if _ERROR_LINE.match(line)]
+    return (named or lines or ["it gave no reason"])[-1].strip()
 
 
-def _accepts(target: object, count: int) -> bool:
-    if not callable(target):
-        return False
-    try:
-        inspect.signature(target).bind(*range(count))
-    except (TypeError, ValueError):
-        return False
-    return True
+_CREDENTIALS = re.compile(r"(?<=://)[^\s'\"]+(?=@)")
 
 
-def _bad_app(spec: str, problem: str) -> ServerStartFailed:
-    return ServerStartFailed(
-        f"ORCHNB_EPHEMERAL_APP={spec} {problem}",
-        phase="import",
-        hint="Set ORCHNB_EPHEMERAL_APP to an ASGI app that can be imported from here, or unset it "
-        "to run the Prefect server.",
-    )
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+def _without_secrets(text: str) -> str:
+    """A server's words without the credentials in addresses, and without its configured secrets."""
+    secrets = []
+    for name, value in os.environ.items():
+        if name.startswith("PREFECT_"):
+            secrets += _CREDENTIALS.findall(value)
+            if name.endswith(("_PASSWORD", "_KEY", "_AUTH_STRING", "_CONNECTION_URL")):
+                secrets.append(value)
+    secrets += [part for secret in secrets for part in secret.split(":", 1)[1:]]
+    return _CREDENTIALS.sub(MASK, scrub(text, secrets))

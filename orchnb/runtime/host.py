@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 
@@ -31,7 +31,7 @@ from orchnb.runtime.lifespan import (
     lifespan_state,
 )
 from orchnb.runtime.logs import LogRing, divert_records
-from orchnb.runtime.loops import waker
+from orchnb.runtime.loops import finish_loop, waker
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,20 @@ is_hosted: contextvars.ContextVar[bool] = contextvars.ContextVar("orchnb_is_host
 host_log = LogRing()
 """The last lines that hosted code has logged; they go nowhere else, least of all into a cell."""
 
+_THREAD_NAME = "orchnb-host"
+
 # On Windows a lock that is waited for without a limit does not let an interrupt through.
 _INTERRUPTIBLE_WAIT = 0.2 if sys.platform == "win32" else None
+
+
+class HostedCall(Protocol):
+    """A call of an app that somebody waits for."""
+
+    def begin(self) -> None:
+        """Start it; called on the loop."""
+
+    def host_ended(self) -> None:
+        """There will be no answer; called on any thread."""
 
 
 class Host:
@@ -52,29 +64,40 @@ class Host:
 
     def __init__(self, predecessor: Host | None) -> None:
         self.loop = asyncio.new_event_loop()
+        self.stopping = False
+        self.calls: set[HostedCall] = set()
         self._predecessor = predecessor
         self._context = contextvars.Context()
         self._context.run(is_hosted.set, True)
         self._stop = asyncio.Event()
-        self.thread = threading.Thread(target=self._run, name="orchnb-host", daemon=True)
-        self.thread.start()
+        self.thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
+        try:
+            self.thread.start()
+        except BaseException:
+            self.loop.close()
+            raise
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
         """Have a function called on the loop; dropped if the loop has ended."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(callback, *args, context=self._context.copy())
 
+    def begin(self, call: HostedCall) -> None:
+        """Have a call begun on the loop. It takes itself out of ``calls`` when it is over; it is told
+        if the host ends before."""
+        self.calls.add(call)
+        self.post(call.begin)
+        if self.loop.is_closed():
+            call.host_ended()
+
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Run a coroutine on the loop. Cancelling the future cancels it."""
-        try:
-            return self._context.copy().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
-        except RuntimeError:
-            coroutine.close()
-            raise
+        """Run a coroutine on the loop as hosted code."""
+        return self._context.copy().run(self._submit, coroutine)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop and wait for its result; an interrupt cancels it."""
-        future = self.submit(coroutine)
+        """Run a caller's coroutine on the loop, in the caller's context, and wait for its result; an
+        interrupt cancels it."""
+        future = self._submit(coroutine)
         try:
             wait_interruptibly(future)
             return future.result()
@@ -82,8 +105,16 @@ class Host:
             future.cancel()
             raise
 
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        except RuntimeError:
+            coroutine.close()
+            raise
+
     def stop(self) -> None:
         """Ask the thread to end; everything on its loop is cancelled."""
+        self.stopping = True
         self.post(self._stop.set)
 
     def join(self, timeout: float) -> bool:
@@ -101,21 +132,24 @@ class Host:
             self._context.run(self._run_loop)
 
     def _run_loop(self) -> None:
-        loop = self.loop
-        asyncio.set_event_loop(loop)
+        asyncio.set_event_loop(self.loop)
         try:
-            # Not asyncio.run: nest-asyncio, where it is applied, replaces it for all threads.
-            loop.run_until_complete(self._stop.wait())
-            leftovers = asyncio.all_tasks(loop)
-            for task in leftovers:
-                task.cancel()
-            if leftovers:
-                loop.run_until_complete(asyncio.wait(leftovers, timeout=SHUTDOWN_TIMEOUT))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            # The default executor is left to the interpreter: its threads may hang.
+            self._run_until_stopped()
+            finish_loop(self.loop, timeout=SHUTDOWN_TIMEOUT)
         finally:
             asyncio.set_event_loop(None)
-            loop.close()
+            for call in list(self.calls):
+                call.host_ended()
+
+    def _run_until_stopped(self) -> None:
+        # Not asyncio.run: nest-asyncio, where it is applied, replaces it for all threads.
+        stopped = self.loop.create_task(self._stop.wait())
+        while not stopped.done():
+            try:
+                self.loop.run_until_complete(stopped)
+            except (SystemExit, KeyboardInterrupt) as exc:
+                # From a task that an app has started; other apps live here as well.
+                logger.error("A task of a hosted app raised %r", exc, exc_info=exc)
 
 
 class _Tenancy:
@@ -160,9 +194,8 @@ def lease_host() -> Iterator[Host]:
 
 
 def on_host_thread() -> bool:
-    """Whether this code runs on the host's own thread."""
-    host = _tenancy.host
-    return host is not None and threading.current_thread() is host.thread
+    """Whether this code runs on a host's own thread."""
+    return threading.current_thread().name == _THREAD_NAME
 
 
 class HostedApp:
@@ -177,13 +210,16 @@ class HostedApp:
         self.state: dict[str, Any] = {}
         self.started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._closing = False
-        self._release_wanted = asyncio.Event()
         self._scope: anyio.CancelScope | None = None
+        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.host = _acquire()
         with _tenancy.lock:
             _tenancy.apps.add(self)
-        self._done = self.host.submit(self._hold())
-        self._done.add_done_callback(self._finished)
+        try:
+            self.host.submit(self._hold()).add_done_callback(self._finished)
+        except RuntimeError:
+            self._give_back()
+            raise
 
     @property
     def closed(self) -> bool:
@@ -201,23 +237,23 @@ class HostedApp:
         )
 
     async def _hold(self) -> None:
-        if self._release_wanted.is_set():
-            return
         try:
+            # Closing is cancelling: whoever is inside of a lifespan leaves it in good order.
             with anyio.CancelScope() as self._scope:
+                if self._closing:
+                    return
                 async with app_lifespan_context(self.app):
                     self.state = lifespan_state(self.app)
                     self._settle(None)
-                    await self._release_wanted.wait()
+                    await anyio.sleep_forever()
         except LifespanStartupFailed as exc:
             # The server of our own has said it better than a lifespan message can.
             cause = exc.__cause__
             self._settle(cause if isinstance(cause, ServerStartFailed) else exc)
 
     def _end(self) -> None:
-        self._release_wanted.set()
-        if not self.started.done() and self._scope is not None:
-            self._scope.cancel()  # nobody waits for this start any more
+        if self._scope is not None:
+            self._scope.cancel()
 
     def _settle(self, error: BaseException | None) -> None:
         with suppress(concurrent.futures.InvalidStateError):
@@ -229,14 +265,29 @@ class HostedApp:
     def _finished(self, done: concurrent.futures.Future[None]) -> None:
         error = None if done.cancelled() else done.exception()
         self._settle(error or LifespanStartupFailed("The app was stopped before it had started"))
+        self._give_back()
+        self._ended.set_result(None)
+
+    def _give_back(self) -> None:
         with _tenancy.lock:
             _tenancy.apps.discard(self)
         _release()
 
+    def _abandon_after_fork(self) -> None:
+        """This is a child process: the app, and whoever set these futures, are the parent's."""
+        self._closing = True
+        self.started = concurrent.futures.Future()
+        self._settle(
+            LifespanStartupFailed("The app runs in the process that this one was forked from")
+        )
+        self._ended = concurrent.futures.Future()
+        self._ended.set_result(None)
+
     def close(self) -> None:
         """Give the lease back; returns at once. Closing twice is fine."""
-        self._closing = True
-        self.host.post(self._end)
+        if not self._closing:
+            self._closing = True
+            self.host.post(self._end)
 
     def wait_started(self) -> None:
         """Wait, in plain code, until the app is up.
@@ -262,16 +313,16 @@ class HostedApp:
     def wait_closed(self, timeout: float = SHUTDOWN_TIMEOUT + 1) -> bool:
         """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
         lease, and the host's thread has ended, if it has no other tenant. Whether that is so."""
-        concurrent.futures.wait([self._done], timeout)
+        concurrent.futures.wait([self._ended], timeout)
         with _tenancy.lock:
             idle = _tenancy.host is self.host and _tenancy.leases == 0
-        return self._done.done() and (not idle or self.host.join(timeout))
+        return self._ended.done() and (not idle or self.host.join(timeout))
 
     async def wait_closed_async(self, timeout: float = SHUTDOWN_TIMEOUT + 1) -> None:
         """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
         lease, on any event loop; also in a task that is being cancelled."""
         with anyio.move_on_after(timeout, shield=True):
-            await wait_async(self._done)
+            await wait_async(self._ended)
 
 
 def wait_interruptibly(future: concurrent.futures.Future[Any]) -> None:
@@ -310,7 +361,7 @@ def close_all(timeout: float = SHUTDOWN_TIMEOUT) -> None:
     if host is None:
         return
     deadline = time.monotonic() + timeout
-    concurrent.futures.wait([app._done for app in apps], timeout)
+    concurrent.futures.wait([app._ended for app in apps], timeout)
     host.stop()
     host.join(max(0.0, deadline - time.monotonic()))
 
@@ -331,8 +382,11 @@ def _register_exit() -> None:
 def _after_fork() -> None:
     # Only the forking thread goes on in the child: there is no host here.
     global _tenancy, _exit_registered
+    apps = _tenancy.apps
     _tenancy = _Tenancy()
     _exit_registered = False
+    for app in apps:
+        app._abandon_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,6 +9,7 @@ messages those of the ASGI lifespan protocol (version 2.0).
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -16,9 +17,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import anyio
+import anyio.lowlevel
 
 from orchnb.errors import LifespanStartupFailed
-from orchnb.runtime.loops import Loop, current_loop, is_closed, spawn
+from orchnb.runtime.loops import Loop, current_loop, discard_task, is_closed, spawn
 
 logger = logging.getLogger(__name__)
 
@@ -50,19 +52,20 @@ async def app_lifespan_context(
 
     The first entry on a loop starts the app, later ones only count, and the last exit shuts it down
     and waits until it is. No body runs before the start-up has completed. An app without lifespan
-    support is taken as started. A shutdown that fails, or takes longer than ``shutdown_timeout``
-    seconds, is logged as an error and does not raise: the blocks did their work.
+    support is taken as started. A shutdown that fails, or takes longer than the ``shutdown_timeout``
+    seconds of the first entry, is logged as an error and does not raise: the blocks did their work.
+    Which app it is goes by the object's identity.
 
     Raises:
         LifespanStartupFailed: the app did not start, in its own words. Everybody who waits for this
             start is told; the next entry starts afresh.
     """
-    lifespan = _join(app)
+    lifespan = await _join(app, shutdown_timeout)
     try:
         await lifespan.wait_started()
         yield
     finally:
-        await _leave(lifespan, shutdown_timeout)
+        await lifespan.leave()
 
 
 def lifespan_state(app: ASGIApp) -> dict[str, Any]:
@@ -76,23 +79,34 @@ def lifespan_state(app: ASGIApp) -> dict[str, Any]:
 
 
 class _Lifespan:
-    """One period of one app on one loop, from the first entry to the end of its shutdown."""
+    """One period of one app on one loop, from the first entry to the end of its shutdown.
 
-    def __init__(self, app: ASGIApp, loop: Loop, predecessor: _Lifespan | None) -> None:
+    Others may come in until the last entrant has left, or the start has failed; whoever comes later
+    waits for its end. Everything here happens on its loop.
+    """
+
+    def __init__(self, app: ASGIApp, loop: Loop, shutdown_timeout: float) -> None:
         self.app = app
         self.loop = loop
         self.entrants = 1
-        self.leaving = False
         self.state: dict[str, Any] = {}
-        self.ended = anyio.Event()
-        self._predecessor = predecessor
+        self.task: object = None
+        self._shutdown_timeout = shutdown_timeout
         self._settled = anyio.Event()
         self._failure: tuple[str, BaseException | None] | None = None
-        self._shutdown_wanted = anyio.Event()
+        self._closed = anyio.Event()
+        self._ended = anyio.Event()
+        self._give_up_at = math.inf
         self._scope = anyio.CancelScope()
         self._startup_sent = False
         self._shutdown_sent = False
         self._shutdown_answered = False
+
+    # The entrants' side.
+
+    @property
+    def is_open(self) -> bool:
+        return not self._closed.is_set()
 
     async def wait_started(self) -> None:
         await self._settled.wait()
@@ -100,35 +114,54 @@ class _Lifespan:
             message, cause = self._failure
             raise LifespanStartupFailed(message) from cause
 
-    def begin_leaving(self, timeout: float) -> None:
-        """Nobody is inside any more: end it, kindly if it has started, else at once."""
-        self.leaving = True
-        self._shutdown_wanted.set()
+    async def leave(self) -> None:
+        self.entrants -= 1
+        if self.entrants:
+            return
+        self._close()
+        # Whoever leaves by cancellation waits for the shutdown too: "left" means that it is down.
+        with anyio.CancelScope(shield=True):
+            await self.wait_ended()
+
+    async def wait_ended(self) -> None:
+        """Wait for the end of a period that is not open any more; it is bounded."""
+        with anyio.CancelScope(deadline=self._give_up_at):
+            await self._ended.wait()
+        if not self._ended.is_set():
+            logger.error("Left %s behind: it swallowed its cancellation", _name(self.app))
+            self._end()
+
+    def _close(self) -> None:
+        """Let nobody in any more and end it: at once if the app is still starting, else kindly."""
+        if not self.is_open:
+            return
+        self._closed.set()
+        now = anyio.current_time()
+        self._give_up_at = now + self._shutdown_timeout + _LAST_RESORT_TIMEOUT
         if self._settled.is_set():
-            self._scope.deadline = anyio.current_time() + timeout
+            self._scope.deadline = now + self._shutdown_timeout
         else:
             self._scope.cancel()
+
+    # The app's side.
 
     async def own(self) -> None:
         """The owner task: the app's whole lifespan call."""
         try:
-            if self._predecessor is not None:
-                # The same app's last period is still shutting down; two must not overlap.
-                await self._predecessor.ended.wait()
-                self._predecessor = None
-            if not self.leaving:
-                with self._scope:
+            with self._scope:
+                if not self._scope.cancel_called:
                     await self._call_app()
         except BaseException as exc:
-            if not self._settled.is_set():
-                self._settle_failed("The start-up was cancelled", exc)
-            raise
-        finally:
-            self._settle()
-            if self._shutdown_sent and not self._shutdown_answered and self._scope.cancel_called:
-                logger.error("%s did not shut down in time and was cancelled", _name(self.app))
-            _forget(self)
-            self.ended.set()
+            if is_closed(self.loop):
+                raise  # it was swept; there is nobody to be told
+            self._take_error(exc)
+            if isinstance(exc, KeyboardInterrupt):
+                self._end()
+                raise
+        else:
+            if self._scope.cancel_called and self._scope.deadline < math.inf:
+                logger.error("Cancelled %s: it did not shut down in time", _name(self.app))
+        self._end()
 
     async def _call_app(self) -> None:
         scope = {
@@ -138,102 +171,109 @@ class _Lifespan:
         }
         try:
             await self.app(scope, self._receive, self._send)
-        except anyio.get_cancelled_exc_class() as exc:
-            self._settle_failed("The start-up was cancelled", exc)
-            if self._scope.cancel_called or not self._shutdown_sent:
-                raise  # ours, or the loop's own end
-            logger.error("The shutdown of %s was cancelled from within", _name(self.app))
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - an app may raise anything
-            self._take_error(exc)
-
-    def _take_error(self, exc: BaseException) -> None:
-        if not self._settled.is_set():
+        except Exception:
             # Raised before it took the start-up message: it does not speak this protocol, and is to
             # be served all the same (ASGI, "Lifespan Protocol"). After: it does, and has failed.
-            if self._startup_sent:
-                self._settle_failed(str(exc) or type(exc).__name__, exc)
+            if self._startup_sent or self._settled.is_set():
+                raise
+        self._settled.set()
+        # Its requests are served also if it has no more to say, so its period lasts.
+        await self._closed.wait()
+
+    def _take_error(self, exc: BaseException) -> None:
+        cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
+        if not self._settled.is_set():
+            message = "The start-up was cancelled" if cancelled else _message(exc)
+            self._settle_failed(message, exc)
             return
-        if self._shutdown_answered or self._failure is not None:
+        if self._failure is not None or self._shutdown_answered:
             return  # frameworks raise after having said what failed; it has been reported
         when = "shutdown" if self._shutdown_sent else "lifespan"
-        logger.error("The %s of %s failed: %s", when, _name(self.app), exc, exc_info=exc)
+        if cancelled:
+            logger.error("The %s of %s was cancelled", when, _name(self.app))
+        else:
+            logger.error(
+                "The %s of %s failed: %s", when, _name(self.app), _message(exc), exc_info=exc
+            )
 
     async def _receive(self) -> Message:
         if not self._startup_sent:
             self._startup_sent = True
             return {"type": "lifespan.startup"}
-        await self._shutdown_wanted.wait()
+        await self._closed.wait()
         if self._shutdown_sent:
             await anyio.sleep_forever()  # there is nothing more to come
         self._shutdown_sent = True
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:
+        if is_closed(self.loop):
+            return  # last words of an app that was swept
         kind = message["type"]
         if kind == "lifespan.startup.complete":
-            self._settle()
+            # If all have given up in the meantime, this start never completes, rather than that it
+            # does and is cut short without a shutdown.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            self._settled.set()
         elif kind == "lifespan.startup.failed":
             self._settle_failed(message.get("message") or "The app gave no reason", None)
         elif kind == "lifespan.shutdown.complete":
             self._shutdown_answered = True
         elif kind == "lifespan.shutdown.failed":
             self._shutdown_answered = True
-            logger.error(
-                "The shutdown of %s failed: %s", _name(self.app), message.get("message") or "?"
-            )
+            reason = message.get("message") or "The app gave no reason"
+            logger.error("The shutdown of %s failed: %s", _name(self.app), reason)
         else:
             # An app that answers every scope as if it were a request knows no lifespan.
             self._startup_sent = False
             raise RuntimeError(f"A lifespan has no message {kind!r}")
 
-    def _settle(self) -> None:
-        self._settled.set()
-
     def _settle_failed(self, message: str, cause: BaseException | None) -> None:
         if not self._settled.is_set():
             self._failure = (message, cause)
-            _forget(self)  # before anybody is told, so that whoever tries again starts afresh
             self._settled.set()
+            self._close()
+
+    def _end(self) -> None:
+        self._settled.set()
+        _forget(self)
+        self._ended.set()
 
 
 _lifespans: dict[tuple[int, int], _Lifespan] = {}
-_lock = threading.Lock()
+_lock = threading.Lock()  # the loops of several threads share the mapping
 
 
-def _join(app: ASGIApp) -> _Lifespan:
+async def _join(app: ASGIApp, shutdown_timeout: float) -> _Lifespan:
+    """Enter the app's period on this loop, which is begun if there is none."""
     loop = current_loop()
     if loop is None:
         raise RuntimeError("app_lifespan_context needs a running asyncio or trio event loop")
     key = (id(loop), id(app))
-    with _lock:
-        for dead in [k for k, known in _lifespans.items() if is_closed(known.loop)]:
-            del _lifespans[dead]  # its loop ended under it, and nobody will ever tell it
-        known = _lifespans.get(key)
-        if known is not None and not known.leaving:
+    while (known := _lifespans.get(key)) is not None:
+        if known.is_open:
             known.entrants += 1
             return known
-        lifespan = _lifespans[key] = _Lifespan(app, loop, predecessor=known)
+        await known.wait_ended()  # two periods never overlap
+    _sweep()
+    lifespan = _Lifespan(app, loop, shutdown_timeout)
+    with _lock:
+        _lifespans[key] = lifespan
     try:
-        spawn(lifespan.own)
+        lifespan.task = spawn(lifespan.own)
     except BaseException:
         _forget(lifespan)
         raise
     return lifespan
 
 
-async def _leave(lifespan: _Lifespan, shutdown_timeout: float) -> None:
+def _sweep() -> None:
+    """Drop the periods whose loops were closed under them: nobody can ever end them."""
     with _lock:
-        lifespan.entrants -= 1
-        last = lifespan.entrants == 0
-    if not last:
-        return
-    lifespan.begin_leaving(shutdown_timeout)
-    # Whoever leaves by cancellation waits for the shutdown too: "left" means that it is down.
-    with anyio.move_on_after(shutdown_timeout + _LAST_RESORT_TIMEOUT, shield=True):
-        await lifespan.ended.wait()
-    if not lifespan.ended.is_set():
-        logger.error("%s swallowed its cancellation and was left behind", _name(lifespan.app))
-        _forget(lifespan)
+        dead = [key for key, known in _lifespans.items() if is_closed(known.loop)]
+        swept = [_lifespans.pop(key) for key in dead]
+    for lifespan in swept:
+        discard_task(lifespan.task)
 
 
 def _forget(lifespan: _Lifespan) -> None:
@@ -246,6 +286,13 @@ def _forget(lifespan: _Lifespan) -> None:
 def _name(app: ASGIApp) -> str:
     name = getattr(app, "title", None) or getattr(app, "__qualname__", None)
     return f"the app {name or type(app).__qualname__!r}"
+
+
+def _message(exc: BaseException) -> str:
+    """An error in its own words, and its kind where it has none or is no ordinary one."""
+    if isinstance(exc, Exception) and str(exc):
+        return str(exc)
+    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 
 def _after_fork() -> None:

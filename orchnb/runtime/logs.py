@@ -15,7 +15,8 @@ from contextlib import contextmanager
 
 from orchnb.redaction import MASK
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+# To the last @ before the path: a password may hold one.
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
 _UNHANDLED = -1
 """A level below that of every handler, so that none takes the record."""
 
@@ -31,8 +32,9 @@ class LogRing:
         """Keep a record's text. One that cannot be formatted is kept as its bare message."""
         try:
             text = self._formatter.format(record)
-        except Exception:  # noqa: BLE001 - arguments that do not fit must not hurt who logs
-            text = f"{record.levelname} {record.name}: {record.msg}"
+        except Exception as exc:  # noqa: BLE001 - what does not fit must not hurt who logs
+            bare = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+            text = f"{record.levelname} {record.name}: {bare} (not formatted: {type(exc).__name__})"
         self._lines.append((record.levelno, _CREDENTIALS.sub(MASK, text)))
 
     def lines(self, count: int, level: int = logging.NOTSET) -> tuple[str, ...]:
@@ -49,7 +51,8 @@ def divert_records(ring: LogRing, is_ours: Callable[[], bool]) -> Iterator[None]
 
     def factory(*args: object, **kwargs: object) -> logging.LogRecord:
         record = previous(*args, **kwargs)
-        if active and is_ours():
+        # A record without a name is about to become a copy of one (logging.makeLogRecord).
+        if active and record.name is not None and is_ours():
             ring.add(record)
             record.levelno = _UNHANDLED
         return record

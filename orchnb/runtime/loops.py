@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import importlib
+import inspect
+import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -21,14 +23,14 @@ _notebook_loop: asyncio.AbstractEventLoop | None = None
 
 def current_loop() -> Loop | None:
     """The loop that runs in this thread, or None: asyncio's loop object or trio's token."""
+    trio = sys.modules.get("trio")  # unless somebody has imported it, it does not run
+    # First, as anyio does: a cell of "%autoawait trio" runs inside of the kernel's asyncio loop.
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_trio_token()  # type: ignore[no-any-return]
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        pass
-    trio = sys.modules.get("trio")  # unless somebody has imported it, it does not run
-    if trio is not None and trio.lowlevel.in_trio_run():
-        return trio.lowlevel.current_trio_token()  # type: ignore[no-any-return]
-    return None
+        return None
 
 
 def describe_loop(loop: Loop | None) -> str:
@@ -91,35 +93,40 @@ def waker() -> Callable[[Callable[[], object]], None]:
     return wake
 
 
-def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Start a task on the running loop that belongs to no other task.
+def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> object:
+    """Start a task on the running loop that belongs to no other task, and return it.
 
     It has a copy of the caller's context, as tasks have. What it raises is for itself to report.
+    It is to be kept while it runs: asyncio itself holds tasks weakly.
     """
     loop = current_loop()
     if isinstance(loop, asyncio.AbstractEventLoop):
         task = loop.create_task(function())
-        _detached.add(task)
-        task.add_done_callback(_finished)
-    else:
-        trio = sys.modules["trio"]
+        task.add_done_callback(_take_exception)
+        return task
+    trio = sys.modules["trio"]
 
-        async def quietly() -> None:
-            # What escapes a system task would end the whole run. Cancellation is the run's own.
-            with suppress(Exception):
-                await function()
+    async def quietly() -> None:
+        # What escapes a system task would end the whole run. Cancellation is the run's own.
+        with suppress(Exception):
+            await function()
 
-        trio.lowlevel.spawn_system_task(quietly, context=contextvars.copy_context())
-
-
-# asyncio itself holds tasks weakly.
-_detached: set[asyncio.Task[None]] = set()
+    return trio.lowlevel.spawn_system_task(quietly, context=contextvars.copy_context())
 
 
-def _finished(task: asyncio.Task[None]) -> None:
-    _detached.discard(task)
+def _take_exception(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
-        task.exception()  # taken, so that asyncio does not report it when the task is collected
+        task.exception()  # or asyncio would report it when the task is collected
+
+
+def discard_task(task: object) -> None:
+    """Let go of a task whose loop is closed, quietly: its code can only be left where it stands."""
+    pending: Any = task  # of one of asyncio's two classes, which nest-asyncio exchanges
+    if pending is not None and not pending.done():
+        # Collected as it is, it would be reported on stderr, in whichever cell runs then.
+        pending._log_destroy_pending = False
+        with suppress(BaseException):
+            pending.get_coro().close()
 
 
 def run(awaitable: Awaitable[T]) -> T:
@@ -128,40 +135,88 @@ def run(awaitable: Awaitable[T]) -> T:
     Where no loop runs, one is run. On a running asyncio loop, the notebook's above all, the wait is
     nested on that same loop, so that the notebook's client can be used; nest-asyncio, which this
     takes, is applied at the first need. On a loop that cannot be nested (uvloop's, trio's) the
-    awaitable is run on the host's loop, in another thread, while this one waits.
+    awaitable is run on the host's loop, in another thread, while this one waits. An interrupt
+    cancels it.
 
     Raises:
         RuntimeError: called on the host's own thread, which would wait for itself.
     """
     loop = current_loop()
-    coroutine = _as_coroutine(awaitable)
     if loop is None:
-        home = _notebook_loop
-        if home is not None and not home.is_running() and not home.is_closed():
-            return _complete(home, coroutine)
-        return asyncio.run(coroutine)
+        return _run_on_idle_loop(awaitable)
     from orchnb.runtime.host import lease_host, on_host_thread  # the host needs this module itself
 
     if on_host_thread():
-        coroutine.close()
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
         raise RuntimeError("run() would wait for itself here: use await in code of a hosted app")
-    if isinstance(loop, asyncio.BaseEventLoop):
-        _make_nestable(loop)
-        return _complete(loop, coroutine)
-    with lease_host() as host:
-        return host.call(coroutine)
+    with _interruptible():
+        if isinstance(loop, asyncio.BaseEventLoop):
+            _make_nestable(loop)
+            return _complete(loop, awaitable)
+        with lease_host() as host:
+            return host.call(_as_coroutine(awaitable))
 
 
-def _complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
-    task = loop.create_task(coroutine)
+def _run_on_idle_loop(awaitable: Awaitable[T]) -> T:
+    """On the notebook's loop if code here is a cell's, else on one for this once."""
+    if _notebook_loop is not None and on_notebook_thread() and not _notebook_loop.is_closed():
+        return _complete(_notebook_loop, awaitable)
+    # Not asyncio.run: nest-asyncio, where it is applied, makes it need a loop that is there already.
+    loop = asyncio.new_event_loop()
+    try:
+        return _complete(loop, awaitable)
+    finally:
+        finish_loop(loop, timeout=None)
+
+
+def _complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[T]) -> T:
+    task = loop.create_task(_as_coroutine(awaitable))
     try:
         return loop.run_until_complete(task)
     except BaseException:
         if not task.done():  # an interrupt fell into the loop, not into the task
             task.cancel()
-            with suppress(asyncio.CancelledError):
+            with suppress(Exception, asyncio.CancelledError):
                 loop.run_until_complete(task)
+        if task.done():
+            _take_exception(task)
         raise
+
+
+def finish_loop(loop: asyncio.AbstractEventLoop, *, timeout: float | None) -> None:
+    """Cancel what is left on a loop that has stopped, wait for that at most ``timeout`` seconds,
+    and close the loop. Its default executor is left to the interpreter: its threads may hang."""
+    try:
+        leftovers = asyncio.all_tasks(loop)
+        for task in leftovers:
+            task.cancel()
+        if leftovers:
+            loop.run_until_complete(asyncio.wait(leftovers, timeout=timeout))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+        for task in asyncio.all_tasks(loop):
+            discard_task(task)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """While it lasts, an interrupt is raised here, as in any code that waits.
+
+    Whoever runs the outer loop (asyncio.run, ipykernel in a cell with ``await``) may have replaced
+    that by cancelling the outer task, which cannot act on it while it waits in here.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    # Interrupts arrive in the main thread only, and whoever ignores them means to.
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 async def _as_coroutine(awaitable: Awaitable[T]) -> T:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import anyio
 import httpx
 
-from orchnb.runtime.host import HostedApp, wait_event
+from orchnb.runtime.host import HostedApp, on_host_thread, wait_event
 from orchnb.runtime.loops import waker
 
 logger = logging.getLogger(__name__)
@@ -47,12 +47,16 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
         event = anyio.Event()
         exchange = _Exchange(hosted, request, body, lambda: wake(event.set))
         stream = _AsyncStream(exchange, wake)
-        hosted.host.post(exchange.begin)
+        hosted.host.begin(exchange)
         await stream.wait(event)
         return exchange.response(stream)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """`handle_async_request` for plain code."""
+        """`handle_async_request` for plain code; not for that of a hosted app itself."""
+        if on_host_thread():
+            raise RuntimeError(
+                "A sync client would wait for itself here: use an async one in code of a hosted app"
+            )
         assert isinstance(request.stream, httpx.SyncByteStream)
         body = b"".join(request.stream)
         hosted = self._usable(request)
@@ -61,7 +65,7 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
         event = threading.Event()
         exchange = _Exchange(hosted, request, body, event.set)
         stream = _SyncStream(exchange)
-        hosted.host.post(exchange.begin)
+        hosted.host.begin(exchange)
         stream.wait(event)
         return exchange.response(stream)
 
@@ -97,7 +101,8 @@ class _Exchange:
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._complete = False
-        self._broken = False
+        self._broken = ""
+        self._task: asyncio.Task[None] | None = None
         # asyncio's events bind to a loop when they are first waited for: the host's.
         self._disconnected = asyncio.Event()
         self._room = asyncio.Event()
@@ -106,35 +111,41 @@ class _Exchange:
 
     def begin(self) -> None:
         """Start the app's call."""
-        task = self._hosted.host.loop.create_task(self._call_app())
-        _running.add(task)
-        task.add_done_callback(_running.discard)
+        self._task = self._hosted.host.loop.create_task(self._call_app())
 
     async def _call_app(self) -> None:
+        host = self._hosted.host
         try:
             await self._hosted.app(self._scope(), self._receive, self._send)
-        except asyncio.CancelledError:
-            raise  # the host is ending
         except BaseException as exc:
-            if self._head is None or not self._complete:
-                logger.error("The app failed on %s", self.request.method, exc_info=exc)
-                self._fail()
+            if host.stopping:
+                self.host_ended()
             else:
-                logger.error("The app failed after its answer", exc_info=exc)
+                logger.error("The app failed on %s", self.request.method, exc_info=exc)
         finally:
-            self._fail()
+            self._finish("The app ended before its response was complete")
+            host.calls.discard(self)
 
-    def _fail(self) -> None:
-        """The app has ended: if it has not answered, that is a 500, as any server would say."""
+    def host_ended(self) -> None:
+        """Tell the caller that nothing more will come, on whatever thread."""
+        self._finish("The server in this process was stopped before it had answered", answer=False)
+
+    def _finish(self, broken: str, *, answer: bool = True) -> None:
+        """End the response; a 500, as from any server, if the app has not begun one."""
         with self._lock:
             if self._complete:
                 return
-            if self._head is None:
+            self._complete = True
+            if answer and self._head is None:
                 self._head = (500, [(b"content-type", b"text/plain; charset=utf-8")])
                 self._chunks.append(b"Internal Server Error")
             else:
-                self._broken = True
-            self._complete = True
+                self._broken = broken
+        self._tell()
+
+    def _tell(self) -> None:
+        """Wake the caller, if it waits."""
+        with self._lock:
             notify, self._notify = self._notify, None
         if notify is not None:
             notify()
@@ -169,33 +180,40 @@ class _Exchange:
     async def _send(self, message: MutableMapping[str, Any]) -> None:
         kind = message["type"]
         if kind == "http.response.start":
-            headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-            with self._lock:
-                self._head = (message["status"], headers)
-            return  # told to the caller with the first part of the body, so as to wake it once
-        if kind != "http.response.body":
+            self._start(message)
+        elif kind == "http.response.body":
+            if self._add(message.get("body", b""), more=message.get("more_body", False)):
+                await self._room.wait()
+        else:
             raise RuntimeError(f"A response has no message {kind!r}")
-        chunk = message.get("body", b"")
-        more = message.get("more_body", False)
+
+    def _start(self, message: MutableMapping[str, Any]) -> None:
+        headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+        with self._lock:
+            if self._head is not None:
+                raise RuntimeError("The app started its response twice")
+            self._head = (message["status"], headers)
+        # Waking another thread is what costs most. If the body follows at once, it does that.
+        self._hosted.host.loop.call_soon(self._tell)
+
+    def _add(self, chunk: bytes, *, more: bool) -> bool:
+        """Take a part of the body; whether the app is to wait until there is room for the next."""
         with self._lock:
             if self._head is None:
                 raise RuntimeError("The app sent a body before it had started its response")
-            if self._complete:
-                return
-            if chunk and self.request.method != "HEAD" and not self._disconnected.is_set():
+            if self._complete or self._disconnected.is_set():
+                return False  # nobody wants it any more, which is no concern of the app's
+            if chunk and self.request.method != "HEAD":
                 self._chunks.append(bytes(chunk))
                 self._buffered += len(chunk)
             self._complete = not more
-            notify, self._notify = self._notify, None
             full = more and self._buffered > _MOST_BUFFERED
             if full:
                 self._room.clear()
-        if notify is not None:
-            notify()
+        self._tell()
         if not more:
             self._disconnected.set()
-        elif full:
-            await self._room.wait()
+        return full
 
     # At the caller's.
 
@@ -211,21 +229,17 @@ class _Exchange:
                 self._notify = notify
                 return b""
             elif self._broken:
-                self._raise_broken()
+                raise httpx.RemoteProtocolError(self._broken, request=self.request)
             else:
                 return None
         if was_full:
             self._hosted.host.post(self._room.set)
         return data
 
-    def _raise_broken(self) -> NoReturn:
-        raise httpx.RemoteProtocolError(
-            "The app ended before its response was complete", request=self.request
-        )
-
     def response(self, stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> httpx.Response:
         """The response, once the first wait is over."""
-        assert self._head is not None
+        if self._head is None:
+            raise httpx.RemoteProtocolError(self._broken, request=self.request)
         status, headers = self._head
         return httpx.Response(status, headers=headers, stream=stream)
 
@@ -242,10 +256,6 @@ class _Exchange:
             f"The server in this process sent nothing for {self.read_timeout:g} s",
             request=self.request,
         )
-
-
-# asyncio itself holds tasks weakly.
-_running: set[asyncio.Task[None]] = set()
 
 
 class _AsyncStream(httpx.AsyncByteStream):

@@ -1,0 +1,292 @@
+"""What an operation of the API is made of: calls, and how a function of calls becomes a method.
+
+An operation is a function from its arguments to a `Call`: method, path, body, and how to read the
+answer. One that takes several calls is a generator, and makes each with ``yield from``. The
+`operation` decorator turns it into a method that awaits on the async client and does not on the sync
+one, with the same signature and docstring.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    NewType,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_type_hints,
+    overload,
+)
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
+from typing_extensions import LiteralString, ParamSpec
+
+from orchnb.api.models import Model, ModelList
+from orchnb.errors import (
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    PrefectHTTPStatusError,
+    UnexpectedAnswer,
+)
+from orchnb.http.response import PrefectResponse, one_line
+from orchnb.redaction import redact_url
+
+if TYPE_CHECKING:
+    from orchnb.api.client import PrefectClient, SyncPrefectClient
+
+P = ParamSpec("P")
+T = TypeVar("T")
+M = TypeVar("M", bound=Model)
+T_co = TypeVar("T_co", covariant=True)
+
+Path = NewType("Path", str)
+"""A path that `path` has made, and so one in which values can do no harm."""
+
+_API_HINT = (
+    "Check that PREFECT_API_URL ends in /api, and that no login page or proxy stands in between: "
+    "open the address in a browser to see what is there."
+)
+
+
+def path(template: LiteralString, *values: object) -> Path:
+    """The template with each ``{}`` filled by a value, as one segment, whatever the value holds.
+
+    Raises:
+        ValueError: a value is empty; the path would be another one's.
+    """
+    return Path(template.format(*(_segment(value) for value in values)))
+
+
+def _segment(value: object) -> str:
+    text = quote(str(value), safe="", errors="replace")
+    if not text:
+        raise ValueError("An empty text is no id and no name")
+    # Dots alone would be resolved on the way (RFC 3986, 5.2.4).
+    return text.replace(".", "%2E") if text in (".", "..") else text
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request to the API and how its answer is read."""
+
+    method: str
+    path: Path
+    read: Callable[[PrefectResponse], T]
+    json: Any = None
+    missing: str = ""
+    """What there is none of if the answer is a 404: ``flow 'etl'``."""
+    conflict: str = ""
+    """What a 409 means, if more than that something exists already."""
+
+    def __iter__(self) -> Generator[Call[Any], Any, T]:
+        """``result = yield from call``, within an operation of several calls."""
+        result: T = yield self
+        return result
+
+    def payload(self) -> dict[str, Any]:
+        """httpx's arguments for the body.
+
+        Raises:
+            ValueError: something in it is nothing that JSON can hold; the message says where.
+        """
+        if self.json is None:
+            return {}
+        try:
+            content = json.dumps(self.json, default=_plain, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as exc:
+            place, value = _culprit("", self.json)
+            words = f"the number {value}" if isinstance(value, float) else type(value).__name__
+            raise ValueError(f"{place} cannot be sent as JSON: {words} ({exc})") from None
+        return {"content": content, "headers": {"Content-Type": "application/json"}}
+
+    def explain(self, error: PrefectHTTPStatusError) -> PrefectHTTPStatusError:
+        """The error of this call's kind: what was not found, or is there already."""
+        if error.status_code == 404 and self.missing and _is_api_answer(error.response):
+            return ObjectNotFound.from_status_error(error, f"There is no {self.missing}: {error}")
+        if error.status_code == 409:
+            words = self.conflict or "It exists already"
+            return ObjectAlreadyExists.from_status_error(error, f"{words}: {error}")
+        return error
+
+
+class Steps(Protocol[T_co]):
+    """What an operation's function returns: a `Call`, or a generator of calls."""
+
+    def __iter__(self) -> Generator[Call[Any], Any, T_co]: ...
+
+
+class operation(Generic[P, T]):
+    """A method of both clients, made from a function that says what to ask."""
+
+    def __init__(self, function: Callable[P, Steps[T]]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self._async, self._sync = _methods(function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
+        """The operation's calls, for use within another operation."""
+        return self._function(*args, **kwargs)
+
+    @overload
+    def __get__(
+        self, client: None, owner: type[PrefectClient]
+    ) -> Callable[Concatenate[PrefectClient, P], Coroutine[Any, Any, T]]: ...
+    @overload
+    def __get__(
+        self, client: None, owner: type[SyncPrefectClient]
+    ) -> Callable[Concatenate[SyncPrefectClient, P], T]: ...
+    @overload
+    def __get__(
+        self, client: PrefectClient, owner: type[PrefectClient]
+    ) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __get__(
+        self, client: SyncPrefectClient, owner: type[SyncPrefectClient]
+    ) -> Callable[P, T]: ...
+    def __get__(self, client: Any, owner: Any) -> Any:
+        method = self._async if owner.is_async else self._sync
+        return method if client is None else method.__get__(client, owner)
+
+
+def _methods(
+    function: Callable[P, Steps[T]],
+) -> tuple[
+    Callable[Concatenate[PrefectClient, P], Coroutine[Any, Any, T]],
+    Callable[Concatenate[SyncPrefectClient, P], T],
+]:
+    async def call_async(self: PrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.perform(function(*args, **kwargs))
+
+    def call(self: SyncPrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.perform(function(*args, **kwargs))
+
+    # People and tools are shown what the methods take and give, and not calls.
+    hints = get_type_hints(function)
+    hints["return"] = get_args(hints["return"])[-1]  # Call[T], Generator[..., T]
+    signature = inspect.signature(function)
+    parameters = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in signature.parameters.values()
+    ]
+    client = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    signature = inspect.Signature([client, *parameters], return_annotation=hints["return"])
+    methods: tuple[Any, Any] = (call_async, call)
+    for method in methods:
+        functools.update_wrapper(method, function)
+        del method.__wrapped__  # its signature lacks the client
+        method.__signature__ = signature
+        method.__annotations__ = dict(hints)
+    return methods
+
+
+# What an answer may be read as.
+
+
+def json_of(response: PrefectResponse) -> Any:
+    """The answer's JSON; a successful answer that is none comes from something that is no API."""
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        kind = one_line(response.headers.get("content-type", "")).split(";")[0]
+        words = kind if response.content else "nothing"
+        raise UnexpectedAnswer(
+            f"{redact_url(response.request.url)} answered {response.status_code} with "
+            f"{words or 'no content type'} where JSON was expected",
+            hint=_API_HINT,
+        ) from None
+
+
+def response_of(response: PrefectResponse) -> PrefectResponse:
+    """The answer itself, if it is an API's."""
+    json_of(response)
+    return response
+
+
+def nothing(response: PrefectResponse) -> None:
+    """Nothing is expected; a web page all the same comes from something that is no API."""
+    if response.content:
+        json_of(response)
+
+
+def a(kind: type[T]) -> Callable[[PrefectResponse], T]:
+    """Read the answer as something of this type."""
+    return functools.partial(_validated, TypeAdapter(kind))
+
+
+def list_of(kind: type[M]) -> Callable[[PrefectResponse], ModelList[M]]:
+    """Read the answer as a list of these models."""
+    adapter: TypeAdapter[list[M]] = TypeAdapter(list[kind])  # type: ignore[valid-type] # runtime
+
+    def read(response: PrefectResponse) -> ModelList[M]:
+        items: list[M] = _validated(adapter, response)
+        return ModelList(items, model=kind)
+
+    return read
+
+
+def _validated(adapter: TypeAdapter[T], response: PrefectResponse) -> T:
+    data = json_of(response)
+    try:
+        return adapter.validate_python(data)
+    except ValidationError as exc:
+        problems = "; ".join(
+            ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
+            for problem in exc.errors(include_url=False, include_input=False)[:3]
+        )
+        raise UnexpectedAnswer(
+            f"{redact_url(response.request.url)} answered with JSON of another form than the "
+            f"API's: {one_line(problems)}",
+            hint=_API_HINT,
+        ) from None
+
+
+def _is_api_answer(response: httpx.Response) -> bool:
+    """A web page's 404 says that the address is wrong, not that an object is missing."""
+    return "json" in response.headers.get("content-type", "")
+
+
+# What arguments are sent as.
+
+
+def quoted(value: object) -> str:
+    """A value as it may stand in a message."""
+    return repr(one_line(str(value), 80))
+
+
+def without_none(**values: Any) -> dict[str, Any]:
+    """The arguments that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _plain(value: object) -> Any:
+    """A value that JSON does not know, such as a datetime or a model, in its usual form."""
+    return dict(value) if isinstance(value, Mapping) else to_jsonable_python(value)
+
+
+def _culprit(place: str, value: object, depth: int = 20) -> tuple[str, object]:
+    """Where in a value is what JSON cannot hold: the innermost place, and what is there."""
+    for key, item in _items(value) if depth else ():
+        try:
+            json.dumps(item, default=_plain, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            return _culprit(f"{place}.{key}" if place else str(key), item, depth - 1)
+    return place, value
+
+
+def _items(value: object) -> Iterator[tuple[object, object]]:
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        yield from enumerate(value)

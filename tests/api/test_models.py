@@ -1,0 +1,132 @@
+"""What comes over the wire, also from a server that is newer than we are."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from orchnb.api.models import Flow, FlowRun, ModelList, OrchestrationResult, State, StateType
+from tests.api.fakes import FLOW_ID, RUN_ID
+
+RUN: dict[str, Any] = {"id": RUN_ID, "flow_id": FLOW_ID}
+
+
+def test_unknown_fields_are_kept_as_attributes() -> None:
+    run = FlowRun.model_validate({**RUN, "from_the_future": {"a": [1]}})
+    assert run.from_the_future == {"a": [1]}  # type: ignore[attr-defined]
+    assert run.model_dump()["from_the_future"] == {"a": [1]}
+
+
+def test_an_unknown_type_of_state_stays_a_text() -> None:
+    run = FlowRun.model_validate({**RUN, "state_type": "DREAMING", "state": {"type": "DREAMING"}})
+    assert run.state_type == "DREAMING"
+    assert run.state is not None
+    assert not isinstance(run.state.type, StateType)
+    known = FlowRun.model_validate({**RUN, "state_type": "FAILED"})
+    assert known.state_type is StateType.FAILED
+    assert f"{known.state_type}" == "FAILED"
+
+
+NULLABLE = sorted({*FlowRun.model_fields} - {"id", "flow_id"})
+
+
+@pytest.mark.parametrize("field", NULLABLE)
+def test_a_null_is_borne_where_a_server_may_send_one(field: str) -> None:
+    run = FlowRun.model_validate({**RUN, field: None})
+    default = FlowRun.model_fields[field].default
+    assert getattr(run, field) == default
+
+
+def test_nulls_in_flows_and_results_are_borne() -> None:
+    flow = Flow.model_validate({"id": FLOW_ID, "name": "etl", "tags": None, "labels": None})
+    assert flow.tags == []
+    result = OrchestrationResult.model_validate({"status": "WAIT", "state": None, "details": None})
+    assert result.details is None
+
+
+@pytest.mark.parametrize(
+    ("text", "hour"),
+    [
+        ("2026-01-02T03:04:05", 3),
+        ("2026-01-02T03:04:05Z", 3),
+        ("2026-01-02T03:04:05.123456+02:00", 1),
+    ],
+)
+def test_times_are_aware_and_those_without_a_zone_are_utc(text: str, hour: int) -> None:
+    run = FlowRun.model_validate({**RUN, "start_time": text})
+    assert run.start_time is not None
+    assert run.start_time.utcoffset() is not None
+    assert run.start_time.astimezone(timezone.utc).hour == hour
+
+
+def test_what_no_server_may_leave_out_is_missed() -> None:
+    with pytest.raises(ValidationError):
+        FlowRun.model_validate({"id": RUN_ID})
+    with pytest.raises(ValidationError):
+        Flow.model_validate({"id": "no id", "name": "etl"})
+
+
+def test_defaults_are_not_shared() -> None:
+    first, second = FlowRun.model_validate(RUN), FlowRun.model_validate(RUN)
+    first.tags.append("x")
+    first.parameters["a"] = 1
+    assert second.tags == []
+    assert second.parameters == {}
+
+
+aware = st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(2200, 1, 1)).map(
+    lambda moment: moment.replace(tzinfo=timezone.utc)
+) | st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(2200, 1, 1)).map(
+    lambda moment: moment.replace(tzinfo=timezone(timedelta(hours=5, minutes=30)))
+)
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+states = st.builds(
+    State,
+    type=st.sampled_from(StateType) | st.text(),
+    name=st.none() | st.text(),
+    message=st.none() | st.text(),
+    timestamp=st.none() | aware,
+)
+runs = st.builds(
+    FlowRun,
+    id=st.uuids(),
+    flow_id=st.uuids(),
+    name=st.none() | st.text(),
+    state=st.none() | states,
+    parameters=st.dictionaries(st.text(), plain, max_size=3),
+    tags=st.lists(st.text(), max_size=3),
+    start_time=st.none() | aware,
+    total_run_time=st.none() | st.floats(0, 1e9),
+    a_field_of_tomorrow=plain,
+)
+
+
+@given(runs)
+def test_a_run_survives_json_and_pickle(run: FlowRun) -> None:
+    assert FlowRun.model_validate_json(run.model_dump_json()) == run
+    assert FlowRun.model_validate(json.loads(run.model_dump_json())) == run
+    assert pickle.loads(pickle.dumps(run)) == run
+
+
+def test_a_list_of_models_is_a_list_that_knows_its_kind() -> None:
+    flow = Flow(id=UUID(FLOW_ID), name="etl")
+    flows = ModelList([flow], model=Flow)
+    assert flows == [flow]
+    assert isinstance(flows, list)
+    assert pickle.loads(pickle.dumps(flows)).model is Flow

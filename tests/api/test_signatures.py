@@ -1,0 +1,121 @@
+"""Both clients have the same operations, and tools can see what they take and give."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import pydoc
+import typing
+import uuid
+
+import pytest
+
+from orchnb import PrefectClient, SyncPrefectClient
+from orchnb.api.calls import operation
+from orchnb.api.models import Flow, ModelList
+from orchnb.api.operations import Operations
+from tests.api.fakes import tiny_api
+
+OPERATIONS = sorted(
+    name for name, value in vars(Operations).items() if isinstance(value, operation)
+)
+every_operation = pytest.mark.parametrize("name", OPERATIONS)
+
+EXPECTED = """
+    hello api_healthcheck api_version create_flow_from_name read_flow read_flows read_flow_by_name
+    create_flow_run read_flow_run read_flow_runs set_flow_run_state delete_flow_run
+"""
+
+
+def test_the_operations_of_the_main_job_are_there() -> None:
+    assert sorted(EXPECTED.split()) == OPERATIONS
+
+
+@every_operation
+def test_async_and_sync_say_the_same(name: str) -> None:
+    on_async, on_sync = getattr(PrefectClient, name), getattr(SyncPrefectClient, name)
+    assert inspect.signature(on_async) == inspect.signature(on_sync)
+    assert on_async.__doc__ == on_sync.__doc__
+    assert on_async.__name__ == on_sync.__name__ == name
+    assert inspect.iscoroutinefunction(on_async)
+    assert not inspect.iscoroutinefunction(on_sync)
+
+
+@every_operation
+def test_every_operation_has_a_docstring_of_a_sentence(name: str) -> None:
+    doc = inspect.getdoc(getattr(PrefectClient, name))
+    assert doc
+    assert len(doc.splitlines()[0]) > 10
+
+
+@every_operation
+def test_hints_can_be_resolved_and_are_of_results(name: str) -> None:
+    method = getattr(PrefectClient(tiny_api), name)
+    hints = typing.get_type_hints(method)
+    assert set(hints) == {*inspect.signature(method).parameters, "return"}
+    assert "Call" not in str(hints["return"])
+    assert "Generator" not in str(hints["return"])
+    signature = inspect.signature(method)
+    for parameter in signature.parameters.values():
+        assert parameter.annotation == hints[parameter.name]
+    assert signature.return_annotation == hints["return"]
+
+
+def test_a_signature_reads_as_it_was_written() -> None:
+    for client in (PrefectClient(tiny_api), SyncPrefectClient(tiny_api)):
+        assert str(inspect.signature(client.read_flow)) == (
+            "(flow_id: uuid.UUID | str) -> orchnb.api.models.Flow"
+        )
+    hints = typing.get_type_hints(PrefectClient.read_flows)
+    assert hints["return"] == ModelList[Flow]
+    hints = typing.get_type_hints(SyncPrefectClient.create_flow_from_name)
+    assert hints["return"] is uuid.UUID
+
+
+def test_tab_shows_the_operations() -> None:
+    for client in (PrefectClient(tiny_api), SyncPrefectClient(tiny_api)):
+        assert set(OPERATIONS) <= set(dir(client))
+
+
+@pytest.mark.parametrize("kind", [PrefectClient, SyncPrefectClient])
+def test_help_lists_operations_as_methods(kind: type) -> None:
+    out = io.StringIO()
+    pydoc.Helper(output=out).help(kind)
+    text = out.getvalue()
+    assert "read_flow(self, /, flow_id: uuid.UUID | str) -> orchnb.api.models.Flow" in text
+    assert "Read a flow by its id." in text
+    assert ("async read_flow(" in text) == (kind is PrefectClient)
+    assert "operation object" not in text
+
+
+def test_a_client_shows_its_arguments() -> None:
+    for kind in (PrefectClient, SyncPrefectClient):
+        assert list(inspect.signature(kind).parameters) == [
+            "api",
+            "api_key",
+            "auth_string",
+            "httpx_settings",
+            "settings",
+        ]
+
+
+@every_operation
+def test_every_argument_of_prefects_client_is_here_too(name: str) -> None:
+    from prefect.client import orchestration
+
+    for ours, theirs in (
+        (PrefectClient, orchestration.PrefectClient),
+        (SyncPrefectClient, orchestration.SyncPrefectClient),
+    ):
+        known = inspect.signature(getattr(ours, name)).parameters
+        asked = inspect.signature(getattr(theirs, name)).parameters
+        assert set(asked) - set(known) == set()
+        for parameter in asked.values():
+            if parameter.name != "self":
+                assert known[parameter.name].default == parameter.default
+
+
+def test_one_operation_can_be_used_in_another() -> None:
+    steps = Operations.__dict__["create_flow_from_name"]("etl")
+    call = next(iter(steps))
+    assert (call.method, call.path, call.json) == ("POST", "/flows/", {"name": "etl"})

@@ -1,0 +1,370 @@
+"""The server in this process: the real Prefect server, started, stopped, watched and failing.
+
+Which apps ORCHNB_EPHEMERAL_APP may name is tested in test_app_finder.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from orchnb import (
+    InvalidSetting,
+    PrefectClient,
+    ServerStartFailed,
+    StartupEvent,
+    get_client,
+    get_settings,
+    observe_startup,
+)
+from orchnb.runtime.ephemeral import ephemeral_app
+from orchnb.runtime.host import HostedApp, host_log
+from tests import servers
+
+pytestmark = pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PREFECT_HOME with a database."""
+    home = servers.prefect_home(tmp_path / "prefect-home")
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def events() -> Iterator[list[StartupEvent]]:
+    """What observers are told."""
+    told: list[StartupEvent] = []
+    with observe_startup(told.append):
+        yield told
+
+
+def version() -> str:
+    """Start the server for one question."""
+    with get_client(sync_client=True) as client:
+        return client.api_version()
+
+
+def why_not() -> ServerStartFailed:
+    with pytest.raises(ServerStartFailed) as caught:
+        version()
+    return caught.value
+
+
+def test_the_phases_are_told_in_order_with_their_times(events: list[StartupEvent]) -> None:
+    version()
+    assert [(event.phase, event.kind) for event in events] == [
+        ("import", "began"),
+        ("import", "ended"),
+        ("create", "began"),
+        ("create", "ended"),
+        ("start", "began"),
+        ("start", "ended"),
+    ]
+    app = ephemeral_app(get_settings())
+    assert [event.elapsed for event in events[1::2]] == list(app.phases.values())
+    assert all(event.elapsed == 0 for event in events[::2])
+    assert app.phases["start"] > 0.01
+    assert app.current_phase is None
+    assert not app.is_up
+
+
+def test_a_home_that_is_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with monkeypatch.context() as broken:
+        broken.setenv("PREFECT_HOME", str(tmp_path / "file"))
+        with pytest.raises(InvalidSetting, match="Mend or remove it"):
+            version()  # already the settings, whose profiles would be there
+    assert version()
+
+
+def test_it_starts_once_for_many_clients_threads_and_loops(events: list[StartupEvent]) -> None:
+    def plain(_: int) -> str:
+        return version()
+
+    def on_a_loop(_: int) -> list[str]:
+        async def one() -> str:
+            async with PrefectClient(ephemeral_app(get_settings())) as client:
+                return await client.api_version()
+
+        async def several() -> list[str]:
+            return list(await asyncio.gather(*(one() for _ in range(5))))
+
+        return asyncio.run(several())
+
+    lease = HostedApp(ephemeral_app(get_settings()))  # so that the first cannot be the last as well
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(plain, range(10)))
+        for some in pool.map(on_a_loop, range(2)):
+            answers += some
+    assert len(answers) == 20
+    assert len(set(answers)) == 1
+    assert len([event for event in events if event.kind == "ended"]) == 3
+    lease.close()
+    lease.wait_closed()
+
+
+def test_it_starts_anew_after_the_last_client_has_left(events: list[StartupEvent]) -> None:
+    for times in (1, 2, 3):
+        with get_client(sync_client=True) as client:
+            client.create_flow_from_name(f"flow-{times}")
+            assert len(client.read_flows()) == times  # the same database each time
+    assert [event.kind for event in events if event.phase == "start"] == ["began", "ended"] * 3
+
+
+def test_the_next_start_heeds_the_settings_of_then(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect itself reads its settings once per process."""
+    with get_client(sync_client=True) as client:
+        client.create_flow_from_name("in the first")
+    monkeypatch.setenv("PREFECT_HOME", str(servers.prefect_home(tmp_path / "other")))
+    with get_client(sync_client=True) as client:
+        assert client.read_flows() == []
+        client.create_flow_from_name("in the other")
+    for folder, name in ((home, "in the first"), (tmp_path / "other", "in the other")):
+        with closing(sqlite3.connect(folder / "prefect.db")) as database:
+            assert database.execute("SELECT name FROM flow").fetchall() == [(name,)]
+
+
+def test_it_keeps_the_process_as_it_was(home: Path) -> None:
+    """Prefect's settings, and the database that Prefect's own code may have opened before."""
+    environment = dict(os.environ)
+    version()
+    assert dict(os.environ) == environment
+    from prefect.server.database.dependencies import MODELS_DEPENDENCIES, provide_database_interface
+    from prefect.settings import (
+        PREFECT_SERVER_DATABASE_CONNECTION_URL,
+        get_current_settings,
+        temporary_settings,
+    )
+
+    before = get_current_settings()
+    elsewhere = "sqlite+aiosqlite:////nowhere/elsewhere.db"
+    with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: elsewhere}):
+        provide_database_interface()
+    opened = MODELS_DEPENDENCIES["database_config"]
+    assert opened is not None
+    with get_client(sync_client=True) as client:
+        client.create_flow_from_name("in its own")
+        assert get_current_settings() is before
+    assert MODELS_DEPENDENCIES["database_config"] is opened
+    MODELS_DEPENDENCIES.update(dict.fromkeys(("database_config", "query_components", "orm")))  # type: ignore[typeddict-item]
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
+        assert database.execute("SELECT name FROM flow").fetchall() == [("in its own",)]
+
+
+def test_telemetry_is_off_also_where_prefect_was_imported_before(tmp_path: Path) -> None:
+    """Prefect reads its settings when it is imported."""
+    code = """
+        import prefect.server.api.server
+        import orchnb
+        from orchnb.runtime.host import host_log
+        with orchnb.get_client(sync_client=True) as client:
+            client.api_version()
+            response = client.request("GET", "/admin/settings")
+            print(response.json()["server"]["analytics_enabled"])
+        print(any("elemetry" in line for line in host_log.lines(1000)))
+    """
+    servers.prefect_home(tmp_path / ".prefect")
+    done = servers.run_script(code, tmp_path)
+    assert done.stdout.split() == ["False", "False"]
+    assert done.stderr == ""
+    with closing(sqlite3.connect(tmp_path / ".prefect" / "prefect.db")) as database:
+        rows = database.execute("SELECT key FROM configuration").fetchall()
+    assert "TELEMETRY_SESSION" not in [key for (key,) in rows]
+
+
+def test_telemetry_stays_on_for_who_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    from orchnb.runtime.prefect_server import import_server
+
+    app = import_server(get_settings().home)()
+    assert app._context.settings.server.analytics_enabled is True  # type: ignore[attr-defined]
+    monkeypatch.delenv("PREFECT_SERVER_ANALYTICS_ENABLED")
+    app = import_server(get_settings().home)()
+    assert app._context.settings.server.analytics_enabled is False  # type: ignore[attr-defined]
+
+
+def test_its_log_goes_to_the_ring_and_not_to_the_cell(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_LOGGING_LEVEL", "DEBUG")
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logging.getLogger().addHandler(handler)
+    try:
+        with get_client(sync_client=True) as client:
+            client.create_flow_run("talkative")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert stream.getvalue() == ""
+    assert capfd.readouterr() == ("", "")
+    assert any(" DEBUG prefect.server" in line for line in host_log.lines(1000))
+
+
+def test_a_script_that_forgets_to_close_ends_quietly_and_soon(tmp_path: Path) -> None:
+    servers.prefect_home(tmp_path / ".prefect")
+    code = """
+        import atexit, time
+        import orchnb
+        client = orchnb.get_client(sync_client=True)
+        client.__enter__()
+        client.create_flow_run("forgotten")
+        print(len(client.read_flow_runs()))
+        print(client.request("GET", "/admin/settings").json()["server"]["analytics_enabled"])
+        began = time.monotonic()
+        # Functions registered with atexit are called after the threads have been waited for.
+        atexit.register(lambda: print(time.monotonic() - began < 3))
+    """
+    done = servers.run_script(code, tmp_path)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["1", "False", "True"], "")
+
+
+def test_an_async_script_that_forgets_to_close_ends_quietly(tmp_path: Path) -> None:
+    code = """
+        import asyncio, orchnb
+        async def main():
+            client = await orchnb.get_client().__aenter__()
+            print(len(await client.read_flows()))
+        asyncio.run(main())
+    """
+    app = "tests.api.fakes:tiny_api"
+    done = servers.run_script(code, tmp_path, ORCHNB_EPHEMERAL_APP=app)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "1", "")
+
+
+# When it does not start.
+
+
+def _unwritable(home: Path) -> dict[str, str]:
+    return {"PREFECT_HOME": "/proc/orchnb"}
+
+
+def _corrupt(home: Path) -> dict[str, str]:
+    broken = home.parent / "broken"
+    broken.mkdir()
+    (broken / "prefect.db").write_bytes(b"this is no database" * 1000)
+    return {"PREFECT_HOME": str(broken)}
+
+
+def _url(text: str) -> object:
+    return lambda home: {"PREFECT_SERVER_DATABASE_CONNECTION_URL": text}
+
+
+@pytest.mark.parametrize(
+    ("break_it", "phase", "reason"),
+    [
+        pytest.param(_unwritable, "import", "/proc/orchnb, which cannot be made", id="home"),
+        pytest.param(_corrupt, "start", "file is not a database", id="corrupt"),
+        pytest.param(
+            _url("sqlite+aiosqlite:////nonexistent/folder/x.db"),
+            "start",
+            "unable to open database file",
+            id="no-folder",
+        ),
+        pytest.param(
+            _url("postgresql+asyncpg://me:s3cret-pass@127.0.0.1:1/x"),
+            "start",
+            "ConnectionRefusedError",
+            id="refused",
+        ),
+        pytest.param(
+            _url("mystery://me:s3cret-pass@127.0.0.1/x"),
+            "create",
+            "Can't load plugin",
+            id="unknown-kind",
+        ),
+        pytest.param(
+            _url("://me:s3cret-pass@"), "create", "Could not parse SQLAlchemy URL", id="no-url"
+        ),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_told_and_can_be_mended(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    break_it: object,
+    phase: str,
+    reason: str,
+    events: list[StartupEvent],
+) -> None:
+    with monkeypatch.context() as broken:
+        for name, value in break_it(home).items():  # type: ignore[operator]
+            broken.setenv(name, value)
+        error = why_not()
+    assert error.phase == phase
+    assert reason in str(error)
+    assert "\n" not in str(error)
+    assert "PREFECT_HOME" in error.hint
+    assert events[-1].kind == "failed"
+    assert events[-1].phase == phase
+    if phase == "start":
+        assert any(reason in line for line in error.log_lines)
+    everything = f"{error!r} {error} {error.hint} {error.log_lines} {error.__cause__!r}"
+    assert "s3cret" not in everything
+    assert error.__suppress_context__
+    assert version()  # the next one works, in the same process
+
+
+def test_an_open_client_starts_it_again_once_it_can(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook's client is opened without waiting, and stays the same object in the next cell."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "prefect.db").write_bytes(b"this is no database" * 1000)
+    monkeypatch.setenv("PREFECT_HOME", str(broken))
+    client = get_client(sync_client=True)
+    client.open()
+    with pytest.raises(ServerStartFailed, match="file is not a database"):
+        client.api_version()
+    with pytest.raises(ServerStartFailed, match="file is not a database"):
+        client.api_version()
+    (broken / "prefect.db").write_bytes((home / "prefect.db").read_bytes())
+    assert client.api_version()
+    client.close()
+
+
+def test_prefect_that_is_not_installed(tmp_path: Path) -> None:
+    code = """
+        import sys
+        class Nowhere:
+            def find_spec(self, name, path=None, target=None):
+                if name == "prefect" or name.startswith("prefect."):
+                    return None
+                return find(name, path, target)
+        from importlib.machinery import PathFinder
+        find = PathFinder.find_spec
+        sys.meta_path[sys.meta_path.index(PathFinder)] = Nowhere()
+        import orchnb
+        try:
+            orchnb.get_client(sync_client=True).__enter__()
+        except orchnb.ServerStartFailed as exc:
+            print(exc.phase, "|", exc, "|", exc.hint)
+    """
+    done = servers.run_script(code, tmp_path)
+    assert done.stderr == ""
+    assert done.stdout.startswith("import | The Prefect server is not installed")
+    assert 'pip install "orchnb[server]"' in done.stdout
+
+
+def test_a_start_that_takes_too_long_fails_at_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ORCHNB_EPHEMERAL_STARTUP_TIMEOUT", "0.001")
+    error = why_not()
+    assert "took longer than 0.001 s" in str(error)
+    assert "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT" in error.hint
+    monkeypatch.delenv("ORCHNB_EPHEMERAL_STARTUP_TIMEOUT")
+    assert version()

@@ -1,0 +1,446 @@
+"""The same code everywhere: run() in plain code, in threads, in running loops, on other loops."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import importlib
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+from orchnb.runtime import loops
+from orchnb.runtime.host import HostedApp, lease_host
+from orchnb.runtime.loops import current_loop, describe_loop, on_notebook_thread, run
+
+COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
+
+
+class ForeignLoop(asyncio.AbstractEventLoop):
+    """An asyncio loop that is no BaseEventLoop, as uvloop's: what nest-asyncio cannot nest."""
+
+    def __init__(self) -> None:
+        self._inner = asyncio.SelectorEventLoop()
+        calls = ("call_soon", "call_soon_threadsafe", "call_later", "call_at", "time", "close")
+        for name in (*calls, "call_exception_handler", "get_debug", "is_running", "is_closed"):
+            setattr(self, name, getattr(self._inner, name))
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coroutine, loop=self, **options)
+
+    def run_until_complete(self, coroutine: Any) -> Any:
+        self._inner.call_soon(asyncio._set_running_loop, self)
+        task = self.create_task(coroutine)
+        task.add_done_callback(lambda _: self._inner.stop())
+        self._inner.run_forever()
+        return task.result()
+
+
+class Awaitable:
+    """An awaitable that is no coroutine."""
+
+    def __await__(self) -> Generator[Any, None, str]:
+        yield from asyncio.sleep(0).__await__()
+        return "awaited"
+
+
+async def answer() -> str:
+    await anyio.sleep(0.001)
+    return f"42 on {COLOUR.get()}"
+
+
+def in_a_script(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+def in_a_thread(function: Callable[[], Any]) -> Any:
+    result: list[Any] = []
+
+    def target() -> None:
+        try:
+            result.append(function())
+        except BaseException as exc:
+            result.append(exc)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(target,))
+    thread.start()
+    thread.join()
+    if isinstance(result[0], BaseException):
+        raise result[0]
+    return result[0]
+
+
+async def _call(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+def on_a_loop_of(factory: Callable[[], asyncio.AbstractEventLoop]) -> Callable[..., Any]:
+    def on_it(function: Callable[[], Any]) -> Any:
+        loop = factory()
+        try:
+            return loop.run_until_complete(_call(function))
+        finally:
+            loop.close()
+
+    return on_it
+
+
+def in_trio(function: Callable[[], Any]) -> Any:
+    return trio.run(_call, function)
+
+
+def in_trio_in_asyncio(function: Callable[[], Any]) -> Any:
+    """As ipykernel does for the cells of %autoawait trio."""
+    return on_a_loop_of(asyncio.new_event_loop)(lambda: trio.run(_call, function))
+
+
+def on_uvloop(function: Callable[[], Any]) -> Any:
+    return on_a_loop_of(pytest.importorskip("uvloop").new_event_loop)(function)
+
+
+def in_idle_ipython(function: Callable[[], Any]) -> Any:
+    """Terminal IPython: its loop is registered, and does not run while a cell does."""
+    loop = asyncio.new_event_loop()
+    loops.set_notebook_loop(loop)
+    try:
+        return function()
+    finally:
+        loops.set_notebook_loop(None)
+        loop.close()
+
+
+def in_a_thread_beside_idle_ipython(function: Callable[[], Any]) -> Any:
+    return in_idle_ipython(lambda: in_a_thread(function))
+
+
+def in_a_thread_after_nesting(function: Callable[[], Any]) -> Any:
+    """nest-asyncio changes asyncio.run and get_event_loop for all threads."""
+    on_a_loop_of(asyncio.new_event_loop)(lambda: run(answer()))
+    return in_a_thread(function)
+
+
+PLACES = [
+    in_a_script,
+    in_a_thread,
+    on_a_loop_of(asyncio.new_event_loop),
+    on_a_loop_of(ForeignLoop),
+    on_uvloop,
+    in_trio,
+    in_trio_in_asyncio,
+    in_idle_ipython,
+    in_a_thread_beside_idle_ipython,
+    in_a_thread_after_nesting,
+]
+NAMES = [
+    "script",
+    "thread",
+    "running loop",
+    "foreign loop",
+    "uvloop",
+    "trio",
+    "trio inside of asyncio",
+    "idle IPython",
+    "thread beside idle IPython",
+    "thread after nesting",
+]
+everywhere = pytest.mark.parametrize("place", PLACES, ids=NAMES)
+
+
+@pytest.fixture(autouse=True)
+def asyncio_as_it_was() -> Iterator[None]:
+    """nest-asyncio changes asyncio for good; tests begin without it."""
+    names = {
+        asyncio: ["Task", "Future", "run", "get_event_loop"],
+        asyncio.tasks: ["Task", "_CTask"],
+        asyncio.futures: ["Future", "_CFuture"],
+        asyncio.events: ["_get_event_loop", "get_event_loop"],
+    }
+    kept = [(m, n, getattr(m, n)) for m, ns in names.items() for n in ns if hasattr(m, n)]
+    policy = type(asyncio.get_event_loop_policy())
+    classes = {policy, asyncio.SelectorEventLoop, *asyncio.SelectorEventLoop.__mro__, ForeignLoop}
+    dicts = {cls: dict(vars(cls)) for cls in classes if cls is not object}
+    yield
+    for module, name, value in kept:
+        setattr(module, name, value)
+    for cls, attributes in dicts.items():
+        for name in set(vars(cls)) - set(attributes):
+            delattr(cls, name)
+        for name in ("get_event_loop", "run_forever", "run_until_complete", "_run_once"):
+            if name in attributes and vars(cls)[name] is not attributes[name]:
+                setattr(cls, name, attributes[name])
+    if hasattr(asyncio, "_nest_patched"):
+        del asyncio._nest_patched
+
+
+@everywhere
+def test_run_returns_the_result_in_the_callers_context(place: Callable[..., Any]) -> None:
+    def in_blue() -> str:
+        COLOUR.set("blue")
+        return place(lambda: run(answer()))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert contextvars.copy_context().run(in_blue) == "42 on blue"
+
+
+@everywhere
+def test_run_takes_any_awaitable(place: Callable[..., Any]) -> None:
+    assert place(lambda: run(Awaitable())) == "awaited"
+
+
+@everywhere
+def test_run_raises_what_the_awaitable_raises(place: Callable[..., Any]) -> None:
+    async def fail() -> None:
+        await anyio.sleep(0)
+        raise LookupError("nothing here")
+
+    with pytest.raises(LookupError, match="nothing here"):
+        place(lambda: run(fail()))
+
+
+@everywhere
+def test_run_passes_a_cancellation_on(place: Callable[..., Any]) -> None:
+    async def cancel_itself() -> None:
+        raise asyncio.CancelledError
+
+    def attempt() -> str:
+        try:
+            run(cancel_itself())
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            return "cancelled"
+        return "went on"
+
+    assert place(attempt) == "cancelled"
+
+
+@everywhere
+def test_an_interrupt_in_the_awaitable_is_raised_and_run_works_again(
+    place: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def both() -> str:
+        with pytest.raises(KeyboardInterrupt):
+            run(interrupted())
+        return run(answer())
+
+    assert place(both) == "42 on none"
+    assert capfd.readouterr().err == ""
+
+
+def test_run_nested_waits_for_tasks_and_futures_of_the_same_loop() -> None:
+    async def main() -> list[str]:
+        task = asyncio.create_task(answer())
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_result, "set")
+        return [run(task), run(future), run(answer())]
+
+    assert asyncio.run(main()) == ["42 on none", "set", "42 on none"]
+
+
+def test_run_nested_stays_on_the_same_loop_and_its_other_tasks_go_on() -> None:
+    async def where() -> object:
+        await event.wait()
+        return asyncio.get_running_loop()
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(event.set)
+        assert run(where()) is asyncio.get_running_loop()
+
+    event = asyncio.Event()
+    asyncio.run(main())
+
+
+def test_run_in_idle_ipython_uses_its_loop_and_in_a_thread_it_does_not() -> None:
+    async def where() -> object:
+        return asyncio.get_running_loop()
+
+    def both() -> None:
+        assert run(where()) is loops._notebook_loop
+        assert in_a_thread(lambda: run(where())) is not loops._notebook_loop
+
+    in_idle_ipython(both)
+
+
+def test_run_cancels_what_the_awaitable_has_left_on_its_own_loop() -> None:
+    ended: list[str] = []
+
+    async def linger() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("cancelled")
+
+    async def main() -> None:
+        tasks.append(asyncio.create_task(linger()))
+        await asyncio.sleep(0)
+
+    tasks: list[asyncio.Task[None]] = []
+    run(main())
+    assert ended == ["cancelled"]
+
+
+def test_run_leaves_the_threads_current_event_loop_alone() -> None:
+    mine = asyncio.new_event_loop()
+    asyncio.set_event_loop(mine)
+    try:
+        run(answer())
+        assert asyncio.get_event_loop_policy().get_event_loop() is mine
+    finally:
+        asyncio.set_event_loop(None)
+        mine.close()
+
+
+def test_nest_asyncio_is_applied_at_need_only() -> None:
+    c_task = asyncio.Task
+    run(answer())
+    in_a_thread(lambda: run(answer()))
+    in_trio(lambda: run(answer()))
+    on_a_loop_of(ForeignLoop)(lambda: run(answer()))
+    in_idle_ipython(lambda: run(answer()))
+    assert asyncio.Task is c_task
+    assert not hasattr(asyncio, "_nest_patched")
+    on_a_loop_of(asyncio.new_event_loop)(lambda: run(answer()))
+    assert hasattr(asyncio, "_nest_patched")
+
+
+def test_on_the_hosts_thread_run_refuses_and_says_what_to_do() -> None:
+    """It is asked in an app's start-up, and with a coroutine that then is not complained about."""
+    errors: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            run(answer())
+        except RuntimeError as exc:
+            errors.append(exc)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hosted = HostedApp(app)
+        hosted.wait_started()
+        hosted.close()
+        assert hosted.wait_closed()
+    assert "use await in code of a hosted app" in str(errors[0])
+
+
+def test_code_that_run_takes_to_the_host_is_not_hosted_code(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its log records are the user's, and are not diverted."""
+    import logging
+
+    async def log() -> None:
+        logging.getLogger("user").warning("mine")
+
+    in_trio(lambda: run(log()))
+    assert caplog.messages == ["mine"]
+
+
+def test_what_runs_where_can_be_asked() -> None:
+    async def inside() -> object:
+        return current_loop()
+
+    assert current_loop() is None
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(inside()) is loop
+    loop.close()
+    assert type(trio.run(inside)).__name__ == "TrioToken"
+    assert "Token" in type(in_trio_in_asyncio(current_loop)).__name__
+    assert describe_loop(None) == "no event loop"
+    assert f"{id(loop):#x}" in describe_loop(loop)
+    assert not on_notebook_thread()
+    assert in_idle_ipython(on_notebook_thread)
+    assert not in_a_thread_beside_idle_ipython(on_notebook_thread)
+    assert (
+        in_idle_ipython(lambda: describe_loop(loops._notebook_loop)) == "the notebook's event loop"
+    )
+
+
+def test_a_lease_for_run_is_given_back() -> None:
+    in_trio(lambda: run(answer()))
+    with lease_host() as host:
+        assert host.call(answer()) == "42 on none"
+    assert host.join(10)
+
+
+INTERRUPTED = """
+import asyncio, os, signal, sys, threading, time
+from orchnb.runtime import loops
+from tests.runtime import test_loops
+
+async def hang():
+    try:
+        # From another thread: the main one is to be found waiting.
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        print("cancelled", flush=True)
+        raise
+
+def twice():
+    began = time.monotonic()
+    try:
+        loops.run(hang())
+    except KeyboardInterrupt:
+        print("interrupted", time.monotonic() - began < 1, flush=True)
+    print(loops.run(test_loops.answer()), flush=True)
+
+place = dict(zip(test_loops.NAMES, test_loops.PLACES))
+if {place!r} == "asyncio.run":
+    asyncio.run(test_loops._call(twice))
+else:
+    place[{place!r}](twice)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+@pytest.mark.parametrize(
+    "place", ["script", "running loop", "asyncio.run", "foreign loop", "trio", "idle IPython"]
+)
+def test_a_real_interrupt_ends_it_within_a_second_and_the_loop_stays_usable(place: str) -> None:
+    """Also under asyncio.run, whose own handler would cancel a task that cannot act on it."""
+    root = str(importlib.import_module("tests").__path__[0]) + "/.."
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.replace("{place!r}", repr(place))],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stderr == ""
+    assert sorted(done.stdout.splitlines()) == ["42 on none", "cancelled", "interrupted True"]
+    assert done.returncode == 0
+
+
+def test_an_interrupt_handler_is_put_back_and_one_who_ignores_interrupts_goes_on() -> None:
+    seen: list[Any] = []
+
+    async def look() -> None:
+        seen.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        for handler in (lambda *_: None, signal.SIG_IGN):
+            signal.signal(signal.SIGINT, handler)
+            on_a_loop_of(asyncio.new_event_loop)(lambda: run(look()))
+            assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.default_int_handler, signal.SIG_IGN]
