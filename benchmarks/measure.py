@@ -1,7 +1,8 @@
 """Ratios of paired measurements.
 
-Machines are shared and noisy, so a figure here is never a time alone: the contestants take turns within
-one run, each round gives a ratio to the reference, and the median of these with its quartiles is the result.
+Machines are shared and noisy, so a figure here is never a time alone: the contestants take turns
+within one run, each round gives a ratio to the reference, and the median of these with its quartiles
+is the result.
 """
 
 from __future__ import annotations

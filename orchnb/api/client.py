@@ -6,7 +6,7 @@ import base64
 import ssl
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -117,6 +117,13 @@ class _ApiClient(Operations):
             self._depth -= 1
             self._closed = self._depth == 0
             return self._closed
+
+    def _end(self) -> HostedApp | None:
+        """Close it however often it has been opened; return an in-process app to be waited for."""
+        with self._lock:
+            self._depth = 0
+            self._closed = True
+            return self._release()
 
     def _renew_failed_start(self) -> None:
         """Ask anew for an in-process app that did not start: what was wrong may have been mended."""
@@ -238,6 +245,20 @@ class PrefectClient(_ApiClient):
             if hosted is not None:
                 await hosted.wait_closed_async()
 
+    def close_for_good(self) -> Coroutine[Any, Any, None] | None:
+        """Close it however often it has been opened, in plain code: for the end of a notebook's session.
+
+        Waits for an in-process app to be down. What then is left to do, to close connections, is
+        returned, to be run on the client's loop; None if nothing is.
+        """
+        hosted = self._end()
+        if hosted is not None:
+            hosted.wait_closed()
+        loop_ended = self.loop is not None and is_closed(self.loop)
+        if self._http is None or self._app is not None or loop_ended:
+            return None
+        return self._http.aclose()
+
     async def perform(self, steps: Steps[T]) -> T:
         """Make an operation's calls and return its result."""
         return await drive_async(iter(steps), self._call)
@@ -319,6 +340,14 @@ class SyncPrefectClient(_ApiClient):
         finally:
             if hosted is not None:
                 hosted.wait_closed()
+
+    def close_for_good(self) -> None:
+        """Close it however often it has been opened; see `PrefectClient.close_for_good`."""
+        hosted = self._end()
+        if hosted is not None:
+            hosted.wait_closed()
+        if self._http is not None:
+            self._http.close()
 
     def perform(self, steps: Steps[T]) -> T:
         """Make an operation's calls and return its result."""

@@ -98,14 +98,11 @@ class NotebookSession:
             self._keep(settings, found)
         return found
 
-    def peek(self, settings: Settings) -> PrefectClient | None:
-        """The async client for these settings if it is open."""
-        return self._find(settings, PrefectClient)
-
     def close(self) -> list[Coroutine[Any, Any, None]]:
         """Close all clients. What is left to do on the async ones' loop is returned, to be run there."""
         clients, self._clients = self._clients, []
-        return [left for _, client in clients if (left := _close(client)) is not None]
+        left = [client.close_for_good() for _, client in clients]
+        return [closing for closing in left if closing is not None]
 
     def _find(self, settings: Settings, kind: type[T]) -> T | None:
         for known, client in self._clients:
@@ -269,10 +266,3 @@ def _lives_here(client: PrefectClient | SyncPrefectClient) -> bool:
 
 def _is_usable(client: PrefectClient | SyncPrefectClient) -> bool:
     return not client.is_closed and (client.loop is None or not is_closed(client.loop))
-
-
-def _close(client: PrefectClient | SyncPrefectClient) -> Coroutine[Any, Any, None] | None:
-    if isinstance(client, SyncPrefectClient):
-        client.close()
-        return None
-    return client.close()

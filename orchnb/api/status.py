@@ -99,9 +99,9 @@ def server_status(
     try:
         with client:
             began = clock()
-            problem = client.api_healthcheck()
-            if problem is not None:
-                raise problem
+            error = client.api_healthcheck()
+            if error is not None:
+                raise error
             seconds = clock() - began
             version = _ask_version(client) or version
     except (OrchnbError, httpx.HTTPError) as exc:

@@ -33,7 +33,7 @@ class ErrorCards:
         self._installed = True
         # Kept, as each access to the attribute would make another bound method.
         self._ours = self._show
-        shell.showtraceback = self._ours
+        shell.showtraceback = self._ours  # type: ignore[method-assign] # on the object alone
 
     def remove(self) -> None:
         """Take it out; if somebody has put theirs before it since, it just passes everything on."""

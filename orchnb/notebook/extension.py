@@ -118,7 +118,9 @@ def _notebook_loop() -> asyncio.AbstractEventLoop:
 
 
 def _formatter(shell: InteractiveShell, mime: str) -> Any:
-    return shell.display_formatter.formatters[mime]
+    formatter = shell.display_formatter
+    assert formatter is not None, "a shell has one from its start"
+    return formatter.formatters[mime]
 
 
 def _as_html(view: str) -> Callable[[Any], str]:

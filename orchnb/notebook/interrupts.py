@@ -9,6 +9,7 @@ then. Seen with ipykernel 7.4 and tornado 6.6.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,10 +39,8 @@ class Pulse:
     def _begin(self, info: Any = None) -> None:
         del info
         self._end()
-        try:
+        with suppress(RuntimeError):  # no loop runs in terminal IPython, which needs no such help
             self._again(asyncio.get_running_loop())
-        except RuntimeError:
-            pass  # terminal IPython: its own loop lets interrupts through
 
     def _again(self, loop: asyncio.AbstractEventLoop) -> None:
         self._beat = loop.call_later(INTERVAL, self._again, loop)

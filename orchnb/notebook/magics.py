@@ -20,14 +20,14 @@ _KINDS = ("ephemeral", "server", "cloud", "auto")
 
 
 @magics_class
-class OrchMagics(Magics):  # type: ignore[misc] # IPython's decorators are untyped
+class OrchMagics(Magics):
     """The line magics of orchnb."""
 
     def __init__(self, shell: InteractiveShell, on_switch: Callable[[], None]) -> None:
         super().__init__(shell)
         self._on_switch = on_switch
 
-    @magic_arguments()  # type: ignore[untyped-decorator]
+    @magic_arguments()
     @argument(
         "kind",
         nargs="?",
@@ -37,7 +37,7 @@ class OrchMagics(Magics):  # type: ignore[misc] # IPython's decorators are untyp
     )
     @argument("url", nargs="?", help="the API's address, such as http://127.0.0.1:4200/api")
     @argument("--profile", help="the server that this profile of profiles.toml names")
-    @line_magic  # type: ignore[untyped-decorator]
+    @line_magic
     def orch_server_type(self, line: str) -> ServerStatus:
         """Show which server is used, whether it is up, and which setting decided that; or switch.
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-pexpect = pytest.importorskip("pexpect", reason="pexpect drives terminals, which Windows has none of")
+pexpect = pytest.importorskip(
+    "pexpect", reason="pexpect drives terminals, which Windows has none of"
+)
 if sys.platform == "win32":
     pytest.skip("pexpect.spawn needs a POSIX terminal", allow_module_level=True)
 
