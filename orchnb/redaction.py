@@ -60,6 +60,9 @@ _VOCABULARY = frozenset(
         "SCHEDULED",
     }
 )
+# How pydantic's errors write the input into their text; they shorten it, so that it is no longer the
+# value that was sent.
+_ECHO = re.compile(r"(?<=input_value=).*?(?=, input_type=|\Z)", re.DOTALL)
 _DEEPEST_JSON = 100
 
 
@@ -76,19 +79,20 @@ def redact_url(url: object) -> str:
     credentials = f"{MASK}@" if "@" in parts.netloc else ""
     if not parts.netloc and "@" in parts.path:
         return MASK  # credentials, but not where a URL has them
-    # What stands there without a name is a value.
+    # What stands there alone is a value and no name.
     pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
-    query = "&".join(f"{name}={MASK}" if equals else MASK for name, equals, _ in pairs)
+    query = "&".join(f"{name}={MASK}" if value else MASK for name, _, value in pairs)
     return urlunsplit((parts.scheme, f"{credentials}{host}{port}", parts.path, query, ""))
 
 
-def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers with every value masked that is not known to be harmless."""
+def redact_headers(headers: Mapping[str, str], secrets: Iterable[str] = ()) -> dict[str, str]:
+    """The headers with every value masked that is not known to be harmless, the others scrubbed."""
+    forms = _written_forms(secrets)
 
     def shown(name: str, value: str) -> str:
         if name.lower() in _HARMLESS_HEADERS:
-            return value
-        return redact_url(value) if name.lower() in _URL_HEADERS else MASK
+            return _mask(value, forms)
+        return _mask(redact_url(value), forms) if name.lower() in _URL_HEADERS else MASK
 
     return {name: shown(name, value) for name, value in headers.items()}
 
@@ -104,7 +108,8 @@ def secrets_of(*requests: httpx.Request) -> frozenset[str]:
         url = request.url
         found.update((url.username, url.password))
         for pair in url.query.decode("ascii", "replace").split("&"):
-            found.add(unquote_plus(pair.partition("=")[2] or pair))
+            name, _, value = pair.partition("=")
+            found.add(unquote_plus(value or name))
     found = {secret for secret in found if len(secret) >= _SHORTEST_SECRET}
     for request in requests:
         found.update(_body_values(request))
@@ -113,47 +118,68 @@ def secrets_of(*requests: httpx.Request) -> frozenset[str]:
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """``text`` with each of the secrets masked, also as a URL, HTML or JSON would write it."""
-    forms = {form for secret in secrets for form in _written_forms(secret)}
-    forms.discard("")
-    if not forms:
-        return text
-    # The longest first: a secret may hold another one.
-    pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
-    return re.sub(pattern, MASK, text)
+    return _mask(text, _written_forms(secrets))
 
 
-def scrub_json(value: Any, secrets: Iterable[str], *, depth: int = _DEEPEST_JSON) -> Any:
+def scrub_json(value: Any, secrets: Iterable[str]) -> Any:
     """A JSON value with its texts scrubbed, and without what servers echo of a request.
 
-    What lies deeper than ``depth`` is masked as a whole.
+    What is nested very deeply is masked as a whole.
     """
-    forms = tuple(secrets)
+    return _clean(value, _written_forms(secrets), _DEEPEST_JSON)
+
+
+def _clean(value: Any, forms: frozenset[str], depth: int) -> Any:
     if isinstance(value, (dict, list)) and depth == 0:
         return MASK
     if isinstance(value, dict):
         return {
-            scrub(key, forms): scrub_json(item, forms, depth=depth - 1)
+            _mask(key, forms): _clean(item, forms, depth - 1)
             for key, item in value.items()
             if key not in ("input", "request_body")
         }
     if isinstance(value, list):
-        return [scrub_json(item, forms, depth=depth - 1) for item in value]
+        return [_clean(item, forms, depth - 1) for item in value]
     if isinstance(value, str):
-        return scrub(value, forms)
+        return _ECHO.sub(MASK, _mask(value, forms))
     if isinstance(value, (int, float)) and not isinstance(value, bool) and str(value) in forms:
         return MASK
     return value
 
 
-def _written_forms(secret: str) -> Iterator[str]:
-    yield secret
-    for quoted in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
-        yield quoted
-        yield re.sub("%..", lambda code: code.group().lower(), quoted)
-    yield html.escape(secret)
-    yield html.escape(secret, quote=False)
-    yield json.dumps(secret)[1:-1]
-    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+def _mask(text: str, forms: Iterable[str]) -> str:
+    """``text`` with all of the forms masked; where they overlap, nothing of either stays."""
+    spans = []
+    for form in forms:
+        start = text.find(form)
+        while start >= 0:
+            spans.append((start, start + len(form)))
+            start = text.find(form, start + 1)
+    parts: list[str] = []
+    done = 0
+    for start, end in sorted(spans):
+        if end > done:
+            # Next to or within the one before: one mask for both.
+            parts += [text[done:start], MASK] if start > done or not parts else []
+            done = end
+    return "".join(parts) + text[done:]
+
+
+def _written_forms(secrets: Iterable[str]) -> frozenset[str]:
+    forms: set[str] = set()
+    for secret in secrets:
+        forms.add(secret)
+        for quoted in (
+            quote(secret, safe="", errors="replace"),
+            quote(secret, errors="replace"),
+            quote_plus(secret, errors="replace"),
+        ):
+            forms.add(quoted)
+            forms.add(re.sub("%..", lambda code: code.group().lower(), quoted))
+        forms.update((html.escape(secret), html.escape(secret, quote=False)))
+        forms.update(json.dumps(secret, ensure_ascii=plain)[1:-1] for plain in (True, False))
+    forms.discard("")
+    return frozenset(forms)
 
 
 def _header_parts(value: str) -> Iterator[str]:

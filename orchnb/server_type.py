@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from orchnb.settings import Settings, get_settings
@@ -18,10 +19,10 @@ class _NamedEnum(str, enum.Enum):
     @staticmethod
     def auto() -> str:
         """``enum.auto()``, so that a definition needs no second import."""
-        return enum.auto()  # type: ignore[no-any-return] # the enum makes the name of it
+        return cast(str, enum.auto())  # the enum makes the name of it
 
     def __str__(self) -> str:
-        return self.value
+        return str(self.value)
 
 
 class ServerType(_NamedEnum):

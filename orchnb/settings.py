@@ -9,48 +9,30 @@ those of Prefect's settings reference; orchnb's own begin with ``ORCHNB_``.
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
-import dotenv
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from orchnb.errors import InvalidSetting
 from orchnb.redaction import redact_url
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-
-class Origin(NamedTuple):
-    """Where a value came from: the name it was set under, and the place, both as people know them."""
-
-    name: str
-    place: str
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.place})" if self.name else self.place
-
-
-_DEFAULT = Origin("", "default")
-
-# What `prefect` itself ships; a profile of the same name in profiles.toml takes its place.
-_BUILT_IN_PROFILES: dict[str, dict[str, Any]] = {
-    "ephemeral": {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true"},
-    "local": {"PREFECT_API_URL": "http://127.0.0.1:4200/api"},
-    "cloud": {},
-}
+from orchnb.setting_sources import (
+    DEFAULT,
+    FieldNames,
+    Found,
+    Profiles,
+    gather,
+    gather_above_profile,
+    profiles_path,
+)
+from orchnb.setting_sources import Origin as Origin
 
 
 def _split_codes(value: object) -> object:
@@ -68,9 +50,15 @@ def _parse_headers(value: object) -> object:
         raise ValueError('should be a JSON object such as {"X-Team": "data"}') from None
 
 
-def _names(*env: str, toml: str) -> dict[str, Any]:
-    """The names of a field: in the environment (the first is the main one), and in a toml file."""
-    return {"env": list(env), "toml": toml}
+def _names(*environment: str, toml: str, is_table: bool = False) -> dict[str, Any]:
+    return {"names": FieldNames(environment, toml, is_table)}
+
+
+def _expand_home(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, (str, Path)) else value
+
+
+UserPath = Annotated[Path, BeforeValidator(_expand_home)]
 
 
 class Settings(BaseSettings):
@@ -119,12 +107,12 @@ class Settings(BaseSettings):
         "https://api.prefect.cloud/api",
         json_schema_extra=_names("PREFECT_CLOUD_API_URL", toml="cloud.api_url"),
     )
-    home: Path = Field(
+    home: UserPath = Field(
         default_factory=lambda: Path.home() / ".prefect",
         json_schema_extra=_names("PREFECT_HOME", toml="home"),
     )
     """The folder of ``profiles.toml`` and of the in-process server's database."""
-    profiles_path: Path | None = Field(
+    profiles_path: UserPath | None = Field(
         None, json_schema_extra=_names("PREFECT_PROFILES_PATH", toml="profiles_path")
     )
     profile: str | None = Field(None, json_schema_extra=_names("PREFECT_PROFILE", toml="profile"))
@@ -132,8 +120,8 @@ class Settings(BaseSettings):
     server_allow_ephemeral_mode: bool = Field(
         False,
         json_schema_extra=_names(
-            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
             "PREFECT_SERVER_EPHEMERAL_ENABLED",
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
             toml="server.ephemeral.enabled",
         ),
     )
@@ -161,7 +149,9 @@ class Settings(BaseSettings):
     """HTTP statuses to retry beyond 408, 429, 502 and 503."""
     client_custom_headers: Annotated[dict[str, SecretStr], BeforeValidator(_parse_headers)] = Field(
         default_factory=dict,
-        json_schema_extra=_names("PREFECT_CLIENT_CUSTOM_HEADERS", toml="client.custom_headers"),
+        json_schema_extra=_names(
+            "PREFECT_CLIENT_CUSTOM_HEADERS", toml="client.custom_headers", is_table=True
+        ),
     )
     client_csrf_support_enabled: bool = Field(
         True,
@@ -187,8 +177,11 @@ class Settings(BaseSettings):
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
+            return
         except ValidationError as exc:
-            raise InvalidSetting(_describe(exc, _gather(values)[1])) from None
+            problems = _describe(exc, _gather(values))
+        # Outside of the except, as that error holds the values, and so secrets.
+        raise InvalidSetting(problems)
 
     @classmethod
     def settings_customise_sources(
@@ -210,7 +203,7 @@ class Settings(BaseSettings):
         """
         if name not in type(self).model_fields:
             raise AttributeError(f"there is no setting {name!r}")
-        return self.origins.get(name, _DEFAULT)
+        return self.origins.get(name, DEFAULT)
 
     @field_validator("api_url", "cloud_api_url")
     @classmethod
@@ -265,8 +258,13 @@ class _Layers(PydanticBaseSettingsSource):
         raise NotImplementedError("the layers are read as a whole")
 
     def __call__(self) -> dict[str, Any]:
-        values, origins = _gather(self._arguments)
-        return {**values, "origins": origins}
+        found = _gather(self._arguments)
+        values = {
+            field: raw
+            for field, (raw, _) in found.items()
+            if raw is not None or field not in _FIELDS  # None unsets; a name unknown is refused
+        }
+        return {**values, "origins": {field: origin for field, (_, origin) in found.items()}}
 
 
 _temporary: ContextVar[Mapping[str, Any] | None] = ContextVar("orchnb_settings", default=None)
@@ -320,10 +318,9 @@ def profile_values(name: str) -> dict[str, Any]:
     Raises:
         InvalidSetting: there is no profile of that name, or the file cannot be read.
     """
-    known = all_profiles()
-    if name not in known:
-        raise _unknown_profile(name, "the argument", known)
-    return {field: raw for field, raw, _ in _from_names(known[name], f"profile {name!r}")}
+    profiles = Profiles(profiles_path(gather_above_profile(_FIELDS, _given({}))))
+    values = profiles.values(_FIELDS, name, Origin("", "the argument"))
+    return {field: raw for field, raw, _ in values}
 
 
 def all_profiles() -> dict[str, dict[str, Any]]:
@@ -332,146 +329,30 @@ def all_profiles() -> dict[str, dict[str, Any]]:
     Raises:
         InvalidSetting: ``profiles.toml`` cannot be read.
     """
-    return _Profiles(_profiles_path(_gather_plain({}))).tables
+    return Profiles(profiles_path(gather_above_profile(_FIELDS, _given({})))).tables
 
 
-def _gather(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Origin]]:
-    """The strongest value of every field, and where it came from."""
-    plain = _gather_plain(arguments)
-    profiles = _Profiles(_profiles_path(plain))
-    wanted, origin = plain.get("profile", (None, _DEFAULT))
-    active = wanted or profiles.active
-    if active is not None:
-        if active not in profiles.tables:
-            raise _unknown_profile(
-                active, str(origin) if wanted else f"'active' in {profiles.path}", profiles.tables
-            )
-        if wanted is None:
-            plain["profile"] = (active, Origin("active", str(profiles.path)))
-    table, place = (
-        (profiles.tables[active], f"profile {active!r}")
-        if active is not None
-        else (_BUILT_IN_PROFILES["ephemeral"], "default")
-    )
-    for field, raw, origin in _from_names(table, place):
-        plain.setdefault(field, (raw, origin if active is not None else _DEFAULT))
-    return (
-        {field: raw for field, (raw, _) in plain.items()},
-        {field: origin for field, (_, origin) in plain.items()},
-    )
+def _gather(arguments: Mapping[str, Any]) -> Found:
+    return gather(_FIELDS, _given(arguments))
 
 
-def _gather_plain(arguments: Mapping[str, Any]) -> dict[str, tuple[Any, Origin]]:
-    """The layers above the profile."""
-    found: dict[str, tuple[Any, Origin]] = {}
+def _given(arguments: Mapping[str, Any]) -> Found:
+    """What goes before environment and files."""
     chosen, chooser = _session
-    for values, place in ((arguments, "argument"), (_temporary.get() or {}, "temporary_settings")):
-        for name, raw in values.items():
-            found.setdefault(name, (raw, Origin(name, place)))
-    for name, raw in chosen.items():
-        found.setdefault(name, (raw, Origin("", chooser)))
-    dotenv_values = _read_dotenv(Path(".env"))
-    for field, raw, origin in (
-        *_from_names(os.environ, "environment"),
-        *_from_names(dotenv_values, ".env"),
-        *_from_toml(_read_toml(Path("prefect.toml")), "prefect.toml"),
-        *_from_toml(
-            _read_toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {}),
-            "[tool.prefect] in pyproject.toml",
-        ),
-    ):
-        found.setdefault(field, (raw, origin))
+    found: Found = {name: (raw, Origin("", chooser)) for name, raw in chosen.items()}
+    for values, place in ((_temporary.get() or {}, "temporary_settings"), (arguments, "argument")):
+        found.update({name: (raw, Origin(name, place)) for name, raw in values.items()})
     return found
 
 
-def _from_names(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any, Origin]]:
-    """Values set under environment-style names. An empty text counts as not set, as in a shell."""
-    for field, names in _FIELD_NAMES.items():
-        for name in names["env"]:
-            raw = table.get(name)
-            if raw is not None and raw != "":
-                yield field, raw, Origin(name, place)
-                break
-
-
-def _from_toml(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any, Origin]]:
-    for field, names in _FIELD_NAMES.items():
-        value: Any = table
-        for key in names["toml"].split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if value is not None and value != "":
-            yield field, value, Origin(names["toml"], place)
-
-
-_FIELD_NAMES: dict[str, dict[str, Any]] = {
-    name: info.json_schema_extra
+_FIELDS: dict[str, FieldNames] = {
+    name: cast(FieldNames, info.json_schema_extra["names"])
     for name, info in Settings.model_fields.items()
     if isinstance(info.json_schema_extra, dict)
 }
 
 
-class _Profiles:
-    """``profiles.toml``, read: its tables with the built-in ones, and the active one's name or None."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        content = _read_toml(path)
-        tables = content.get("profiles", {})
-        active = content.get("active")
-        if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
-            raise InvalidSetting(f"{path}: each profile should be a table such as [profiles.local]")
-        if active is not None and not isinstance(active, str):
-            raise InvalidSetting(f"{path}: 'active' should be the name of a profile")
-        self.tables: dict[str, dict[str, Any]] = {**_BUILT_IN_PROFILES, **tables}
-        self.active = active or None
-
-
-def _profiles_path(plain: Mapping[str, tuple[Any, Origin]]) -> Path:
-    if "profiles_path" in plain:
-        return Path(plain["profiles_path"][0]).expanduser()
-    home, _ = plain.get("home", (Path.home() / ".prefect", _DEFAULT))
-    return Path(home).expanduser() / "profiles.toml"
-
-
-def _unknown_profile(name: str, place: str, known: Mapping[str, Any]) -> InvalidSetting:
-    return InvalidSetting(
-        f"There is no profile {name!r} (named by {place}). There are: {', '.join(sorted(known))}. "
-        "Choose one of these, or make it with `prefect profile create`."
-    )
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InvalidSetting(f"{path} cannot be read: {_reason(exc)}. Mend or remove it.") from exc
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        # Only the place: the parser's own words may hold a piece of the text, and so of a key.
-        place = re.search(r"\(at .*\)", str(exc))
-        raise InvalidSetting(
-            f"{path} is not valid TOML {place.group() if place else ''}".rstrip()
-            + ". Mend or remove it."
-        ) from None
-
-
-def _read_dotenv(path: Path) -> dict[str, str | None]:
-    try:
-        return dotenv.dotenv_values(path) if path.is_file() else {}
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InvalidSetting(f"{path} cannot be read: {_reason(exc)}. Mend or remove it.") from exc
-
-
-def _reason(exc: Exception) -> str:
-    if isinstance(exc, OSError):
-        return exc.strerror or type(exc).__name__
-    return "it is not UTF-8 text"
-
-
-def _describe(error: ValidationError, origins: Mapping[str, Origin]) -> str:
+def _describe(error: ValidationError, found: Found) -> str:
     """Pydantic's findings in words of ours; the values themselves are left out, they may be secret."""
     lines = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
@@ -482,5 +363,6 @@ def _describe(error: ValidationError, origins: Mapping[str, Origin]) -> str:
         words = problem["msg"].removeprefix("Value error, ")
         words = words[:1].lower() + words[1:]
         words = words.replace("input should", "should")
-        lines.append(f"{origins.get(field, Origin(field, 'argument'))} {words}.")
+        _, origin = found.get(field, (None, Origin(field, "argument")))
+        lines.append(f"{origin} {words}.")
     return " ".join(lines)

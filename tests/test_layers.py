@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "observers": 0,
     "redaction": 0,
+    "setting_sources": 1,
     "settings": 1,
     "server_type": 1,
     "http": 2,

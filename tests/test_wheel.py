@@ -1,4 +1,4 @@
-"""What people install is the wheel, not the tree: all is in it, nothing more, and its types are known."""
+"""What people install is the wheel, not the tree: all is in it, and nothing more."""
 
 from __future__ import annotations
 
@@ -59,18 +59,3 @@ def test_an_error_card_is_made_from_the_wheels_own_templates(unpacked: Path) -> 
     )
     assert done.stdout.startswith(str(unpacked))
     assert "No server is configured" in done.stdout
-
-
-def test_every_public_type_is_known_to_type_checkers(unpacked: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable),
-            *("--verifytypes", "orchnb", "--ignoreexternal"),
-        ],
-        cwd=unpacked.parent,
-        env={**os.environ, "PYTHONPATH": str(unpacked)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Type completeness score: 100%" in done.stdout, done.stdout

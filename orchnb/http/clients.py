@@ -72,34 +72,36 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
             httpx.TransportError: the last try, or one of a kind that is not retried, got no answer.
         """
         outcome: httpx.Response | Exception | None = None
+        began = self._retrier.policy.monotonic()
         if not self._csrf.concerns(request):
-            # Nearly every request ends here: answered, and nothing to decide.
+            # Nearly every request ends here: answered well, and nothing to decide.
             try:
                 response = await super().send(request, **kwargs)
-                if response.status_code >= 300:
-                    await response.aread()  # what went wrong is wanted also where successes stream
                 if self._retrier.settles(response):
-                    return _finish(response, raising=self.raise_on_all_errors)
-                outcome = response
-            except httpx.TransportError as exc:
+                    return PrefectResponse.from_httpx_response(response)
+                outcome = await _aread(response)
+            except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
                 outcome = exc
+        return await self._send_by_flow(request, kwargs, outcome, began)
+
+    async def _send_by_flow(
+        self,
+        request: httpx.Request,
+        options: dict[str, Any],
+        outcome: httpx.Response | Exception | None,
+        began: float,
+    ) -> PrefectResponse:
+        """Send a request of which this much has come already."""
         send = super().send
-        held = outcome if isinstance(outcome, httpx.Response) else None
 
         async def perform(effect: Send | Sleep) -> httpx.Response | None:
-            nonlocal held
-            if held is not None:  # a flow that wants more has given up the response it was given
-                abandoned, held = held, None
-                await abandoned.aclose()
             if isinstance(effect, Sleep):
                 await self._sleep(effect.seconds)
                 return None
-            held = await (send(effect.request) if effect.aside else send(request, **kwargs))
-            if held.status_code >= 300:
-                await held.aread()
-            return held
+            response = await send(effect.request, **({} if effect.aside else options))
+            return response if self._retrier.settles(response) else await _aread(response)
 
-        flow = _flow(self._csrf, self._retrier, request)
+        flow = _flow(self._csrf, self._retrier, request, began)
         response = await drive_async(flow, perform, outcome)
         return _finish(response, raising=self.raise_on_all_errors)
 
@@ -128,40 +130,64 @@ class PrefectHttpxSyncClient(httpx.Client):
     def send(self, request: httpx.Request, **kwargs: Any) -> PrefectResponse:
         """Send a request, again if need be; raises as `PrefectHttpxAsyncClient.send` does."""
         outcome: httpx.Response | Exception | None = None
+        began = self._retrier.policy.monotonic()
         if not self._csrf.concerns(request):
-            # Nearly every request ends here: answered, and nothing to decide.
+            # Nearly every request ends here: answered well, and nothing to decide.
             try:
                 response = super().send(request, **kwargs)
-                if response.status_code >= 300:
-                    response.read()  # what went wrong is wanted also where successes stream
                 if self._retrier.settles(response):
-                    return _finish(response, raising=self.raise_on_all_errors)
-                outcome = response
-            except httpx.TransportError as exc:
+                    return PrefectResponse.from_httpx_response(response)
+                outcome = _read(response)
+            except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
                 outcome = exc
+        return self._send_by_flow(request, kwargs, outcome, began)
+
+    def _send_by_flow(
+        self,
+        request: httpx.Request,
+        options: dict[str, Any],
+        outcome: httpx.Response | Exception | None,
+        began: float,
+    ) -> PrefectResponse:
+        """Send a request of which this much has come already."""
         send = super().send
-        held = outcome if isinstance(outcome, httpx.Response) else None
 
         def perform(effect: Send | Sleep) -> httpx.Response | None:
-            nonlocal held
-            if held is not None:  # a flow that wants more has given up the response it was given
-                abandoned, held = held, None
-                abandoned.close()
             if isinstance(effect, Sleep):
                 self._sleep(effect.seconds)
                 return None
-            held = send(effect.request) if effect.aside else send(request, **kwargs)
-            if held.status_code >= 300:
-                held.read()
-            return held
+            response = send(effect.request, **({} if effect.aside else options))
+            return response if self._retrier.settles(response) else _read(response)
 
-        flow = _flow(self._csrf, self._retrier, request)
+        flow = _flow(self._csrf, self._retrier, request, began)
         response = drive(flow, perform, outcome)
         return _finish(response, raising=self.raise_on_all_errors)
 
 
-def _flow(csrf: CsrfGuard, retrier: Retrier, request: httpx.Request) -> Flow:
-    return csrf.flow(request, retrier.flow) if csrf.concerns(request) else retrier.flow(request)
+async def _aread(response: httpx.Response) -> httpx.Response:
+    """Read what went wrong, also where successes stream: its words are wanted, and whatever a flow
+    may give up is closed by it. What cannot be read is closed as well."""
+    try:
+        await response.aread()
+    except BaseException:
+        await response.aclose()
+        raise
+    return response
+
+
+def _read(response: httpx.Response) -> httpx.Response:
+    try:
+        response.read()
+    except BaseException:
+        response.close()
+        raise
+    return response
+
+
+def _flow(csrf: CsrfGuard, retrier: Retrier, request: httpx.Request, began: float) -> Flow:
+    if csrf.concerns(request):
+        return csrf.flow(request, retrier.flow)
+    return retrier.flow(request, began=began)
 
 
 def _finish(response: httpx.Response, *, raising: bool) -> PrefectResponse:

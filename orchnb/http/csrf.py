@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Generator
@@ -12,7 +14,7 @@ import httpx
 
 from orchnb.errors import UnexpectedAnswer
 from orchnb.http.flow import Flow, Send, Sleep
-from orchnb.http.response import status_error
+from orchnb.http.response import status_error, text_of
 from orchnb.redaction import redact_url
 
 TOKEN_HEADER = "Prefect-Csrf-Token"  # noqa: S105 - a header's name
@@ -57,7 +59,8 @@ class CsrfGuard:
         self._build_token_request = build_token_request
         self._now = now
         self._token: _Token | None = None
-        self._fetching = False
+        # Taken without waiting for it: whoever has it fetches, on whatever loop or thread.
+        self._fetching = threading.Lock()
 
     def concerns(self, request: httpx.Request) -> bool:
         """Whether this request wants a token; the others need no flow of ours."""
@@ -90,24 +93,25 @@ class CsrfGuard:
         self, inner: InnerFlow
     ) -> Generator[Send | Sleep, httpx.Response | None, _Token | None]:
         # The server keeps one token per client, so two fetches at once would undo each other.
-        while self._fetching:
-            yield Sleep(_POLL_INTERVAL)
-        token = self._token
-        if not self.enabled or (
-            token is not None and (token.expires is None or self._now() < token.expires)
-        ):
-            return token if self.enabled else None
-        self._fetching = True
-        try:
-            response = yield from inner(self._build_token_request(self.client_id), aside=True)
-            self._token = self._read_token(response)
-        finally:
-            self._fetching = False
-        return self._token
+        while self.enabled and not self._is_valid(self._token):
+            if not self._fetching.acquire(blocking=False):
+                yield Sleep(_POLL_INTERVAL)
+                continue
+            try:
+                if not self._is_valid(self._token):  # else another thread has just been here
+                    request = self._build_token_request(self.client_id)
+                    self._token = self._read_token((yield from inner(request, aside=True)))
+                    return self._token
+            finally:
+                self._fetching.release()
+        return self._token if self.enabled else None
+
+    def _is_valid(self, token: _Token | None) -> bool:
+        return token is not None and (token.expires is None or self._now() < token.expires)
 
     def _read_token(self, response: httpx.Response) -> _Token | None:
         if response.status_code == 404 or (
-            response.status_code == 422 and "CSRF protection is disabled." in response.text
+            response.status_code == 422 and "CSRF protection is disabled." in text_of(response)
         ):
             self.enabled = False
             return None
@@ -115,17 +119,20 @@ class CsrfGuard:
             raise status_error(response)
         try:
             answer = response.json()
-            return _Token(str(answer["token"]), _timestamp(answer.get("expiration")))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except ValueError:
+            answer = None
+        text = answer.get("token") if isinstance(answer, dict) else None
+        if not isinstance(text, str) or not re.fullmatch(r"[\x21-\x7e]+", text):
             raise UnexpectedAnswer(
                 f"{redact_url(response.request.url)} gave no CSRF token",
                 hint="Check that PREFECT_API_URL ends in /api and that no login page or proxy "
                 "stands in between.",
-            ) from None
+            )
+        return _Token(text, _timestamp(answer.get("expiration")))
 
 
 def _is_refused_token(response: httpx.Response) -> bool:
-    return response.status_code == 403 and "Invalid CSRF token" in response.text
+    return response.status_code == 403 and "Invalid CSRF token" in text_of(response)
 
 
 def _timestamp(text: object) -> float | None:

@@ -13,10 +13,12 @@ import httpx
 from typing_extensions import Self
 
 from orchnb.errors import FieldProblem, PrefectHTTPStatusError
-from orchnb.redaction import redact_headers, redact_url, scrub_json, secrets_of
+from orchnb.redaction import redact_headers, redact_url, scrub, scrub_json, secrets_of
 
 _LONGEST_DETAIL = 500
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_LONGEST_LOOKED_AT = 20_000
+_MOST_ROWS = 10
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
 _HINTS = {
     400: "Check the request's arguments; the server could not make sense of them.",
@@ -65,36 +67,38 @@ class PrefectResponse(httpx.Response):
 
 def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     """The error that a response of a status other than 2xx amounts to, free of secrets."""
-    secrets = secrets_of(response.request)
-    fields: list[FieldProblem] = []
+    request = response.request
+    secrets = secrets_of(request, *(earlier.request for earlier in response.history))
     body = _body(response)
     clean = scrub_json(body, secrets)
-    detail, fields = _explain(clean)
-    detail = one_line(detail)
+    words, fields = _explain(clean)
+    detail = one_line(scrub(words, secrets))  # again: markup may have hidden some
 
-    code = response.status_code
-    url = redact_url(response.request.url)
-    status = f"{code} {one_line(response.reason_phrase)}".strip()
-    message = f"{status} for {response.request.method} {url}"
+    # The server's own reason phrase may be anything, so it is the usual one.
+    status = f"{response.status_code} {httpx.codes.get_reason_phrase(response.status_code)}".strip()
+    bare_request = _bare_request(response, secrets)
+    message = f"{status} for {bare_request.method} {bare_request.url}"
     if detail:
         message += f": {detail}"
-    for field in fields:
+    for field in fields[:_MOST_ROWS]:
         message += (
             f"; {field.location}: {field.message}" if field.location else f"; {field.message}"
         )
+    if len(fields) > _MOST_ROWS:
+        message += f"; and {len(fields) - _MOST_ROWS} more"
     return PrefectHTTPStatusError(
         message,
-        request=_bare_request(response.request),
-        response=_bare_response(response, clean),
+        request=bare_request,
+        response=_bare_response(response, bare_request, clean, secrets),
         detail=detail,
         fields=fields,
-        hint=_hint(response, body),
+        hint=_hint(response, body, secrets),
     )
 
 
 def one_line(text: str, longest: int = _LONGEST_DETAIL) -> str:
     """Server text fit for a message: one line, no control characters, not endless."""
-    spaced = re.sub(r"\s+", " ", text)
+    spaced = re.sub(r"\s+", " ", text[:_LONGEST_LOOKED_AT])
     plain = "".join(char for char in spaced if unicodedata.category(char) not in _UNPRINTABLE)
     plain = plain.strip()
     return plain if len(plain) <= longest else plain[: longest - 1] + "…"
@@ -104,24 +108,35 @@ def one_line(text: str, longest: int = _LONGEST_DETAIL) -> str:
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 
+def text_of(response: httpx.Response) -> str:
+    """The text of a response that has been read, also where it names no real charset."""
+    try:
+        return response.text
+    except httpx.ResponseNotRead:
+        raise
+    except Exception:  # noqa: BLE001 - Python knows codecs as "hex" and "zip", which fail in every way
+        return response.content.decode("utf-8", "replace")
+
+
 def _body(response: httpx.Response) -> Any:
     """The body as JSON, else as text; None while it has not been read."""
     try:
-        text = response.text
+        text = text_of(response)
     except httpx.ResponseNotRead:
         return None
     try:
-        return json.loads(text)
+        return json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return text
 
 
 def _explain(body: Any) -> tuple[str, list[FieldProblem]]:
+    """What the server said, in one text, and the rows of a 422."""
     if isinstance(body, str):
         title = _TITLE.search(body)
         if title:
             return html.unescape(title.group(1)), []
-        return ("" if body.lstrip().startswith("<") else body), []
+        return ("" if _is_page(body) else body), []
     if not isinstance(body, dict):
         return "", []
     rows: list[FieldProblem] = []
@@ -129,11 +144,18 @@ def _explain(body: Any) -> tuple[str, list[FieldProblem]]:
     # exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's.
     for key in ("exception_message", "title", "message", "error", "detail", "exception_detail"):
         value = body.get(key)
+        if isinstance(value, dict):  # FastAPI lets an app put anything into its detail
+            value, more = _explain(value)
+            rows.extend(more)
         if isinstance(value, str) and value and value not in words:
             words.append(value)
         elif isinstance(value, list):
             rows.extend(_rows(value))
     return ": ".join(words), rows
+
+
+def _is_page(body: Any) -> bool:
+    return isinstance(body, str) and body.lstrip("\ufeff \t\r\n").startswith("<")
 
 
 def _rows(problems: Iterable[Any]) -> Iterable[FieldProblem]:
@@ -150,15 +172,15 @@ def _rows(problems: Iterable[Any]) -> Iterable[FieldProblem]:
             yield FieldProblem("", one_line(problem))
 
 
-def _hint(response: httpx.Response, body: Any) -> str:
+def _hint(response: httpx.Response, body: Any, secrets: Iterable[str]) -> str:
     code = response.status_code
     if 300 <= code < 400:
-        target = redact_url(response.headers.get("location", ""))
+        target = one_line(scrub(redact_url(response.headers.get("location", "")), secrets))
         return (
             f"The server sends you on to {target or 'another address'}: use that address as "
             "PREFECT_API_URL, or, if it is a login page, log in or get past the proxy first."
         )
-    if isinstance(body, str) and body.lstrip().startswith("<") and code in (401, 403, 404, 405):
+    if _is_page(body) and code in (401, 403, 404, 405):
         return (
             "The answer is a web page, not an API's: check that PREFECT_API_URL ends in /api, and "
             "that no proxy or login page stands in between."
@@ -168,16 +190,21 @@ def _hint(response: httpx.Response, body: Any) -> str:
     )
 
 
-def _bare_request(request: httpx.Request) -> httpx.Request:
-    return httpx.Request(
-        request.method, redact_url(request.url), headers=redact_headers(request.headers)
-    )
+def _bare_request(response: httpx.Response, secrets: Iterable[str]) -> httpx.Request:
+    request = response.request
+    url = redact_url(request.url)
+    if response.history:  # then it is of the server's making, and may repeat what was sent
+        url = scrub(url, secrets)
+    headers = redact_headers(request.headers)
+    return httpx.Request(one_line(request.method), url, headers=headers)
 
 
-def _bare_response(response: httpx.Response, clean: Any) -> PrefectResponse:
+def _bare_response(
+    response: httpx.Response, request: httpx.Request, clean: Any, secrets: Iterable[str]
+) -> PrefectResponse:
     headers = {
         name: value
-        for name, value in redact_headers(response.headers).items()
+        for name, value in redact_headers(response.headers, secrets).items()
         # The copy's body is neither compressed nor of the same length any more.
         if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
     }
@@ -186,8 +213,7 @@ def _bare_response(response: httpx.Response, clean: Any) -> PrefectResponse:
         response.status_code,
         headers=headers,
         content=text.encode("utf-8", "replace"),
-        request=_bare_request(response.request),
+        request=request,
     )
-    if response.charset_encoding:
-        copy.encoding = "utf-8"
+    copy.encoding = "utf-8"  # whatever the content type says
     return copy

@@ -156,7 +156,7 @@ def observe_retries(observer: RetryObserver) -> AbstractContextManager[None]:
 
 
 class _Story:
-    """The events of one request, told as they happen; there is none before its first failure."""
+    """The events of one request, told as they happen; there is none before its first wait."""
 
     def __init__(self, policy: RetryPolicy, request: httpx.Request, began: float) -> None:
         self._policy = policy
@@ -166,16 +166,20 @@ class _Story:
         self.attempt = 0
         self.cause = ""
 
-    def failed(self, cause: str) -> None:
+    def failed(self, failure: httpx.Response | Exception) -> None:
         self.attempt += 1
-        self.cause = cause
+        if isinstance(failure, Exception):
+            self.cause = type(failure).__name__
+        else:  # the usual words: the server's own may be anything, and may repeat what was sent
+            code = failure.status_code
+            self.cause = f"{code} {httpx.codes.get_reason_phrase(code)}".strip()
 
     def answered(self, response: httpx.Response) -> None:
-        self.attempt += 1
         if response.is_success:
+            self.attempt += 1
             self.tell("recovered")
         else:
-            self.cause = f"{response.status_code} {response.reason_phrase}".strip()
+            self.failed(response)
             self.tell("gave_up")
 
     def tell(
@@ -211,24 +215,28 @@ class Retrier:
         self.policy = policy
         self.connected = False
         self._retried_statuses = RETRIED_STATUSES | policy.extra_codes
+        self._settled_statuses = frozenset(range(200, 300)) - self._retried_statuses
 
     def settles(self, response: httpx.Response) -> bool:
-        """Whether `flow` would return this first answer as it is."""
+        """Whether this answer is a success, and `flow` would return it as it is."""
         self.connected = True
-        return response.status_code not in self._retried_statuses
+        return response.status_code in self._settled_statuses
 
-    def flow(self, request: httpx.Request, *, aside: bool = False) -> Flow:
+    def flow(
+        self, request: httpx.Request, *, aside: bool = False, began: float | None = None
+    ) -> Flow:
         """Send ``request``, and again as the policy says; return the last response.
 
-        Raises the last error if no try was answered, and at once any error that is not retried.
+        ``began`` is the policy's ``monotonic`` time when the first try began, by default now.
+
+        Raises the error of the last try if that got no answer, and at once any error that is not
+        retried.
         """
         policy = self.policy
         send = Send(request, aside)
-        began = policy.monotonic()
-        story: _Story | None = None
+        story = _Story(policy, request, policy.monotonic() if began is None else began)
         counted = 0
-        response: httpx.Response | None = None
-        failure: Exception | None = None
+        earlier: httpx.Response | Exception | None = None
         try:
             while True:
                 endless = False
@@ -237,36 +245,36 @@ class Retrier:
                     answer = yield send
                 except httpx.StreamConsumed:
                     # The body came from a stream that is spent: what went before is the outcome.
-                    if story:
+                    if isinstance(earlier, httpx.Response):
                         story.tell("gave_up")
-                    return _outcome(response, failure)
+                        return earlier
+                    raise earlier or OrchnbError(
+                        "The body of this request was sent before; build the request anew to send "
+                        "it again"
+                    ) from None
                 except httpx.TransportError as exc:
                     counted += 1
+                    story.failed(exc)
                     retried = policy.retries_error(exc, connected=self.connected)
-                    story = story or _Story(policy, request, began)
-                    story.failed(type(exc).__name__)
                     if not retried or counted > policy.max_retries:
-                        story.tell("gave_up")
                         raise
-                    response, failure = None, exc
+                    earlier = exc
                 else:
                     assert answer is not None, "a Send is answered by a response"
                     self.connected = True
                     if answer.status_code not in self._retried_statuses:
-                        if story:
-                            story.answered(answer)
+                        story.answered(answer)
                         return answer
                     endless = answer.headers.get("Prefect-Maintenance", "").lower() == "true"
                     counted += not endless
-                    story = story or _Story(policy, request, began)
-                    story.failed(f"{answer.status_code} {answer.reason_phrase}".strip())
+                    story.failed(answer)
                     if counted > policy.max_retries:
                         story.tell("gave_up")
                         return answer
                     header = answer.headers.get("Retry-After")
                     if header is not None:
                         retry_after = parse_retry_after(header, policy.now())
-                    response, failure = answer, None
+                    earlier = answer
 
                 wait = policy.wait(story.attempt if endless else counted, retry_after)
                 if endless:
@@ -274,15 +282,9 @@ class Retrier:
                 logger.debug("%s: %s; next try in %.1f s", request.method, story.cause, wait)
                 story.tell("waiting", wait=wait, endless=endless)
                 yield Sleep(wait)
-        except GeneratorExit:
-            if story:
-                story.tell("stopped")
+        except Exception:
+            story.tell("gave_up")
             raise
-
-
-def _outcome(response: httpx.Response | None, failure: Exception | None) -> httpx.Response:
-    if response is not None:
-        return response
-    raise failure or OrchnbError(
-        "The body of this request was sent before; build the request anew to send it again"
-    )
+        except BaseException:  # closed during a try or a wait, or interrupted between them
+            story.tell("stopped")
+            raise

@@ -64,6 +64,7 @@ class Host:
 
     def __init__(self, predecessor: Host | None) -> None:
         self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(_keep_complaint)
         self.stopping = False
         self.calls: set[HostedCall] = set()
         self._predecessor = predecessor
@@ -150,6 +151,16 @@ class Host:
             except (SystemExit, KeyboardInterrupt) as exc:
                 # From a task that an app has started; other apps live here as well.
                 logger.error("A task of a hosted app raised %r", exc, exc_info=exc)
+
+
+def _keep_complaint(_: asyncio.AbstractEventLoop, complaint: dict[str, Any]) -> None:
+    """What asyncio has to say about hosted tasks, it says when they are collected: on any thread,
+    perhaps in the middle of somebody's cell, and long after the host has ended."""
+    error = complaint.get("exception")
+    details = (type(error), error, error.__traceback__) if error is not None else None
+    message = complaint["message"]
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "%s", (message,), details)
+    host_log.add(record)
 
 
 class _Tenancy:

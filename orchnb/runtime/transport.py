@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 _MOST_BUFFERED = 1024 * 1024
 """Bytes of a response that wait for a slow reader before the app is made to wait."""
 
+_LONGEST_HEAD_DELAY = 0.005
+"""Seconds that a response's head waits for the first part of its body: waking another thread is what
+costs most, and mostly one wake-up does for both."""
+
 
 class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
     """Sends requests to an app on the host, as async and as sync transport.
@@ -103,6 +107,7 @@ class _Exchange:
         self._complete = False
         self._broken = ""
         self._task: asyncio.Task[None] | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
         # asyncio's events bind to a loop when they are first waited for: the host's.
         self._disconnected = asyncio.Event()
         self._room = asyncio.Event()
@@ -145,6 +150,8 @@ class _Exchange:
 
     def _tell(self) -> None:
         """Wake the caller, if it waits."""
+        if self._notify is None:
+            return
         with self._lock:
             notify, self._notify = self._notify, None
         if notify is not None:
@@ -193,8 +200,8 @@ class _Exchange:
             if self._head is not None:
                 raise RuntimeError("The app started its response twice")
             self._head = (message["status"], headers)
-        # Waking another thread is what costs most. If the body follows at once, it does that.
-        self._hosted.host.loop.call_soon(self._tell)
+        loop = self._hosted.host.loop
+        self._head_timer = loop.call_later(_LONGEST_HEAD_DELAY, self._tell)
 
     def _add(self, chunk: bytes, *, more: bool) -> bool:
         """Take a part of the body; whether the app is to wait until there is room for the next."""
@@ -210,7 +217,10 @@ class _Exchange:
             full = more and self._buffered > _MOST_BUFFERED
             if full:
                 self._room.clear()
-        self._tell()
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        # When the app gives way: woken earlier, the caller would only wait for the interpreter lock.
+        self._hosted.host.loop.call_soon(self._tell)
         if not more:
             self._disconnected.set()
         return full

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
-from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
+from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard, _Token
 from orchnb.http.flow import Flow, Send, Sleep
 from tests.http.hand import NOW, request, response, retrier, walk
 
@@ -152,8 +152,16 @@ def test_a_token_is_asked_for_with_the_same_patience(guard: CsrfGuard) -> None:
         response(200, json={"key": 1}),
         response(200, json="t"),
         response(200, content=b""),
+        response(200, json={"token": None}),
+        response(200, json={"token": ""}),
+        response(200, json={"token": 5}),
+        response(200, json={"token": "tök"}),
+        response(200, json={"token": "a\r\nHost: evil"}),
     ],
-    ids=["html", "list", "other keys", "text", "empty"],
+    ids=[
+        *("html", "list", "other keys", "text", "empty"),
+        *("null", "empty text", "number", "no ASCII", "two lines"),
+    ],
 )
 def test_what_is_no_token_is_an_error_that_says_what_to_change(
     guard: CsrfGuard, answer: httpx.Response
@@ -161,6 +169,19 @@ def test_what_is_no_token_is_an_error_that_says_what_to_change(
     done = walk(change(guard)[1], [answer])
     assert isinstance(done.raised, UnexpectedAnswer)
     assert "/api" in done.raised.hint
+
+
+@pytest.mark.parametrize("charset", ["hex", "zip"])
+def test_a_charset_that_is_none_does_not_hide_what_the_server_says(
+    guard: CsrfGuard, charset: str
+) -> None:
+    odd = {"content-type": f"application/json; charset={charset}"}
+    answers = [token("old"), response(403, json=REFUSED, headers=odd), token("new"), response(201)]
+    assert walk(change(guard)[1], answers).steps == ["aside", "send", "aside", "send"]
+    disabled = response(422, json={"detail": "CSRF protection is disabled."}, headers=odd)
+    guard._token = None
+    walk(change(guard)[1], [disabled, response(201)])
+    assert not guard.enabled
 
 
 def test_requests_at_the_same_time_share_one_fetch(guard: CsrfGuard) -> None:
@@ -174,6 +195,25 @@ def test_requests_at_the_same_time_share_one_fetch(guard: CsrfGuard) -> None:
     effect = second.send(None)
     assert effect == Send(second_request, False)
     assert second_request.headers[TOKEN_HEADER] == first_request.headers[TOKEN_HEADER] == "shared"
+
+
+def test_a_thread_that_comes_to_fetch_just_after_another_has_fetched_uses_that_ones_token(
+    guard: CsrfGuard,
+) -> None:
+    class TakenJustNow:
+        """A lock that is free again, as another thread's fetch has ended between look and grasp."""
+
+        def acquire(self, *, blocking: bool) -> bool:
+            guard._token = _Token("theirs", None)
+            return True
+
+        def release(self) -> None:
+            pass
+
+    guard._fetching = TakenJustNow()  # type: ignore[assignment]
+    sent, flow = change(guard)
+    assert walk(flow, [response(201)]).steps == ["send"]
+    assert sent.headers[TOKEN_HEADER] == "theirs"
 
 
 def test_whoever_waits_fetches_it_when_the_first_one_is_gone(guard: CsrfGuard) -> None:

@@ -118,6 +118,11 @@ def read_request(connection: socket.socket) -> bytes:
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             length = int(line.split(b":")[1])
-    while len(body) < length:
-        body += connection.recv(65536)
+    chunked = b"transfer-encoding: chunked" in head.lower()
+    while len(body) < length or (chunked and not body.endswith(b"0\r\n\r\n")):
+        # All of it: closing with something unread would reset the connection under the answer.
+        part = connection.recv(65536)
+        if not part:
+            break
+        body += part
     return head + b"\r\n\r\n" + body

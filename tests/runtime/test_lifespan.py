@@ -25,7 +25,6 @@ from tests.runtime.apps import (
     SHUTDOWN,
     SHUTDOWN_COMPLETE,
     STARTUP,
-    JumpingClockLoop,
     ScriptedApp,
     jumping_backend,
 )
@@ -337,8 +336,8 @@ def test_a_second_native_cancellation_leaves_the_shutdown_to_the_owner() -> None
         async with app_lifespan_context(app):
             assert app.messages == [*WHOLE_PERIOD, STARTUP, COMPLETE]
 
-    with asyncio.Runner(loop_factory=JumpingClockLoop) as runner:
-        runner.run(main())
+    name, options = jumping_backend("asyncio")
+    anyio.run(main, backend=name, backend_options=options)
     assert app.messages == WHOLE_PERIOD * 2
 
 

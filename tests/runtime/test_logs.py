@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,11 +15,18 @@ from orchnb.runtime.logs import LogRing, divert_records
 HOSTED: contextvars.ContextVar[bool] = contextvars.ContextVar("hosted", default=False)
 
 
+class StderrHandler(logging.Handler):
+    """Writes to whatever stderr is at the time, as ipykernel's cells have it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(record.getMessage() + "\n")
+
+
 @pytest.fixture
-def logger(capsys: pytest.CaptureFixture[str]) -> Iterator[logging.Logger]:
-    """A logger whose own handler writes everything to (the captured) stderr, as servers bring them."""
+def logger() -> Iterator[logging.Logger]:
+    """A logger whose own handler writes everything to stderr, as servers bring them."""
     logger = logging.getLogger("tests.a_server")
-    handler = logging.StreamHandler()
+    handler = StderrHandler()
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     yield logger
@@ -51,7 +59,7 @@ def test_only_records_of_hosted_code_are_diverted(
 def test_a_handler_that_is_set_up_later_gets_nothing_either(
     ring: LogRing, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logger.addHandler(late := logging.StreamHandler())
+    logger.addHandler(late := StderrHandler())
     in_hosted_code(logger.critical, "boom")
     logger.removeHandler(late)
     assert capsys.readouterr().err == ""

@@ -1,0 +1,218 @@
+"""Where settings come from: the layers from arguments down to profiles, and which of them won."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dotenv
+
+from orchnb.errors import InvalidSetting
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Origin(NamedTuple):
+    """Where a value came from: the name it was set under, and the place, both as people know them."""
+
+    name: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.place})" if self.name else self.place
+
+
+DEFAULT = Origin("", "default")
+_DOTENV, _TOML, _PROJECT = ".env", "prefect.toml", "[tool.prefect] in pyproject.toml"
+
+# What `prefect` itself ships; a profile of the same name in profiles.toml takes its place.
+BUILT_IN_PROFILES: dict[str, dict[str, Any]] = {
+    "ephemeral": {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true"},
+    "local": {"PREFECT_API_URL": "http://127.0.0.1:4200/api"},
+    "cloud": {},
+}
+
+
+class FieldNames(NamedTuple):
+    """How a setting is called: in the environment, the strongest name first, and in toml files."""
+
+    environment: tuple[str, ...]
+    toml: str
+    is_table: bool = False
+    """Whether it holds names and values; those of all environments and files count together."""
+
+
+Found = dict[str, tuple[Any, Origin]]
+"""By field: the raw value, and where it came from. A value of None stands for "not set"."""
+
+
+def gather(fields: Mapping[str, FieldNames], given: Found) -> Found:
+    """The strongest value of every field; ``given`` is what goes before environment and files.
+
+    Raises:
+        InvalidSetting: a file cannot be read, or the profile that is asked for is not there.
+    """
+    found = gather_above_profile(fields, given)
+    profiles = Profiles(profiles_path(found))
+    wanted, origin = _unless_in_file("profile", found)
+    if wanted is None:
+        wanted, origin = profiles.active, Origin("active", str(profiles.path))
+        found["profile"] = (None, DEFAULT) if wanted is None else (wanted, origin)
+    if wanted is not None:
+        _add(found, profiles.values(fields, wanted, origin), given)
+    else:
+        _add(found, profiles.default_values(fields), given)
+    return found
+
+
+def gather_above_profile(fields: Mapping[str, FieldNames], given: Found) -> Found:
+    """The layers above the profile."""
+    found = dict(given)
+    _add(found, from_names(fields, _upper(os.environ), "environment"), given)
+    _add(found, from_names(fields, _upper(_read_dotenv(Path(".env"))), _DOTENV), given)
+    _add(found, _from_toml(fields, _read_toml(Path("prefect.toml")), _TOML), given)
+    project: Any = _read_toml(Path("pyproject.toml"))
+    for key in ("tool", "prefect"):
+        project = project.get(key) if isinstance(project, dict) else None
+    _add(found, _from_toml(fields, project, _PROJECT), given)
+    return found
+
+
+def _add(found: Found, layer: Iterable[tuple[str, Any, Origin]], given: Found) -> None:
+    """Add a layer below those that are there."""
+    for field, raw, origin in layer:
+        stronger, its_origin = found.setdefault(field, (raw, origin))
+        # As with Prefect, tables are put together; what is given stands as it is.
+        if isinstance(raw, dict) and isinstance(stronger, dict) and field not in given:
+            found[field] = {**raw, **stronger}, its_origin
+
+
+def _upper(table: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Names in the environment and in .env may be in small letters, as with Prefect."""
+    return {name.upper(): value for name, value in table.items()}
+
+
+def from_names(
+    fields: Mapping[str, FieldNames], table: Mapping[str, Any], place: str
+) -> Iterator[tuple[str, Any, Origin]]:
+    """Values set under environment-style names. An empty text counts as not set, as in a shell."""
+    for field, names in fields.items():
+        for name in names.environment:
+            raw = table.get(name)
+            if raw is not None and raw != "":
+                yield field, _table(raw) if names.is_table else raw, Origin(name, place)
+                break
+
+
+def _table(raw: Any) -> Any:
+    """A table from the text that stands for it; what is none is left to be refused."""
+    try:
+        return json.loads(raw) if isinstance(raw, str) else raw
+    except ValueError:
+        return raw
+
+
+def _from_toml(
+    fields: Mapping[str, FieldNames], table: Any, place: str
+) -> Iterator[tuple[str, Any, Origin]]:
+    for field, names in fields.items():
+        value = table
+        for key in names.toml.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None and value != "":
+            yield field, value, Origin(names.toml, place)
+
+
+class Profiles:
+    """``profiles.toml``, read: its tables with the built-in ones, and the active one's name or None."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = _read_toml(path)
+        tables = content.get("profiles", {})
+        active = content.get("active")
+        if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+            raise InvalidSetting(f"{path}: each profile should be a table such as [profiles.local]")
+        if active is not None and not isinstance(active, str):
+            raise InvalidSetting(f"{path}: 'active' should be the name of a profile")
+        self.tables: dict[str, dict[str, Any]] = {**BUILT_IN_PROFILES, **tables}
+        self.active = active or None
+
+    def values(
+        self, fields: Mapping[str, FieldNames], name: object, named_by: Origin
+    ) -> Iterator[tuple[str, Any, Origin]]:
+        """What a profile holds.
+
+        Raises:
+            InvalidSetting: there is none of that name.
+        """
+        if not isinstance(name, str) or name not in self.tables:
+            raise InvalidSetting(
+                f"There is no profile {name!r} (named by {named_by}). There are: "
+                f"{', '.join(sorted(self.tables))}. Choose one of these, or make it with "
+                "`prefect profile create`."
+            )
+        return from_names(fields, self.tables[name], f"profile {name!r}")
+
+    def default_values(self, fields: Mapping[str, FieldNames]) -> Iterator[tuple[str, Any, Origin]]:
+        """What holds where nobody has chosen a profile."""
+        for field, raw, _ in from_names(fields, BUILT_IN_PROFILES["ephemeral"], ""):
+            yield field, raw, DEFAULT
+
+
+def profiles_path(found: Found) -> Path:
+    """Where ``profiles.toml`` is, as the layers above it have it."""
+    path, origin = found.get("profiles_path", (None, DEFAULT))
+    if path is not None:
+        return _path(path, origin)
+    home, origin = _unless_in_file("home", found)
+    return (Path.home() / ".prefect" if home is None else _path(home, origin)) / "profiles.toml"
+
+
+def _unless_in_file(field: str, found: Found) -> tuple[Any, Origin]:
+    """As with Prefect, no file says which profile is active and in which home to look for them."""
+    value, origin = found.get(field, (None, DEFAULT))
+    return (None, DEFAULT) if origin.place in (_DOTENV, _TOML, _PROJECT) else (value, origin)
+
+
+def _path(raw: object, origin: Origin) -> Path:
+    if not isinstance(raw, (str, Path)):
+        raise InvalidSetting(f"{origin} should be a path.")
+    return Path(raw).expanduser()
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    # Raised outside of the excepts: the errors there hold the file's text, and so its secrets.
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as exc:
+        # Only the place: the parser's own words may hold a piece of the text, and so of a key.
+        place = re.search(r"\(at .*\)", str(exc))
+        problem = f"is not valid TOML {place.group() if place else ''}".rstrip()
+    except (OSError, UnicodeDecodeError) as exc:
+        problem = f"cannot be read: {_reason(exc)}"
+    raise InvalidSetting(f"{path} {problem}. Mend or remove it.")
+
+
+def _read_dotenv(path: Path) -> dict[str, str | None]:
+    try:
+        return dotenv.dotenv_values(path) if path.is_file() else {}
+    except (OSError, UnicodeDecodeError) as exc:
+        problem = _reason(exc)
+    raise InvalidSetting(f"{path} cannot be read: {problem}. Mend or remove it.")
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, OSError):
+        return exc.strerror or type(exc).__name__
+    return "it is not UTF-8 text"
