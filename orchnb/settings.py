@@ -239,6 +239,10 @@ class Settings(BaseSettings):
                 raise ValueError("has a header value that is not plain ASCII on one line")
         return value
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all values are the same, wherever they came from."""
+        return isinstance(other, Settings) and self.model_dump() == other.model_dump()
+
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
             if name in ("api_url", "cloud_api_url") and value:

@@ -156,7 +156,10 @@ class _ApiClient(Operations):
 
     def _refuse_unopened(self) -> NoReturn:
         opening = "async with" if self.is_async else "with"
-        raise ClientClosed(f"This client is not open: use it in `{opening} client:`")
+        raise ClientClosed(
+            f"This client is not open: use it in `{opening} client:`. In a notebook, %load_ext orchnb "
+            "makes get_client() give one that is."
+        )
 
     def _http_options(self) -> dict[str, Any]:
         """httpx's arguments: ours, and over them the user's ``httpx_settings``."""

@@ -54,8 +54,10 @@ class OrchMagics(Magics):
                 "To use the server at an address: %orch_server_type server URL"
             )
         if given.profile is not None or given.kind is not None:
+            before = _settings_or_none()
             switch(given.kind, given.url, given.profile)
-            self._on_switch()
+            if get_settings() != before:  # else the clients go on
+                self._on_switch()
         settings = get_settings()
         if given.kind == "ephemeral":
             start_ephemeral(settings)
@@ -72,7 +74,7 @@ def switch(kind: str | None, url: str | None, profile: str | None) -> None:
     from orchnb.settings import choose_for_session, session_choice, temporary_settings
 
     if url is not None and kind not in ("server", "cloud"):
-        raise UsageError(f"an address goes with `server`: %orch_server_type server {url}")
+        raise UsageError("an address goes with `server`: %orch_server_type server URL")
     if profile is not None and kind is not None:
         raise UsageError("--profile names a server by itself; leave the kind out")
     before, place_before = session_choice()
@@ -84,6 +86,16 @@ def switch(kind: str | None, url: str | None, profile: str | None) -> None:
     except BaseException:
         choose_for_session(before, place_before)
         raise
+
+
+def _settings_or_none() -> Settings | None:
+    from orchnb.errors import InvalidSetting
+    from orchnb.settings import get_settings
+
+    try:
+        return get_settings()
+    except InvalidSetting:
+        return None  # switching may be what mends them
 
 
 def start_ephemeral(settings: Settings) -> None:

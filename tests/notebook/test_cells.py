@@ -220,6 +220,24 @@ def test_switching_to_a_server_that_is_down_says_so_and_back_again(cell: Kernel)
     assert "200 OK" in cell("await orchnb.get_client().hello()").text
 
 
+def test_switching_to_what_is_used_already_keeps_the_client(cell: Kernel) -> None:
+    cell("client = orchnb.get_client()\nawait client.hello()")
+    cell("%orch_server_type ephemeral")
+    assert cell.value("orchnb.get_client() is client, client.is_closed") == "(True, False)"
+
+
+def test_a_setting_that_cannot_be_used_is_mended_by_switching(cell: Kernel) -> None:
+    cell("import os\nos.environ['PREFECT_API_URL'] = 'nonsense'")
+    try:
+        assert (
+            "PREFECT_API_URL (environment) should be a whole URL" in cell("%orch_server_type").text
+        )
+        assert "EPHEMERAL" in cell("%orch_server_type ephemeral").text
+        assert "200 OK" in cell("await orchnb.get_client().hello()").text
+    finally:
+        cell("del os.environ['PREFECT_API_URL']")
+
+
 def test_ephemeral_starts_the_server(cell: Kernel) -> None:
     cell("%orch_server_type ephemeral")
     cell("await orchnb.get_client().hello()")
