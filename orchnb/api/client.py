@@ -164,8 +164,11 @@ class _ApiClient(Operations):
     def _http_options(self) -> dict[str, Any]:
         """httpx's arguments: ours, and over them the user's ``httpx_settings``."""
         settings = self.settings
+        url = httpx.URL(self.api_url)
         options: dict[str, Any] = {
-            "base_url": self.api_url,
+            # httpx logs the URL of every request, so credentials do not stay in it.
+            "base_url": url.copy_with(userinfo=b""),
+            "auth": (url.username, url.password) if url.userinfo else None,
             "timeout": settings.api_request_timeout,
             "settings": settings,
             "enable_csrf_support": self.server_type is not ServerType.CLOUD

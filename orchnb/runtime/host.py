@@ -13,8 +13,8 @@ import concurrent.futures
 import concurrent.futures.thread  # its exit hook has to be registered before ours, see below
 import contextvars
 import logging
+import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -45,8 +45,9 @@ host_log = LogRing()
 
 _THREAD_NAME = "orchnb-host"
 
-# On Windows a lock that is waited for without a limit does not let an interrupt through.
-_INTERRUPTIBLE_WAIT = 0.2 if sys.platform == "win32" else None
+# Seconds. A lock that is waited for without a limit may miss an interrupt that arrives just when the
+# wait begins, and on Windows misses every one.
+_LONGEST_WAIT = 0.2
 
 
 class HostedCall(Protocol):
@@ -339,16 +340,16 @@ class HostedApp:
 def wait_interruptibly(future: concurrent.futures.Future[Any]) -> None:
     """Wait until a future is done, letting interrupts through on every platform."""
     while not future.done():
-        concurrent.futures.wait([future], _INTERRUPTIBLE_WAIT)
+        concurrent.futures.wait([future], _LONGEST_WAIT)
 
 
 def wait_event(event: threading.Event, timeout: float | None) -> bool:
     """``event.wait(timeout)`` that lets interrupts through on every platform."""
-    if _INTERRUPTIBLE_WAIT is None:
-        return event.wait(timeout)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while not event.wait(_INTERRUPTIBLE_WAIT):
-        if deadline is not None and time.monotonic() >= deadline:
+    left = math.inf if timeout is None else timeout
+    deadline = time.monotonic() + left
+    while not event.wait(min(left, _LONGEST_WAIT)):
+        left = deadline - time.monotonic()
+        if left <= 0:
             return False
     return True
 

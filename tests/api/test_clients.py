@@ -452,3 +452,22 @@ def test_a_client_of_one_app_is_told_what_another_thread_made(kind: str) -> None
     with opened(kind, tiny_api) as first, SyncPrefectClient(tiny_api) as second:
         assert first.api_version() == second.api_version()
         assert isinstance(first.read_flows()[0].id, uuid.UUID)
+
+
+def test_credentials_in_the_url_are_sent_as_a_header_and_logged_by_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, json="hi")
+
+    transport = httpx.MockTransport(answer)
+    caplog.set_level("DEBUG")
+    url = "http://me:c4nary@server/api"
+    with SyncPrefectClient(url, httpx_settings={"transport": transport}) as client:
+        client.hello()
+    assert sent[0].headers["authorization"] == "Basic bWU6YzRuYXJ5"
+    assert "http://server/api/hello" in caplog.text
+    assert "c4nary" not in caplog.text + repr(client)
