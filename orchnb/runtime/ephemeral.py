@@ -41,6 +41,9 @@ from orchnb.settings import Settings
 Phase: TypeAlias = Literal["import", "create", "start"]
 
 _LOG_LINES = 20
+
+_GRACE = 1.0
+"""Seconds beyond its own deadline that waiters leave it, as it knows best why it failed."""
 _STORY_LINES = 10
 _PREFECT = "prefect"
 
@@ -204,9 +207,15 @@ def ephemeral_app(settings: Settings) -> EphemeralApp:
     return app
 
 
+def host(app: ASGIApp) -> HostedApp:
+    """A lease of any app; one of the server in this process ends its waits when its time is over."""
+    timeout = app.timeout + _GRACE if isinstance(app, EphemeralApp) else None
+    return HostedApp(app, start_timeout=timeout)
+
+
 def host_ephemeral(settings: Settings) -> HostedApp:
     """A lease of the server in this process; the start-up begins if it is not up yet."""
-    return HostedApp(ephemeral_app(settings))
+    return host(ephemeral_app(settings))
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:

@@ -25,6 +25,7 @@ import anyio
 
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
 from orchnb.runtime.lifespan import (
+    LAST_RESORT_TIMEOUT,
     SHUTDOWN_TIMEOUT,
     ASGIApp,
     app_lifespan_context,
@@ -42,6 +43,9 @@ is_hosted: contextvars.ContextVar[bool] = contextvars.ContextVar("orchnb_is_host
 
 host_log = LogRing()
 """The last lines that hosted code has logged; they go nowhere else, least of all into a cell."""
+
+_CLOSE_TIMEOUT = SHUTDOWN_TIMEOUT + LAST_RESORT_TIMEOUT + 0.2
+"""Seconds until an app that is being closed is down or was left behind, and everybody knows of it."""
 
 _THREAD_NAME = "orchnb-host"
 
@@ -215,10 +219,15 @@ class HostedApp:
 
     The leases of one app are counted by `app_lifespan_context`, so it is started once per process
     however many there are. Making one begins the start-up and does not wait.
+
+    ``start_timeout`` is for how many seconds anybody waits for the start, by the waiter's own clock:
+    an app that blocks the host's loop stops every clock there.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, start_timeout: float | None = None) -> None:
         self.app = app
+        self._start_timeout = math.inf if start_timeout is None else start_timeout
+        self._began = time.monotonic()
         self.state: dict[str, Any] = {}
         self.started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._closing = False
@@ -308,21 +317,32 @@ class HostedApp:
             LifespanStartupFailed: it did not start.
             ServerStartFailed: it is the server of `orchnb.runtime.ephemeral`, and did not start.
         """
-        wait_interruptibly(self.started)
+        wait_interruptibly(self.started, self._start_time_left())
         self._raise_if_failed()
 
     async def wait_started_async(self) -> None:
         """`wait_started` on any event loop."""
-        await wait_async(self.started)
+        with anyio.move_on_after(self._start_time_left()):
+            await wait_async(self.started)
         self._raise_if_failed()
 
+    def _start_time_left(self) -> float:
+        return max(0.0, self._began + self._start_timeout - time.monotonic())
+
     def _raise_if_failed(self) -> None:
+        if not self.started.done():
+            raise ServerStartFailed(
+                f"The app did not start in {self._start_timeout:g} s: it blocks the loop it runs on",
+                phase="start",
+                hint="It should await, or use threads, where its start-up takes long.",
+                log_lines=host_log.lines(20),
+            )
         error = self.started.exception()
         if error is not None:
             # Several may wait, and each raise writes its own traceback into the error.
             raise error.with_traceback(None)
 
-    def wait_closed(self, timeout: float = SHUTDOWN_TIMEOUT + 1) -> bool:
+    def wait_closed(self, timeout: float = _CLOSE_TIMEOUT) -> bool:
         """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
         lease, and the host's thread has ended, if it has no other tenant. Whether that is so."""
         concurrent.futures.wait([self._ended], timeout)
@@ -330,17 +350,18 @@ class HostedApp:
             idle = _tenancy.host is self.host and _tenancy.leases == 0
         return self._ended.done() and (not idle or self.host.join(timeout))
 
-    async def wait_closed_async(self, timeout: float = SHUTDOWN_TIMEOUT + 1) -> None:
+    async def wait_closed_async(self, timeout: float = _CLOSE_TIMEOUT) -> None:
         """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
         lease, on any event loop; also in a task that is being cancelled."""
         with anyio.move_on_after(timeout, shield=True):
             await wait_async(self._ended)
 
 
-def wait_interruptibly(future: concurrent.futures.Future[Any]) -> None:
-    """Wait until a future is done, letting interrupts through on every platform."""
-    while not future.done():
-        concurrent.futures.wait([future], _LONGEST_WAIT)
+def wait_interruptibly(future: concurrent.futures.Future[Any], timeout: float = math.inf) -> None:
+    """Wait until a future is done or the time is over, letting interrupts through on every platform."""
+    deadline = time.monotonic() + timeout
+    while not future.done() and (left := deadline - time.monotonic()) > 0:
+        concurrent.futures.wait([future], min(left, _LONGEST_WAIT))
 
 
 def wait_event(event: threading.Event, timeout: float | None) -> bool:
@@ -364,7 +385,7 @@ async def wait_async(future: concurrent.futures.Future[Any]) -> None:
     await event.wait()
 
 
-def close_all(timeout: float = SHUTDOWN_TIMEOUT) -> None:
+def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
     """Close every hosted app and end the host, within ``timeout`` seconds. For the process's end."""
     with _tenancy.lock:
         apps, host = list(_tenancy.apps), _tenancy.host

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 SHUTDOWN_TIMEOUT = 3.0
 """Seconds that an app may take to shut down, before it is cancelled and left behind."""
 
-_LAST_RESORT_TIMEOUT = 1.0
+LAST_RESORT_TIMEOUT = 1.0
 """Seconds that a cancelled app may still take; one that swallows cancellation is then abandoned."""
 
 Message = MutableMapping[str, Any]
@@ -137,7 +137,7 @@ class _Lifespan:
             return
         self._closed.set()
         now = anyio.current_time()
-        self._give_up_at = now + self._shutdown_timeout + _LAST_RESORT_TIMEOUT
+        self._give_up_at = now + self._shutdown_timeout + LAST_RESORT_TIMEOUT
         if self._settled.is_set():
             self._scope.deadline = now + self._shutdown_timeout
         else:

@@ -6,14 +6,17 @@ Which apps ORCHNB_EPHEMERAL_APP may name is tested in test_app_finder.py.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import io
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,11 +25,12 @@ from orchnb import (
     PrefectClient,
     ServerStartFailed,
     StartupEvent,
+    SyncPrefectClient,
     get_client,
     get_settings,
     observe_startup,
 )
-from orchnb.runtime.ephemeral import ephemeral_app
+from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app
 from orchnb.runtime.host import HostedApp, host_log
 from tests import servers
 
@@ -368,3 +372,34 @@ def test_a_start_that_takes_too_long_fails_at_the_deadline(
     assert "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT" in error.hint
     monkeypatch.delenv("ORCHNB_EPHEMERAL_STARTUP_TIMEOUT")
     assert version()
+
+
+def test_a_start_that_blocks_its_own_loop_does_not_keep_anybody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No clock on that loop moves; the waiter's does."""
+    blocked, release = threading.Event(), threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        blocked.set()
+        release.wait(30)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    (tmp_path / "blocking.py").write_text("app = None")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("blocking")
+    monkeypatch.setattr(module, "app", app)
+    monkeypatch.setattr("orchnb.runtime.ephemeral._GRACE", 0.0)
+    server = EphemeralApp("blocking:app", home=tmp_path, timeout=1.0)
+    client = SyncPrefectClient(server)
+    try:
+        with pytest.raises(ServerStartFailed, match="blocks the loop"):
+            client.__enter__()
+        assert blocked.is_set()
+    finally:
+        release.set()
+    with SyncPrefectClient(server) as again:
+        assert again.is_closed is False

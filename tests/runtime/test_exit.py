@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ENDS_WITHIN = 4.5
+ENDS_WITHIN = 5.0
 """Seconds: the time that a shutdown may take, and some for the interpreter's own end."""
 
 PRELUDE = """
@@ -105,6 +105,14 @@ SCRIPTS = {
         UP.format("") + "hosted.close(); assert hosted.wait_closed()", said=("down",)
     ),
     "a shutdown that hangs": Script(UP.format("ended=anyio.sleep_forever")),
+    "a shutdown that hangs and takes a while to be cancelled": Script(
+        "async def hang():\n"
+        "    try: await anyio.sleep_forever()\n"
+        "    finally:\n"
+        "        with anyio.CancelScope(shield=True): await anyio.sleep(0.5)\n"
+        "        say('cancelled')\n" + UP.format("ended=hang"),
+        said=("cancelled",),
+    ),
     "a shutdown that swallows its cancellation": Script(
         "async def app(scope, receive, send):\n"
         "    await receive(); await send({'type': 'lifespan.startup.complete'})\n"

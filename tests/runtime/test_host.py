@@ -28,6 +28,8 @@ from orchnb.runtime.host import (
     is_hosted,
     lease_host,
     on_host_thread,
+    wait_event,
+    wait_interruptibly,
 )
 from orchnb.runtime.transport import HostedTransport
 from tests.runtime.apps import COMPLETE, SHUTDOWN, SHUTDOWN_COMPLETE, STARTUP, ScriptedApp
@@ -341,6 +343,40 @@ def test_an_interrupt_ends_the_wait_for_a_start() -> None:
         start()
     for hosted in held:
         end(hosted)
+
+
+class SpiedEvent:
+    """An event that is set by the third wait, and writes down how long each might have been."""
+
+    def __init__(self) -> None:
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None) -> bool:
+        self.waits.append(timeout)
+        return len(self.waits) == 3
+
+
+def test_no_wait_is_without_a_limit_as_interrupts_could_be_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that arrives just when an unlimited wait begins is noticed when that ends only."""
+    event, limited = SpiedEvent(), SpiedEvent()
+    assert wait_event(event, None)  # type: ignore[arg-type]
+    assert wait_event(limited, 0.05 + host_module._LONGEST_WAIT)  # type: ignore[arg-type]
+    assert not wait_event(threading.Event(), 0.01)
+    assert event.waits == [host_module._LONGEST_WAIT] * 3
+    assert all(wait is not None and wait <= host_module._LONGEST_WAIT for wait in limited.waits)
+
+    future: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def wait(futures: Any, timeout: float | None = None) -> None:
+        if event.wait(timeout):
+            future.set_result(None)
+
+    event.waits.clear()
+    monkeypatch.setattr(concurrent.futures, "wait", wait)
+    wait_interruptibly(future)
+    assert event.waits == [host_module._LONGEST_WAIT] * 3
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
