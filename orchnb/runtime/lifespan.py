@@ -20,7 +20,7 @@ import anyio
 import anyio.lowlevel
 
 from orchnb.errors import LifespanStartupFailed
-from orchnb.runtime.loops import Loop, current_loop, discard_task, is_closed, spawn
+from orchnb.runtime.loops import Loop, Task, current_loop, discard_task, is_closed, spawn
 
 logger = logging.getLogger(__name__)
 
@@ -90,14 +90,14 @@ class _Lifespan:
         self.loop = loop
         self.entrants = 1
         self.state: dict[str, Any] = {}
-        self.task: object = None
+        self.task: Task | None = None
         self._shutdown_timeout = shutdown_timeout
         self._settled = anyio.Event()
         self._failure: tuple[str, BaseException | None] | None = None
         self._closed = anyio.Event()
         self._ended = anyio.Event()
-        self._give_up_at = math.inf
-        self._scope = anyio.CancelScope()
+        self._cancel_at = self._give_up_at = math.inf
+        self._cancelled = False
         self._startup_sent = False
         self._shutdown_sent = False
         self._shutdown_answered = False
@@ -124,33 +124,44 @@ class _Lifespan:
             await self.wait_ended()
 
     async def wait_ended(self) -> None:
-        """Wait for the end of a period that is not open any more; it is bounded."""
-        with anyio.CancelScope(deadline=self._give_up_at):
-            await self._ended.wait()
+        """See a period that is not open any more to its end, which is bounded."""
+        await self._wait_until(self._cancel_at)
+        if not self._ended.is_set():
+            self._cancel()
+        await self._wait_until(self._give_up_at)
         if not self._ended.is_set():
             logger.error("Left %s behind: it swallowed its cancellation", _name(self.app))
             self._end()
 
+    async def _wait_until(self, deadline: float) -> None:
+        with anyio.CancelScope(deadline=deadline):
+            await self._ended.wait()
+
     def _close(self) -> None:
-        """Let nobody in any more and end it: at once if the app is still starting, else kindly."""
+        """Let nobody in any more. An app that is still starting need not go on with that."""
         if not self.is_open:
             return
         self._closed.set()
-        now = anyio.current_time()
-        self._give_up_at = now + self._shutdown_timeout + LAST_RESORT_TIMEOUT
+        self._cancel_at = anyio.current_time() + self._shutdown_timeout
+        self._give_up_at = self._cancel_at + LAST_RESORT_TIMEOUT
+        if not self._settled.is_set():
+            self._cancel()
+
+    def _cancel(self) -> None:
+        # Once, in asyncio's manner where asyncio runs: the app can await while it cleans up.
+        if self._cancelled or self.task is None:
+            return
+        self._cancelled = True
         if self._settled.is_set():
-            self._scope.deadline = now + self._shutdown_timeout
-        else:
-            self._scope.cancel()
+            logger.error("Cancelled %s: it did not end in time", _name(self.app))
+        self.task.cancel()
 
     # The app's side.
 
     async def own(self) -> None:
         """The owner task: the app's whole lifespan call."""
         try:
-            with self._scope:
-                if not self._scope.cancel_called:
-                    await self._call_app()
+            await self._call_app()
         except BaseException as exc:
             if is_closed(self.loop):
                 raise  # it was swept; there is nobody to be told
@@ -158,9 +169,6 @@ class _Lifespan:
             if isinstance(exc, KeyboardInterrupt):
                 self._end()
                 raise
-        else:
-            if self._scope.cancel_called and self._scope.deadline < math.inf:
-                logger.error("Cancelled %s: it did not shut down in time", _name(self.app))
         self._end()
 
     async def _call_app(self) -> None:
@@ -186,8 +194,8 @@ class _Lifespan:
             message = "The start-up was cancelled" if cancelled else _message(exc)
             self._settle_failed(message, exc)
             return
-        if self._failure is not None or self._shutdown_answered:
-            return  # frameworks raise after having said what failed; it has been reported
+        if self._failure is not None or self._shutdown_answered or self._cancelled:
+            return  # it has been reported; frameworks raise after having said what failed
         when = "shutdown" if self._shutdown_sent else "lifespan"
         if cancelled:
             logger.error("The %s of %s was cancelled", when, _name(self.app))

@@ -11,12 +11,19 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
 Loop: TypeAlias = object
 """What stands for an event loop: asyncio's loop object, or trio's token."""
+
+
+class Task(Protocol):
+    """What `spawn` has started."""
+
+    def cancel(self) -> object: ...
+
 
 _notebook_loop: asyncio.AbstractEventLoop | None = None
 
@@ -93,11 +100,11 @@ def waker() -> Callable[[Callable[[], object]], None]:
     return wake
 
 
-def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> object:
-    """Start a task on the running loop that belongs to no other task, and return it.
+def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> Task:
+    """Start a task on the running loop that belongs to no other task, and return what cancels it.
 
     It has a copy of the caller's context, as tasks have. What it raises is for itself to report.
-    It is to be kept while it runs: asyncio itself holds tasks weakly.
+    What is returned is to be kept while it runs: asyncio itself holds tasks weakly.
     """
     loop = current_loop()
     if isinstance(loop, asyncio.AbstractEventLoop):
@@ -105,13 +112,15 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> object:
         task.add_done_callback(_take_exception)
         return task
     trio = sys.modules["trio"]
+    scope: Task = trio.CancelScope()
 
     async def quietly() -> None:
-        # What escapes a system task would end the whole run. Cancellation is the run's own.
-        with suppress(Exception):
+        # What escapes a system task would end the whole run.
+        with scope, suppress(Exception):  # type: ignore[attr-defined]
             await function()
 
-    return trio.lowlevel.spawn_system_task(quietly, context=contextvars.copy_context())
+    trio.lowlevel.spawn_system_task(quietly, context=contextvars.copy_context())
+    return scope
 
 
 def _take_exception(task: asyncio.Task[Any]) -> None:

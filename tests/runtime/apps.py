@@ -176,6 +176,14 @@ class ScriptedApp:
     async def _shutdown_hangs(self, send: Send) -> None:
         await anyio.sleep_forever()
 
+    async def _shutdown_cleans_up_when_cancelled(self, send: Send) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):  # trio's apps have to; asyncio's need not
+                await anyio.sleep(0.5)
+            self.messages.append("cleaned up")
+
     async def _shutdown_swallows_cancellation(self, send: Send) -> None:
         released = self.released
         try:

@@ -149,6 +149,42 @@ async def test_an_app_that_was_left_behind_does_not_keep_the_next_period_from_st
 
 
 @pytest.mark.anyio
+async def test_an_app_that_is_cancelled_can_clean_up_however_many_wait_for_its_end() -> None:
+    app = ScriptedApp(shutdown="cleans_up_when_cancelled")
+    first, second, third = Visitor(app, shutdown_timeout=2), Visitor(app), Visitor(app)
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.visit)
+        await first.inside.wait()
+        first.may_leave.set()
+        await anyio.wait_all_tasks_blocked()
+        app.shutdown = "ok"
+        group.start_soon(second.visit)
+        await anyio.sleep(2.25)  # it is cleaning up
+        group.start_soon(third.visit)
+        second.may_leave.set()
+        third.may_leave.set()
+    assert app.messages[:4] == [*WHOLE_PERIOD[:3], "cleaned up"]
+    assert app.messages[4:] in (WHOLE_PERIOD, WHOLE_PERIOD * 2)
+
+
+@pytest.mark.anyio
+async def test_who_gives_up_before_the_start_has_even_begun_leaves_at_once_and_nothing_behind() -> (
+    None
+):
+    app = ScriptedApp()
+    began = anyio.current_time()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with app_lifespan_context(app):
+            raise AssertionError("it was cancelled")
+    assert anyio.current_time() == began
+    assert not app.is_called
+    assert not lifespan._lifespans
+    async with app_lifespan_context(app):
+        assert app.is_up
+
+
+@pytest.mark.anyio
 async def test_a_failed_start_is_over_before_the_next_one_begins() -> None:
     """An app that has said that it failed may still be cleaning up."""
     app = ScriptedApp("failed_and_hangs")

@@ -146,10 +146,13 @@ SHUTDOWNS = {
     "raises": ([], [_SAID], IN_TIME),
     "exits": ([], ["The shutdown of the app 'scripted' failed: SystemExit: 4"], IN_TIME),
     "cancels_itself": ([], ["The shutdown of the app 'scripted' was cancelled"], IN_TIME),
-    "hangs": ([], ["Cancelled the app 'scripted': it did not shut down in time"], LATE - 1),
+    "hangs": ([], ["Cancelled the app 'scripted': it did not end in time"], LATE - 1),
     "swallows_cancellation": (
         [],
-        ["Left the app 'scripted' behind: it swallowed its cancellation"],
+        [
+            "Cancelled the app 'scripted': it did not end in time",
+            "Left the app 'scripted' behind: it swallowed its cancellation",
+        ],
         LATE,
     ),
 }
