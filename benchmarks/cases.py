@@ -92,11 +92,11 @@ def hosted_request() -> list[Result]:
     """``/hello`` of the real Prefect server: through the host thread, and on the caller's own loop."""
     from prefect.server.api.server import create_app
 
-    from orchnb.runtime.ephemeral import host_ephemeral
+    from orchnb.runtime.ephemeral import ephemeral_app, host_app
     from orchnb.runtime.transport import HostedTransport
 
     async def main() -> list[Result]:
-        hosted = host_ephemeral(orchnb.get_settings())
+        hosted = host_app(ephemeral_app(orchnb.get_settings()))
         await hosted.wait_started_async()
         app = create_app(ephemeral=True, ignore_cache=True)
         url = "http://app/api"

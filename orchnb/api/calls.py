@@ -227,7 +227,7 @@ def a(kind: type[T]) -> Callable[[PrefectResponse], T]:
 
 def list_of(kind: type[M]) -> Callable[[PrefectResponse], ModelList[M]]:
     """Read the answer as a list of these models."""
-    adapter: TypeAdapter[list[M]] = TypeAdapter(list[kind])  # type: ignore[valid-type] # runtime
+    adapter: TypeAdapter[list[M]] = TypeAdapter(list[kind])  # type: ignore[valid-type] # made at run time
 
     def read(response: PrefectResponse) -> ModelList[M]:
         items: list[M] = _validated(adapter, response)

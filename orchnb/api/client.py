@@ -25,7 +25,7 @@ from orchnb.errors import (
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.flow import drive, drive_async
 from orchnb.redaction import redact_url
-from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app, host
+from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.runtime.host import HostedApp
 from orchnb.runtime.lifespan import ASGIApp
 from orchnb.runtime.loops import Loop, current_loop, describe_loop, is_closed
@@ -136,7 +136,7 @@ class _ApiClient(Operations):
                 self._hosted = self._transport.hosted = self._lease(self._app)
 
     def _lease(self, app: ASGIApp) -> HostedApp:
-        hosted = host(app)
+        hosted = host_app(app)
         # Whoever forgets to close a client gives the app back by forgetting the client.
         weakref.finalize(self, hosted.close).atexit = False
         return hosted

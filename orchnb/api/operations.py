@@ -120,6 +120,8 @@ def read_flows(
 
     Filters are the API's filter objects, ``sort`` one of its orders (``NAME_ASC``,
     ``CREATED_DESC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+    ``work_queue_filter`` is sent as Prefect's client sends it; Prefect's server, 3.8 at least, does
+    not look at it here.
     """
     return Call(
         "POST",

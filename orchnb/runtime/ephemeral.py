@@ -207,15 +207,10 @@ def ephemeral_app(settings: Settings) -> EphemeralApp:
     return app
 
 
-def host(app: ASGIApp) -> HostedApp:
+def host_app(app: ASGIApp) -> HostedApp:
     """A lease of any app; one of the server in this process ends its waits when its time is over."""
     timeout = app.timeout + _GRACE if isinstance(app, EphemeralApp) else None
     return HostedApp(app, start_timeout=timeout)
-
-
-def host_ephemeral(settings: Settings) -> HostedApp:
-    """A lease of the server in this process; the start-up begins if it is not up yet."""
-    return host(ephemeral_app(settings))
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:

@@ -55,11 +55,6 @@ def set_notebook_loop(loop: asyncio.AbstractEventLoop | None) -> None:
     _notebook_loop = loop
 
 
-def is_notebook_loop(loop: Loop | None) -> bool:
-    """Whether a loop is the one that the notebook's cells run on."""
-    return loop is not None and loop is _notebook_loop
-
-
 def on_notebook_thread() -> bool:
     """Whether code here is a cell's: it runs on the notebook's loop, or, where cells run on no loop
     (terminal IPython), plainly in the main thread."""
