@@ -47,9 +47,9 @@ class ErrorCards:
         if not self._installed or not isinstance(error, Exception) or not _is_ours(error):
             self._original(exc_tuple, *args, **kwargs)
             return
-        from orchnb.notebook import views
+        from orchnb.notebook import error_views, views
 
-        card = views.error_card(error)
+        card = error_views.error_card(error)
         display({"text/html": views.html(card), "text/plain": views.text(card)}, raw=True)
         whole = error.__traceback__
         with _bare(error):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 # What is shown as more than its repr: the type, by name so that nothing need be imported yet, and
-# the function of `views` that makes a view of it.
+# the function of `object_views` that makes a view of it.
 _SHOWN = {
     ("orchnb.api.models", "ModelList"): "model_table",
     ("orchnb.api.models", "Flow"): "model_card",
@@ -57,7 +57,8 @@ class Extension:
             for mime in ("text/html", "text/plain"):
                 _formatter(self.shell, mime).pop(f"{module}.{name}", None)
         manager = self.shell.magics_manager
-        manager.magics["line"].pop("orch_server_type", None)
+        for name in OrchMagics.magics["line"]:
+            manager.magics["line"].pop(name, None)
         manager.registry.pop(OrchMagics.__name__, None)
         self.cards.remove()
         self.pulse.remove()
@@ -125,17 +126,17 @@ def _formatter(shell: InteractiveShell, mime: str) -> Any:
 
 def _as_html(view: str) -> Callable[[Any], str]:
     def show(value: Any) -> str:
-        from orchnb.notebook import views
+        from orchnb.notebook import object_views, views
 
-        return views.html(getattr(views, view)(value))
+        return views.html(getattr(object_views, view)(value))
 
     return show
 
 
 def _as_text(view: str) -> Callable[[Any, Any, bool], None]:
     def show(value: Any, printer: Any, cycle: bool) -> None:
-        from orchnb.notebook import views
+        from orchnb.notebook import object_views, views
 
-        printer.text(repr(value) if cycle else views.text(getattr(views, view)(value)))
+        printer.text(repr(value) if cycle else views.text(getattr(object_views, view)(value)))
 
     return show

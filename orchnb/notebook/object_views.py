@@ -1,0 +1,113 @@
+"""From the objects of the API to cards and tables."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orchnb.api.models import Flow, FlowRun, Model, ModelList
+from orchnb.api.status import ServerStatus
+from orchnb.http.response import PrefectResponse
+from orchnb.notebook.views import Card, Table, clean
+from orchnb.redaction import redact_url
+
+MOST_ROWS = 20
+"""Rows of a list that are shown; the rest is counted."""
+
+
+def status_card(status: ServerStatus) -> Card:
+    """Which server, which version, is it up, and which setting says so."""
+    tone = {"up": "good", "down": "error", "none": "error"}.get(status.state, "plain")
+    rows = [("Server", clean(status.place))]
+    if status.version:
+        rows.append(("Version", clean(status.version)))
+    rows.append(("State", clean(status.state_in_words)))
+    rows.append(("Decided by", clean(str(status.decided_by))))
+    return Card(title=str(status.server_type), tone=tone, rows=rows)
+
+
+def response_card(response: PrefectResponse) -> Card:
+    """A response in short."""
+    rows = [("Status", clean(f"{response.status_code} {response.reason_phrase}"))]
+    if response.is_closed:
+        rows.append(("Answer", clean(response.text, 200)))
+    return Card(
+        title=f"{response.request.method} {redact_url(response.request.url)}",
+        tone="good" if response.is_success else "error",
+        rows=rows,
+    )
+
+
+def model_card(model: Model) -> Card:
+    """One object: what a person wants to know of it, without what is empty."""
+    fields = [name for name in type(model).model_fields if name not in _LEFT_OUT]
+    fields.sort(key=lambda name: (name != "state", name == "id"))  # what first, which one last
+    values = [(name.replace("_", " "), _column(model, name)) for name in fields]
+    name = getattr(model, "name", None)
+    title = f"{_kind(type(model))} {clean(str(name))}" if name else _kind(type(model))
+    return Card(title=title, rows=[(label, value) for label, value in values if value])
+
+
+# Said by another field already, or of use to programs only. The attributes are there all the same.
+_LEFT_OUT = frozenset(
+    {"name", "updated", "state_type", "state_name", "idempotency_key", "run_count", "labels"}
+)
+
+
+def model_table(models: ModelList[Any]) -> Table:
+    """A list of objects: the first rows, and how many there are."""
+    kind = models.model or (type(models[0]) if models else Model)
+    shown = list(models[:MOST_ROWS])
+    columns = _columns(kind)
+    rows = [[_column(model, name) for name in columns] for model in shown]
+    many = f"{len(models)} {_kind(kind).lower()}{'' if len(models) == 1 else 's'}"
+    caption = many if len(shown) == len(models) else f"the first {len(shown)} of {many}"
+    return Table([name.replace("_", " ") for name in columns], rows, caption)
+
+
+def _columns(kind: type[Model]) -> list[str]:
+    if issubclass(kind, FlowRun):
+        return ["name", "state", "start_time", "run_time", "tags", "parameters", "id"]
+    if issubclass(kind, Flow):
+        return ["name", "created", "tags", "id"]
+    return list(kind.model_fields)[:6]
+
+
+def _column(model: Model, name: str) -> str:
+    if name == "state":
+        return _state(model)
+    if name in ("run_time", "total_run_time"):
+        seconds = getattr(model, "total_run_time", None)
+        return f"{seconds:.1f} s" if seconds else ""
+    return _cell(getattr(model, name, None))
+
+
+def _state(model: Model) -> str:
+    state = getattr(model, "state", None)
+    kind = getattr(state, "type", None) or getattr(model, "state_type", None)
+    name = getattr(state, "name", None) or getattr(model, "state_name", None)
+    if kind is None:
+        return ""
+    same = name is None or str(name).upper() == str(kind)
+    return clean(str(name or kind) if same else f"{name} ({kind})")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return ", ".join(_cell(item) for item in value)
+    if isinstance(value, dict):
+        return clean(", ".join(f"{key}={item!r}" for key, item in value.items()), 120)
+    if isinstance(value, UUID):
+        return str(value)
+    return clean(str(value), 120)
+
+
+def _kind(kind: type[Model]) -> str:
+    """``FlowRun`` as people write it: ``Flow run``."""
+    words = "".join(f" {char.lower()}" if char.isupper() else char for char in kind.__name__)
+    return words.strip().capitalize()
