@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
@@ -15,7 +14,7 @@ import httpx
 
 from orchnb import __version__
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
-from orchnb.http.flow import Flow, Send, Sleep, drive, drive_async
+from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import Retrier, RetryPolicy
 from orchnb.settings import Settings, get_settings
@@ -38,7 +37,7 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         raise_on_all_errors: False gives back responses of any status instead of raising.
         retry_policy: by default that of the settings.
         settings: where custom headers and the retry policy come from; by default the current ones.
-        sleep: how to wait.
+        sleep: how to wait, in seconds; by default really.
         kwargs: those of ``httpx.AsyncClient``.
 
     Raises:
@@ -96,7 +95,8 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
 
         async def perform(effect: Send | Sleep) -> httpx.Response | None:
             if isinstance(effect, Sleep):
-                await self._sleep(effect.seconds)
+                control = effect.control or WaitControl()
+                await control.asleep(self._sleep, effect.seconds)
                 return None
             response = await send(effect.request, **({} if effect.aside else options))
             return response if self._retrier.settles(response) else await _aread(response)
@@ -116,7 +116,7 @@ class PrefectHttpxSyncClient(httpx.Client):
         raise_on_all_errors: bool = True,
         retry_policy: RetryPolicy | None = None,
         settings: Settings | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         **kwargs: Any,
     ) -> None:
         settings = settings or get_settings()
@@ -154,7 +154,10 @@ class PrefectHttpxSyncClient(httpx.Client):
 
         def perform(effect: Send | Sleep) -> httpx.Response | None:
             if isinstance(effect, Sleep):
-                self._sleep(effect.seconds)
+                if self._sleep is not None:
+                    self._sleep(effect.seconds)
+                else:
+                    (effect.control or WaitControl()).sleep(effect.seconds)
                 return None
             response = send(effect.request, **({} if effect.aside else options))
             return response if self._retrier.settles(response) else _read(response)

@@ -11,9 +11,13 @@ clients that hand them their means.
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+import anyio
 import httpx
 
 Effect = TypeVar("Effect")
@@ -33,9 +37,57 @@ class Send(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """Do nothing for so many seconds."""
+    """Do nothing for so many seconds, or until ``control`` ends the wait."""
 
     seconds: float
+    control: WaitControl | None = None
+
+
+class WaitControl:
+    """Ends one wait of a flow early, at somebody's word; after the wait it does nothing.
+
+    For a request of an async client, `try_now` and `stop` are to be called on that request's loop;
+    for one of a sync client on any thread.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        """Whether there is to be no further try."""
+        self._ended = threading.Event()
+        self._wake: Callable[[], object] | None = None
+
+    def try_now(self) -> None:
+        """End the wait, and try again."""
+        self._ended.set()
+        if self._wake is not None:
+            self._wake()
+
+    def stop(self) -> None:
+        """End the wait, and do not try again: what the last try came to is the result."""
+        self.stopped = True
+        self.try_now()
+
+    async def asleep(self, sleep: Callable[[float], Awaitable[None]], seconds: float) -> None:
+        """Wait in async code by means of ``sleep``, until its end or that of the wait."""
+        with anyio.CancelScope() as scope:
+            self._wake = scope.cancel
+            if not self._ended.is_set():
+                await sleep(seconds)
+        self._wake = None
+
+    def sleep(self, seconds: float) -> None:
+        """Wait in plain code."""
+        if os.name != "nt" or threading.current_thread() is not threading.main_thread():
+            self._ended.wait(seconds)
+            return
+        # On Windows an interrupt does not end the wait for an event, only that of time.sleep.
+        over = time.monotonic() + seconds
+        while not self._ended.is_set() and (left := over - time.monotonic()) > 0:
+            time.sleep(min(left, _STEP))
+
+
+_STEP = 0.1
+"""Seconds."""
 
 
 Flow: TypeAlias = Generator[Send | Sleep, httpx.Response | None, httpx.Response]

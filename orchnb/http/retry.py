@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import httpx
 
 from orchnb.errors import OrchnbError
-from orchnb.http.flow import Flow, Send, Sleep
+from orchnb.http.flow import Flow, Send, Sleep, WaitControl
 from orchnb.observers import Observers
 from orchnb.redaction import redact_url
 from orchnb.settings import Settings
@@ -135,6 +135,8 @@ class RetryEvent:
     """Seconds until the next try; 0 if there is none."""
     elapsed: float
     """Seconds since the first try began."""
+    control: WaitControl | None = field(default=None, repr=False, compare=False)
+    """Ends this wait early, by ``try_now()`` or ``stop()``; None if there is no wait."""
 
 
 class RetryObserver(Protocol):
@@ -163,6 +165,7 @@ class _Story:
         self._request = request
         self._began = began
         self._id = 0
+        self._ended = False
         self.attempt = 0
         self.cause = ""
 
@@ -188,11 +191,13 @@ class _Story:
         *,
         wait: float = 0.0,
         endless: bool = False,
+        control: WaitControl | None = None,
     ) -> None:
-        if not self._id:
-            if kind != "waiting":
-                return  # it was never retried: nothing to tell
-            self._id = next(_request_ids)
+        if kind == "waiting":
+            self._id = self._id or next(_request_ids)
+        elif not self._id or self._ended:
+            return  # it was never retried, or its end has been told
+        self._ended = kind != "waiting"
         _observers.tell(
             RetryEvent(
                 kind=kind,
@@ -204,6 +209,7 @@ class _Story:
                 cause=self.cause,
                 wait=wait,
                 elapsed=self._policy.monotonic() - self._began,
+                control=control,
             )
         )
 
@@ -230,7 +236,7 @@ class Retrier:
         ``began`` is the policy's ``monotonic`` time when the first try began, by default now.
 
         Raises the error of the last try if that got no answer, and at once any error that is not
-        retried.
+        retried. A wait that is stopped by its control makes the last try the last.
         """
         policy = self.policy
         send = Send(request, aside)
@@ -280,8 +286,14 @@ class Retrier:
                 if endless:
                     wait = max(wait, SHORTEST_MAINTENANCE_WAIT)
                 logger.debug("%s: %s; next try in %.1f s", request.method, story.cause, wait)
-                story.tell("waiting", wait=wait, endless=endless)
-                yield Sleep(wait)
+                control = WaitControl()
+                story.tell("waiting", wait=wait, endless=endless, control=control)
+                yield Sleep(wait, control)
+                if control.stopped:
+                    story.tell("stopped")
+                    if isinstance(earlier, Exception):
+                        raise earlier
+                    return earlier
         except Exception:
             story.tell("gave_up")
             raise
