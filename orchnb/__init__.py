@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from orchnb.errors import (
         ClientClosed,
+        ForeignAddress,
         InvalidSetting,
         LifespanStartupFailed,
         ObjectAlreadyExists,
@@ -50,6 +51,7 @@ __all__ = [
     "ClientClosed",
     "ClientContext",
     "FlowRunContext",
+    "ForeignAddress",
     "InvalidSetting",
     "LifespanStartupFailed",
     "ObjectAlreadyExists",
@@ -94,6 +96,7 @@ _HOMES = {
     ),
     "orchnb.errors": (
         "ClientClosed",
+        "ForeignAddress",
         "InvalidSetting",
         "LifespanStartupFailed",
         "ObjectAlreadyExists",

@@ -7,6 +7,7 @@
     ├── ServerNotConfigured         (ValueError)    no address, and no server in this process
     ├── ClientClosed                (RuntimeError)  a client that was closed is used again
     ├── WrongLoop                   (RuntimeError)  a client is used on a loop it does not live on
+    ├── ForeignAddress              (ValueError)    a request is for another place than the API
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
     ├── ServerStartFailed           (RuntimeError)  the server in this process did not start
     ├── UnexpectedAnswer            (ValueError)    the answer is not what an API would send
@@ -60,6 +61,10 @@ class ClientClosed(OrchnbError, RuntimeError):
 
 class WrongLoop(OrchnbError, RuntimeError):
     """The client belongs to another event loop than the running one."""
+
+
+class ForeignAddress(OrchnbError, ValueError):
+    """A request is for another place than the client's API, which is not to get its credentials."""
 
 
 class LifespanStartupFailed(OrchnbError, RuntimeError):

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Event = TypeVar("Event")
 
@@ -49,3 +49,11 @@ class Observers(Generic[Event]):
                 for known, observer in self._observers.items()
                 if known is not registration
             }
+
+
+# Here and not beside their events, so that they can be watched before anything heavy is imported.
+retry_observers: Observers[Any] = Observers()
+"""Those who are told of each `orchnb.http.retry.RetryEvent`."""
+
+startup_observers: Observers[Any] = Observers()
+"""Those who are told of each `orchnb.runtime.ephemeral.StartupEvent`."""

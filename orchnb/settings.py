@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -172,6 +172,15 @@ class Settings(BaseSettings):
         ),
     )
     """Seconds that the server in this process may take to start, all phases together."""
+    ephemeral_prewarm: bool = Field(
+        True,
+        json_schema_extra=_names("ORCHNB_EPHEMERAL_PREWARM", toml="orchnb.ephemeral_prewarm"),
+    )
+    """Whether loading the extension begins to import the server of this process."""
+    display: Literal["auto", "html", "text", "off"] = Field(
+        "auto", json_schema_extra=_names("ORCHNB_DISPLAY", toml="orchnb.display")
+    )
+    """What a notebook shows: all that it can, no widgets, text alone, or only what was asked for."""
     origins: dict[str, Origin] = Field(default_factory=dict, exclude=True, repr=False)
 
     def __init__(self, **values: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import ssl
 import threading
 import weakref
@@ -17,6 +18,7 @@ from orchnb.api.calls import Call, Steps
 from orchnb.api.operations import Operations
 from orchnb.errors import (
     ClientClosed,
+    ForeignAddress,
     InvalidSetting,
     PrefectHTTPStatusError,
     ServerNotConfigured,
@@ -35,7 +37,10 @@ from orchnb.settings import Settings, get_settings
 
 T = TypeVar("T")
 
-_IN_PROCESS_URL = "http://this-process.invalid/api"
+IN_PROCESS_HOST = "this-process.invalid"
+"""Stands for this process in the URLs of requests to in-process apps."""
+
+_IN_PROCESS_URL = f"http://{IN_PROCESS_HOST}/api"
 """Where in-process apps seem to be; ``.invalid`` is never anybody's (RFC 6761)."""
 
 
@@ -108,6 +113,15 @@ class _ApiClient(Operations):
 
     def _connect(self, options: dict[str, Any]) -> None:
         raise NotImplementedError
+
+    def _path(self, path: str) -> str:
+        elsewhere = re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|//", path)
+        if elsewhere and not path.startswith(f"{self.api_url}/"):
+            raise ForeignAddress(
+                f"{redact_url(path)} is not below the API's address, {redact_url(self.api_url)}: give "
+                "a path such as '/flows/filter'"
+            )
+        return path
 
     def _exit(self) -> bool:
         """Undo one ``open``; whether it was the last."""
@@ -270,8 +284,12 @@ class PrefectClient(_ApiClient):
         return await drive_async(iter(steps), self._call)
 
     async def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s."""
-        return await self._usable().request(method, path, **kwargs)
+        """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s.
+
+        Raises:
+            ForeignAddress: ``path`` is the address of another place, which is not to get our credentials.
+        """
+        return await self._usable().request(method, self._path(path), **kwargs)
 
     async def _call(self, call: Call[Any]) -> Any:
         try:
@@ -360,8 +378,12 @@ class SyncPrefectClient(_ApiClient):
         return drive(iter(steps), self._call)
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s."""
-        return self._usable().request(method, path, **kwargs)
+        """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s.
+
+        Raises:
+            ForeignAddress: ``path`` is the address of another place, which is not to get our credentials.
+        """
+        return self._usable().request(method, self._path(path), **kwargs)
 
     def _call(self, call: Call[Any]) -> Any:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import httpx
@@ -84,7 +83,7 @@ def server_status(
     version: str | None = None
     if isinstance(api, EphemeralApp):
         place = f"{api.title} in this process"
-        version = _installed_version() if api.is_prefect else None
+        version = api.version
         if not api.is_up:
             state = "starting" if api.current_phase else "not started"
             problem = f"phase {api.current_phase!r}" if api.current_phase else ""
@@ -128,13 +127,6 @@ def _ask_version(client: SyncPrefectClient) -> str | None:
         return client.api_version()
     except (ObjectNotFound, PrefectHTTPStatusError, ValueError):
         return None  # the cloud has none, and other apps need not have one
-
-
-def _installed_version() -> str | None:
-    try:
-        return metadata.version("prefect")
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _decided_by(settings: Settings, kind: ServerType) -> Origin:

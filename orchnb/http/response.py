@@ -98,10 +98,25 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
 
 def one_line(text: str, longest: int = _LONGEST_DETAIL) -> str:
     """Server text fit for a message: one line, no control characters, not endless."""
-    spaced = re.sub(r"\s+", " ", text[:_LONGEST_LOOKED_AT])
-    plain = "".join(char for char in spaced if unicodedata.category(char) not in _UNPRINTABLE)
-    plain = plain.strip()
+    plain = printable(re.sub(r"\s+", " ", text[:_LONGEST_LOOKED_AT])).strip()
     return plain if len(plain) <= longest else plain[: longest - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Text without what does something instead of being seen; line ends stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    text = _TERMINAL_SEQUENCE.sub("", text)
+    return "".join(
+        char for char in text if char == "\n" or unicodedata.category(char) not in _UNPRINTABLE
+    )
+
+
+# Whole, or what is left of it would be read: CSI, then OSC, DCS and their like up to their end (ECMA-48).
+_TERMINAL_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]|"
+    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\x9c)"
+)
 
 
 # Control and format characters (terminal escapes, bidi overrides), surrogates, private use.

@@ -18,7 +18,7 @@ import httpx
 
 from orchnb.errors import OrchnbError
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl
-from orchnb.observers import Observers
+from orchnb.observers import retry_observers
 from orchnb.redaction import redact_url
 from orchnb.settings import Settings
 
@@ -145,7 +145,6 @@ class RetryObserver(Protocol):
     def __call__(self, event: RetryEvent, /) -> object: ...
 
 
-_observers: Observers[RetryEvent] = Observers()
 _request_ids = itertools.count(1)
 
 
@@ -154,7 +153,7 @@ def observe_retries(observer: RetryObserver) -> AbstractContextManager[None]:
 
     An observer that raises is logged and dropped; the request does not feel it.
     """
-    return _observers.observe(observer)
+    return retry_observers.observe(observer)
 
 
 class _Story:
@@ -198,7 +197,7 @@ class _Story:
         elif not self._id or self._ended:
             return  # it was never retried, or its end has been told
         self._ended = kind != "waiting"
-        _observers.tell(
+        retry_observers.tell(
             RetryEvent(
                 kind=kind,
                 request_id=self._id,

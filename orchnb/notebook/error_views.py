@@ -2,91 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+import urllib.request
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import httpx
 
-from orchnb.api.status import describe
 from orchnb.errors import (
-    ClientClosed,
-    InvalidSetting,
-    LifespanStartupFailed,
     ObjectAlreadyExists,
     ObjectNotFound,
+    OrchnbError,
     PrefectHTTPStatusError,
-    ServerNotConfigured,
     ServerStartFailed,
-    UnexpectedAnswer,
-    WrongLoop,
 )
+from orchnb.notebook.error_words import (
+    AFTERWARDS,
+    CSRF_HINTS,
+    KINDS,
+    NO_CONNECTION,
+    UNANSWERED,
+    UNCONNECTED,
+    WAITS,
+    Kind,
+)
+from orchnb.notebook.object_views import described
 from orchnb.notebook.views import Card, Table, clean
-from orchnb.redaction import redact_url
+from orchnb.redaction import redact_url, scrub, secrets_of
+from orchnb.server_type import ServerType, server_type_of_url
+from orchnb.settings import get_settings
 
-_TITLES: tuple[tuple[type[Exception], str], ...] = (
-    (ObjectNotFound, "Not found"),
-    (ObjectAlreadyExists, "It exists already"),
-    (UnexpectedAnswer, "This does not look like an API"),
-    (ServerStartFailed, "The server in this process did not start"),
-    (LifespanStartupFailed, "The app did not start"),
-    (ServerNotConfigured, "No server is configured"),
-    (InvalidSetting, "A setting cannot be used"),
-    (WrongLoop, "This client belongs to another event loop"),
-    (ClientClosed, "This client is not open"),
-    (httpx.TimeoutException, "The server did not answer in time"),
-    (httpx.ConnectError, "The server cannot be reached"),
-    (httpx.TransportError, "The connection broke"),
-)
+T = TypeVar("T")
 
-_HINTS: tuple[tuple[type[Exception], str], ...] = (
-    (
-        httpx.TimeoutException,
-        "It may be busy, or far away: try again, or set PREFECT_API_REQUEST_TIMEOUT to more seconds.",
-    ),
-    (
-        httpx.ConnectError,
-        "Is it running, and is the address right? %orch_server_type shows which setting gave it.",
-    ),
-    (httpx.TransportError, "Try again; the server or a proxy before it may have been restarted."),
-)
+_LOG_LINES = 10  # all to be seen without scrolling
+_WHOLE = "%orch_traceback shows the whole traceback."
 
 
 def error_card(error: Exception) -> Card:
     """What went wrong: the request, the server's words, what to do."""
-    rows: list[tuple[str, str]] = []
     request = _request_of(error)
-    if request is not None:
-        rows.append(("Request", f"{request.method} {redact_url(request.url)}"))
+    kind = _kind_of(error)
+    rows = [("Request", described(request))] if request is not None else []
     table = None
     log: Sequence[str] = ()
+    hint = getattr(error, "hint", "") or kind.hint
     if isinstance(error, PrefectHTTPStatusError):
-        status = f"{error.status_code} {error.response.reason_phrase}"
-        rows.append(("Status", clean(status)))
-        if error.detail:
-            rows.append(("Server says", clean(error.detail)))
-        if isinstance(error, (ObjectNotFound, ObjectAlreadyExists)):
-            rows.insert(0, ("What", clean(str(error).split(f": {error.status_code} ")[0])))
+        rows += _answer_rows(error)
+        hint = _refusal_hint(error) or hint
         if error.fields:
             cells = [(clean(f.location), clean(f.message), clean(f.type)) for f in error.fields]
             table = Table(("Where", "What is wrong", "Kind"), cells)
-    elif isinstance(error, httpx.HTTPError):
-        rows.append(("Problem", clean(describe(error))))
-        rows.append(("Kind", type(error).__name__))
     else:
-        rows.append(("Problem", clean(str(error))))
+        rows += _problem_rows(error, kind, request)
     if isinstance(error, ServerStartFailed):
         rows.append(("Phase", error.phase))
-        log = [clean(line, 200) for text in error.log_lines for line in text.splitlines()][-12:]
-    hint = getattr(error, "hint", "") or _first(_HINTS, error, "")
+        lines = [clean(line, 200) for text in error.log_lines for line in text.splitlines()]
+        log = lines[-_LOG_LINES:]
+    if isinstance(error, UNANSWERED) and request is not None:
+        rows.append(("On the server", _afterwards(request)))
     if hint:
         rows.append(("What to do", clean(hint)))
-    return Card(
-        title=_first(_TITLES, error, _fallback_title(error)),
-        tone="error",
-        rows=rows,
-        table=table,
-        log=log,
-        notes=("%tb shows the whole traceback.",),
+    return Card(kind.title, "error", rows, table, log, (_WHOLE,))
+
+
+def stopped_card(request: httpx.Request, *, sent: bool) -> Card:
+    """A request was under way when the person stopped the cell: what it may have done.
+
+    ``sent`` is whether the server can have got it; the one in this process may still be starting.
+    """
+    waiting = (
+        "It was not sent: the server in this process was still starting, and goes on with that."
     )
+    rows = [
+        ("Request", described(request)),
+        ("On the server", _afterwards(request) if sent else waiting),
+    ]
+    return Card("Stopped by you", "plain", rows, notes=(_WHOLE,))
+
+
+def _kind_of(error: Exception) -> Kind:
+    if isinstance(error, httpx.ConnectError):
+        for cause in _causes(error):
+            kind = _first(NO_CONNECTION, cause)
+            if kind is not None:
+                return kind
+    if isinstance(error, PrefectHTTPStatusError):
+        title = _refusal_title(error)
+        if title:
+            return Kind(title)
+    return _first(KINDS, error) or Kind(type(error).__name__)
+
+
+def _first(table: Iterable[tuple[type[BaseException], T]], error: BaseException) -> T | None:
+    return next((entry for kind, entry in table if isinstance(error, kind)), None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+# The request.
 
 
 def _request_of(error: Exception) -> httpx.Request | None:
@@ -97,11 +115,115 @@ def _request_of(error: Exception) -> httpx.Request | None:
     return request if isinstance(request, httpx.Request) else None
 
 
-def _fallback_title(error: Exception) -> str:
-    if isinstance(error, PrefectHTTPStatusError):
-        return "The server refused" if error.status_code < 500 else "The server failed"
-    return type(error).__name__
+def _afterwards(request: httpx.Request) -> str:
+    what = f"{request.method} {request.url.path}"
+    for pattern, words in AFTERWARDS:
+        if re.match(pattern if pattern.endswith(" ") else f"{pattern}$", what):
+            return words
+    return ""
 
 
-def _first(table: Iterable[tuple[type[Exception], str]], error: Exception, default: str) -> str:
-    return next((words for kind, words in table if isinstance(error, kind)), default)
+# No answer.
+
+
+def _problem_rows(
+    error: Exception, kind: Kind, request: httpx.Request | None
+) -> Iterator[tuple[str, str]]:
+    words = str(error)
+    if request is not None:
+        netloc = request.url.netloc.decode("ascii", "replace")
+        words = scrub(kind.problem.format(host=netloc) or words, secrets_of(request))
+    wait = WAITS.get(type(error))
+    if wait is None or request is None:
+        yield "Problem", clean(words) or type(error).__name__
+    else:  # of which httpx says nothing, or just "timed out"
+        name, what = wait
+        seconds = request.extensions.get("timeout", {}).get(name)
+        yield "Time-out", f"{name}: {seconds:g} s {what}" if seconds else f"{name}: {what}"
+    proxy = _proxy_of(request) if request is not None and isinstance(error, UNCONNECTED) else ""
+    if proxy:
+        yield "By way of", f"the proxy {proxy}, which the environment names"
+
+
+def _proxy_of(request: httpx.Request) -> str:
+    """The proxy that the environment names for this request, as httpx finds it."""
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(request.url.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(request.url.host):
+        return ""
+    return clean(redact_url(proxy))
+
+
+# An answer that is a refusal.
+
+
+def _answer_rows(error: PrefectHTTPStatusError) -> Iterator[tuple[str, str]]:
+    if isinstance(error, (ObjectNotFound, ObjectAlreadyExists)):
+        what = clean(str(error).split(f": {error.status_code} ")[0])
+        if what != _kind_of(error).title:  # else it is said already
+            yield "What", what
+    yield "Status", clean(f"{error.status_code} {error.response.reason_phrase}")
+    if error.detail:
+        yield "Server says", clean(error.detail)
+    if _is_about_credentials(error):
+        sent = "authorization" in error.request.headers
+        yield "Credentials", "some were sent (not shown here)" if sent else "none were sent"
+
+
+def _refusal_title(error: PrefectHTTPStatusError) -> str:
+    if isinstance(error, (ObjectNotFound, ObjectAlreadyExists)):
+        return ""
+    if _is_about_csrf(error):
+        return "The server does not accept the request's CSRF token"
+    if _is_about_credentials(error):
+        return "The server does not know you" if error.status_code == 401 else "This is not allowed"
+    if _is_page(error) and error.status_code < 500:
+        return "This does not look like an API"
+    if 300 <= error.status_code < 400:
+        return "The server sends you elsewhere"
+    return "The server refused" if error.status_code < 500 else "The server failed"
+
+
+def _refusal_hint(error: PrefectHTTPStatusError) -> str:
+    """What to do where it takes more than the status to know that; else ""."""
+    if _is_about_csrf(error):
+        return next((hint for word, hint in CSRF_HINTS if word in error.detail), "")
+    if not _is_about_credentials(error):
+        return ""
+    name, place = _credentials_of(error.request)
+    if error.status_code == 403:
+        return (
+            "Ask for the permission, or check that the address names the right workspace. Who you "
+            f"are is said by {name}{f', set by: {place}' if place else ', which is not set'}."
+        )
+    return f"Check {name}, set by: {place}." if place else f"Set {name}: it is not set."
+
+
+def _is_about_csrf(error: PrefectHTTPStatusError) -> bool:
+    words = ("CSRF token", "Missing client identifier")
+    return error.status_code == 403 and any(word in error.detail for word in words)
+
+
+def _is_about_credentials(error: PrefectHTTPStatusError) -> bool:
+    refused = error.status_code in (401, 403)
+    return refused and not _is_about_csrf(error) and not _is_page(error)
+
+
+def _is_page(error: PrefectHTTPStatusError) -> bool:
+    return "html" in error.response.headers.get("content-type", "")
+
+
+def _credentials_of(request: httpx.Request) -> tuple[str, str]:
+    """Which setting holds the credentials for this server, and what sets it now ("": nothing)."""
+    try:
+        settings = get_settings()
+    except OrchnbError:
+        either = "PREFECT_API_KEY (cloud) or PREFECT_API_AUTH_STRING (own server)"
+        return either, "settings that cannot be read now"
+    kind = server_type_of_url(str(request.url), cloud_api_url=settings.cloud_api_url)
+    if kind is ServerType.CLOUD:
+        field, name = "api_key", "PREFECT_API_KEY"
+    else:
+        field, name = "api_auth_string", "PREFECT_API_AUTH_STRING (user:password)"
+    is_set = getattr(settings, field) is not None
+    return name, settings.source(field).place if is_set else ""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator
+import traceback as python_traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from IPython.display import display
@@ -17,7 +20,21 @@ from IPython.display import display
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from orchnb.notebook.modes import Mode
+    from orchnb.notebook.views import Card
+
+logger = logging.getLogger(__name__)
+
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+# What talks to a server; `loops` and `context` run code of other people's as well.
+_CLIENT_FILES = tuple(
+    os.path.join(_OWN_FOLDER, *parts) for parts in (("http", ""), ("api", "client.py"))
+)
+
+_MOST_CARDS = 3
+"""So many of a group's errors get a card."""
+
+NOTHING_YET = "No error has been shown in this notebook yet."
 
 
 class ErrorCards:
@@ -25,10 +42,13 @@ class ErrorCards:
 
     IPython's own hook, ``set_custom_exc``, has a single place, which another extension may hold,
     and wants the error classes, and so the HTTP client, to be imported when the extension loads.
+    Errors that somebody handles there do not come here.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, mode: Callable[[], Mode]) -> None:
         self._shell = shell
+        self._mode = mode
+        self._previous = vars(shell).get("showtraceback")  # of somebody who stood there before
         self._original = shell.showtraceback
         self._installed = True
         # Kept, as each access to the attribute would make another bound method.
@@ -38,25 +58,105 @@ class ErrorCards:
     def remove(self) -> None:
         """Take it out; if somebody has put theirs before it since, it just passes everything on."""
         self._installed = False
-        if self._shell.__dict__.get("showtraceback") is self._ours:
+        if vars(self._shell).get("showtraceback") is not self._ours:
+            return
+        if self._previous is None:
             del self._shell.showtraceback
+        else:
+            self._shell.showtraceback = self._previous  # type: ignore[method-assign] # as it was
 
     def _show(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
         error = exc_tuple[1] if exc_tuple else sys.exc_info()[1]
         # Nothing in flight: %tb asks for the last one, whole.
-        if not self._installed or not isinstance(error, Exception) or not _is_ours(error):
+        mode = self._mode()
+        wanted = self._installed and error is not None and mode != "off"
+        cards = _cards(error) if wanted and error is not None else []
+        for card in cards:
+            _display(card, mode)
+        # IPython leaves the tracebacks of groups to Python, which prints what is in flight.
+        if error is None or not cards or _members(error):
             self._original(exc_tuple, *args, **kwargs)
             return
-        from orchnb.notebook import error_views, views
-
-        card = error_views.error_card(error)
-        display({"text/html": views.html(card), "text/plain": views.text(card)}, raw=True)
         whole = error.__traceback__
+        own = _own_frames(whole)
+        if own is not None:
+            kwargs["tb_offset"] = 0  # for IPython's own frame, which is out already
         with _bare(error):
-            kwargs["tb_offset"] = 0
-            self._original((type(error), error, _own_frames(whole)), *args, **kwargs)
+            self._original((type(error), error, own or whole), *args, **kwargs)
         # %tb and %debug want it whole.
         sys.last_traceback = whole
+
+
+def whole_traceback(shell: InteractiveShell) -> str:
+    """The last error that was shown, ours or not, as a text with every frame and all causes.
+
+    That is IPython's last one, ``sys.last_value``, as for ``%tb`` and ``%debug``; one that another
+    extension's handler (``set_custom_exc``) took is not among them. Values of variables, which
+    ``%xmode Verbose`` would add, are left out: in frames of ours they may be secrets.
+    """
+    error = getattr(sys, "last_value", None)
+    if error is None:
+        return NOTHING_YET
+    if _members(error) or isinstance(error, SyntaxError):
+        return "".join(python_traceback.format_exception(error)).rstrip()
+    formatter: Any = shell.InteractiveTB
+    mode = formatter.mode
+    formatter.set_mode("Plain" if mode == "Plain" else "Context")
+    try:
+        lines = formatter.structured_traceback(type(error), error, sys.last_traceback)
+        return str(formatter.stb2text(lines))
+    finally:
+        formatter.set_mode(mode)
+
+
+# Which errors are ours.
+
+
+def _cards(error: BaseException) -> list[Card]:
+    """What is to be shown before the traceback of this error: nothing if it is not ours."""
+    try:
+        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
+            return list(_stopped_cards(error))
+        return _error_cards(error)
+    except Exception:  # whatever is wrong with its card, the error has to be shown
+        logger.debug("No card could be made of a %s", type(error).__name__, exc_info=True)
+        return []
+
+
+def _error_cards(error: BaseException) -> list[Card]:
+    ours = [each for each in _leaves(error) if isinstance(each, Exception) and _is_ours(each)]
+    if not ours:
+        return []
+    from dataclasses import replace
+
+    from orchnb.notebook.error_views import error_card
+
+    cards: list[Card] = []
+    for number, each in enumerate(ours):
+        card = error_card(each)
+        if card in cards:
+            continue
+        if len(cards) == _MOST_CARDS:
+            more = f"{len(ours) - number} more errors are in the traceback."
+            cards[-1] = replace(cards[-1], notes=(more, *cards[-1].notes))
+            break
+        cards.append(card)
+    return cards
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    """What an exception group holds. They are known by their looks: on Python 3.10 they come from a
+    backport."""
+    members = getattr(error, "exceptions", ())
+    return members if isinstance(members, tuple) and hasattr(error, "subgroup") else ()
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    members = _members(error)
+    for member in members:
+        yield from _leaves(member)
+    if not members:
+        yield error
 
 
 def _is_ours(error: Exception) -> bool:
@@ -64,13 +164,73 @@ def _is_ours(error: Exception) -> bool:
     errors, httpx = sys.modules.get("orchnb.errors"), sys.modules.get("httpx")
     if errors is not None and isinstance(error, errors.OrchnbError):
         return True
-    if httpx is None or not isinstance(error, httpx.TransportError):
+    if httpx is None or not isinstance(error, (httpx.HTTPError, httpx.InvalidURL)):
         return False
-    return any(_file(tb).startswith(_OWN_FOLDER) for tb in _frames(error.__traceback__))
+    ours = False
+    for part in _frames(error.__traceback__):
+        if _file(part).startswith(_CLIENT_FILES):
+            ours = True
+        elif _is_own(part):
+            ours = False  # raised by the person's code, which ours has called
+    return ours
+
+
+# Interrupts.
+
+
+def _stopped_cards(error: BaseException) -> Iterator[Card]:
+    """One if the person stopped the cell while a request of ours was under way.
+
+    ipykernel cancels the task of a cell that awaits; other cancellations are the person's code's.
+    """
+    clients = sys.modules.get("orchnb.http.clients")
+    if clients is None or not (isinstance(error, KeyboardInterrupt) or _is_cell_cancelled()):
+        return
+    senders = (
+        clients.PrefectHttpxAsyncClient.send.__code__,
+        clients.PrefectHttpxSyncClient.send.__code__,
+    )
+    request = None
+    sent = True
+    for part in _stopped_frames(error):
+        if part.tb_frame.f_code in senders:
+            # Only the frame knows: interrupts are no errors of httpx's, which carry their request.
+            request = part.tb_frame.f_locals["request"]
+        sent = sent and part.tb_frame.f_code not in _start_waits()
+    if request is not None:
+        from orchnb.notebook.error_views import stopped_card
+
+        yield stopped_card(request, sent=sent)
+
+
+def _is_cell_cancelled() -> bool:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    # Python 3.10 does not count; there nearly all are the stop button's.
+    return task is not None and (not hasattr(task, "cancelling") or task.cancelling() > 0)
+
+
+def _stopped_frames(error: BaseException) -> Iterator[TracebackType]:
+    """The frames that were interrupted, also those of tasks that were cancelled by it."""
+    yield from _frames(error.__traceback__)
+    # Before Python 3.11 each task on the way makes an error of its own, after the one before.
+    if isinstance(error.__context__, asyncio.CancelledError):
+        yield from _stopped_frames(error.__context__)
+
+
+def _start_waits() -> tuple[CodeType, ...]:
+    from orchnb.runtime.host import HostedApp
+
+    return HostedApp.wait_started.__code__, HostedApp.wait_started_async.__code__
+
+
+# Frames.
 
 
 @contextmanager
-def _bare(error: Exception) -> Iterator[None]:
+def _bare(error: BaseException) -> Iterator[None]:
     """The error without the chain of its causes, which is made of libraries' frames."""
     chain = error.__cause__, error.__context__, error.__suppress_context__
     error.__cause__ = error.__context__ = None
@@ -81,18 +241,23 @@ def _bare(error: Exception) -> Iterator[None]:
 
 
 def _own_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frames of libraries; whole if there are no others."""
+    """The traceback without the frames of libraries; None if there are no others."""
     kept = None
     for part in reversed(list(_frames(traceback))):
-        if not _file(part).startswith(_library_folders()):
+        if _is_own(part):
             kept = TracebackType(kept, part.tb_frame, part.tb_lasti, part.tb_lineno)
-    return kept or traceback
+    return kept
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
     while traceback is not None:
         yield traceback
         traceback = traceback.tb_next
+
+
+def _is_own(part: TracebackType) -> bool:
+    """Whether the frame is of the person's own code."""
+    return not _file(part).startswith(_library_folders())
 
 
 def _file(traceback: TracebackType) -> str:
@@ -105,4 +270,10 @@ def _library_folders() -> tuple[str, ...]:
     folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders.update(getattr(site, "getsitepackages", list)())
     folders.add(site.getusersitepackages())
-    return (_OWN_FOLDER, *(os.path.join(folder, "") for folder in folders))
+    return (_OWN_FOLDER, "<frozen ", *(os.path.join(folder, "") for folder in folders))
+
+
+def _display(card: Card, mode: Mode) -> None:
+    from orchnb.notebook.outputs import bundle
+
+    display(bundle(card, mode), raw=True)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.async_helpers import get_asyncio_loop
 
 import orchnb
+from orchnb.notebook.cells import Cell, Cells
 from orchnb.notebook.errors import ErrorCards
 from orchnb.notebook.interrupts import Pulse
 from orchnb.notebook.magics import OrchMagics
+from orchnb.notebook.modes import DisplayMode
+from orchnb.notebook.prewarm import Prewarm
+from orchnb.observers import retry_observers, startup_observers
 from orchnb.runtime import loops
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from orchnb.notebook.widgets import LiveDisplays
 
 # What is shown as more than its repr: the type, by name so that nothing need be imported yet, and
 # the function of `object_views` that makes a view of it.
@@ -27,6 +35,8 @@ _SHOWN = {
     ("orchnb.api.models", "OrchestrationResult"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
+    ("orchnb.notebook.retry_views", "RetriedList"): "retried_table",
+    ("orchnb.notebook.views", "Line"): "as_it_is",
 }
 
 
@@ -35,16 +45,49 @@ class Extension:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
-        self.cards = ErrorCards(shell)
+        self.mode = DisplayMode()
+        self.cells = Cells(shell, on_end=self._cell_ended)
+        self.cards = ErrorCards(shell, self.mode)
         self.pulse = Pulse(shell)
-        shell.register_magics(OrchMagics(shell, on_switch=close_clients))
+        self._making = threading.Lock()
+        self._displays: LiveDisplays | None = None
+        self._observing = ExitStack()
+        self._observing.enter_context(retry_observers.observe(self._retried))
+        self._observing.enter_context(startup_observers.observe(self._started))
+        shell.register_magics(OrchMagics(shell, self))
         for (module, name), view in _SHOWN.items():
-            _formatter(shell, "text/html").for_type_by_name(module, name, _as_html(view))
+            html = _as_html(view, self.mode)
+            _formatter(shell, "text/html").for_type_by_name(module, name, html)
             _formatter(shell, "text/plain").for_type_by_name(module, name, _as_text(view))
         loops.set_notebook_loop(_notebook_loop())
         self.named = "orchnb" not in shell.user_ns
         if self.named:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = orchnb
+        self.prewarm = Prewarm(shell)
+
+    @property
+    def displays(self) -> LiveDisplays:
+        """The live displays, made when something is to be shown for the first time."""
+        with self._making:  # events come in on any thread
+            if self._displays is None:
+                from orchnb.notebook.widgets import LiveDisplays
+
+                self._displays = LiveDisplays(self.shell, self.cells.current, self.mode)
+            return self._displays
+
+    def _retried(self, event: Any) -> None:
+        self.displays.retried(event)
+
+    def _started(self, event: Any) -> None:
+        self.displays.started(event)
+
+    def _cell_ended(self, cell: Cell, interrupted: bool) -> None:
+        if self._displays is not None:
+            self._displays.cell_ended(cell, interrupted)
+
+    def switched(self) -> None:
+        """Another server is meant now: what is open is for the one before."""
+        close_clients()
 
     def remove(self) -> None:
         """Take out everything again, and close what is open."""
@@ -60,8 +103,13 @@ class Extension:
         for name in OrchMagics.magics["line"]:
             manager.magics["line"].pop(name, None)
         manager.registry.pop(OrchMagics.__name__, None)
+        self.prewarm.remove()
         self.cards.remove()
         self.pulse.remove()
+        self.cells.remove()
+        self._observing.close()
+        if self._displays is not None:
+            self._displays.close()
         if self.named and self.shell.user_ns.get("orchnb") is orchnb:
             del self.shell.user_ns["orchnb"]
 
@@ -124,8 +172,10 @@ def _formatter(shell: InteractiveShell, mime: str) -> Any:
     return formatter.formatters[mime]
 
 
-def _as_html(view: str) -> Callable[[Any], str]:
-    def show(value: Any) -> str:
+def _as_html(view: str, mode: DisplayMode) -> Callable[[Any], str | None]:
+    def show(value: Any) -> str | None:
+        if mode() in ("text", "off"):
+            return None
         from orchnb.notebook import object_views, views
 
         return views.html(getattr(object_views, view)(value))

@@ -9,6 +9,7 @@ then. Seen with ipykernel 7.4 and tornado 6.6.
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ class Pulse:
 
     def _begin(self, info: Any = None) -> None:
         del info
+        if threading.current_thread() is not threading.main_thread():
+            return  # a cell of a subshell, which interrupts do not reach
         self._end()
         with suppress(RuntimeError):  # no loop runs in terminal IPython, which needs no such help
             self._again(asyncio.get_running_loop())
@@ -47,6 +50,6 @@ class Pulse:
 
     def _end(self, result: Any = None) -> None:
         del result
-        if self._beat is not None:
+        if self._beat is not None and threading.current_thread() is threading.main_thread():
             self._beat.cancel()
             self._beat = None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
+from orchnb.notebook.modes import MODES
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.api.status import ServerStatus
+    from orchnb.notebook.extension import Extension
+    from orchnb.notebook.retry_views import RetriedList
+    from orchnb.notebook.views import Line
     from orchnb.settings import Settings
 
 _CHOSEN_BY = "%orch_server_type"
@@ -23,9 +27,9 @@ _KINDS = ("ephemeral", "server", "cloud", "auto")
 class OrchMagics(Magics):
     """The line magics of orchnb."""
 
-    def __init__(self, shell: InteractiveShell, on_switch: Callable[[], None]) -> None:
+    def __init__(self, shell: InteractiveShell, extension: Extension) -> None:
         super().__init__(shell)
-        self._on_switch = on_switch
+        self._extension = extension
 
     @magic_arguments()
     @argument(
@@ -57,11 +61,60 @@ class OrchMagics(Magics):
             before = _settings_or_none()
             switch(given.kind, given.url, given.profile)
             if get_settings() != before:  # else the clients go on
-                self._on_switch()
+                self._extension.switched()
         settings = get_settings()
         if given.kind == "ephemeral":
             start_ephemeral(settings)
         return server_status(settings)
+
+    @magic_arguments()
+    @argument("--clear", action="store_true", help="forget what was retried so far")
+    @line_magic
+    def orch_retries(self, line: str) -> RetriedList:
+        """Show which requests of this session were tried again, why, and what came of them.
+
+        Returns them as a list: ``retried = %orch_retries``. The last five hundred are kept.
+        """
+        given = parse_argstring(OrchMagics.orch_retries, line)
+        history = self._extension.displays.history
+        if given.clear:
+            history.clear()
+        return history.entries()
+
+    @magic_arguments()
+    @argument(
+        "mode",
+        nargs="?",
+        type=str.lower,
+        help="auto: all that the front end can show; html: no widgets; text: text alone; off: no "
+        "cards and no live displays; settings: what ORCHNB_DISPLAY says. Left out: just show.",
+    )
+    @line_magic
+    def orch_display(self, line: str) -> Line:
+        """Show how orchnb shows what happens, or choose that for this session."""
+        from orchnb.notebook.views import Line
+
+        given = parse_argstring(OrchMagics.orch_display, line)
+        mode = self._extension.mode
+        if given.mode == "settings":
+            mode.chosen = None
+        elif given.mode in MODES:
+            mode.chosen = given.mode
+        elif given.mode is not None:
+            raise UsageError(
+                f"%orch_display knows {', '.join(MODES)} and settings; {given.mode!r} is none of them"
+            )
+        return Line(f"display: {mode()} (decided by {mode.decided_by})")
+
+    @magic_arguments()
+    @line_magic
+    def orch_traceback(self, line: str) -> None:
+        """Print the last error that was shown, with every frame and all causes."""
+        from orchnb.notebook.errors import whole_traceback
+
+        parse_argstring(OrchMagics.orch_traceback, line)
+        assert self.shell is not None, "a magic is called by one"
+        print(whole_traceback(self.shell))  # noqa: T201 - a text to read, and no error of this cell
 
 
 def switch(kind: str | None, url: str | None, profile: str | None) -> None:

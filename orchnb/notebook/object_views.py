@@ -6,10 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import httpx
+
+from orchnb.api.client import IN_PROCESS_HOST
 from orchnb.api.models import Flow, FlowRun, Model, ModelList
 from orchnb.api.status import ServerStatus
 from orchnb.http.response import PrefectResponse
-from orchnb.notebook.views import Card, Table, clean
+from orchnb.notebook.retry_views import retried_table as retried_table
+from orchnb.notebook.views import Card, Line, Table, Tone, clean
 from orchnb.redaction import redact_url
 
 MOST_ROWS = 20
@@ -18,13 +22,21 @@ MOST_ROWS = 20
 
 def status_card(status: ServerStatus) -> Card:
     """Which server, which version, is it up, and which setting says so."""
-    tone = {"up": "good", "down": "error", "none": "error"}.get(status.state, "plain")
+    tones: dict[str, Tone] = {"up": "good", "down": "error", "none": "error"}
     rows = [("Server", clean(status.place))]
     if status.version:
         rows.append(("Version", clean(status.version)))
     rows.append(("State", clean(status.state_in_words)))
     rows.append(("Decided by", clean(str(status.decided_by))))
-    return Card(title=str(status.server_type), tone=tone, rows=rows)
+    return Card(title=str(status.server_type), tone=tones.get(status.state, "plain"), rows=rows)
+
+
+def described(request: httpx.Request) -> str:
+    """A request as people know it: method and address, without secrets."""
+    url = redact_url(request.url)
+    if request.url.host == IN_PROCESS_HOST:
+        url = url.partition(IN_PROCESS_HOST)[2] + " of the server in this process"
+    return clean(f"{request.method} {url}")
 
 
 def response_card(response: PrefectResponse) -> Card:
@@ -33,10 +45,15 @@ def response_card(response: PrefectResponse) -> Card:
     if response.is_closed:
         rows.append(("Answer", clean(response.text, 200)))
     return Card(
-        title=f"{response.request.method} {redact_url(response.request.url)}",
+        title=described(response.request),
         tone="good" if response.is_success else "error",
         rows=rows,
     )
+
+
+def as_it_is(view: Line) -> Line:
+    """A view is its own view."""
+    return view
 
 
 def model_card(model: Model) -> Card:

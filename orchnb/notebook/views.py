@@ -1,18 +1,24 @@
 """What a person sees, as data: view models, and from each an html and a text twin.
 
-The html comes from templates with autoescape on; every text in a view model has lost its control
-characters before, by `clean`. Nothing outside is referred to, so a saved notebook shows the same.
+The html comes from templates with autoescape on, and both twins lose all control characters. Nothing
+outside is referred to, so a saved notebook shows the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any, Literal, TypeAlias
 
 import jinja2
 
-from orchnb.http.response import one_line
+from orchnb.http.response import one_line, printable
+
+Tone: TypeAlias = Literal["plain", "good", "warn", "error"]
+
+# What tells the tone without colour.
+_SIGNS: dict[Tone, str] = {"plain": "•", "good": "✓", "warn": "!", "error": "✗"}
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,7 @@ class Card:
     """A titled box: labelled rows, perhaps a table and log lines, notes at the end."""
 
     title: str
-    tone: str = "plain"
-    """``plain``, ``good`` or ``error``."""
+    tone: Tone = "plain"
     rows: Sequence[tuple[str, str]] = ()
     table: Table | None = None
     log: Sequence[str] = ()
@@ -39,28 +44,85 @@ class Card:
     @property
     def sign(self) -> str:
         """What tells the tone without colour."""
-        return {"error": "✗", "good": "✓"}.get(self.tone, "•")
+        return _SIGNS[self.tone]
 
 
-def html(view: Card | Table) -> str:
+@dataclass(frozen=True)
+class Step:
+    """One row of what is going on."""
+
+    label: str
+    words: str
+    sign: str = ""
+    fraction: float | None = None
+    """How much of it is over, from 0 to 1, for a bar; None for no bar."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is going on: shown again and again while it lasts."""
+
+    title: str
+    steps: Sequence[Step]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """What has happened, in one sentence."""
+
+    words: str
+    tone: Tone = "plain"
+
+    @property
+    def sign(self) -> str:
+        """What tells the tone without colour."""
+        return _SIGNS[self.tone]
+
+
+View: TypeAlias = Card | Table | Live | Line
+
+
+def html(view: View) -> str:
     """The view for a notebook."""
-    if isinstance(view, Card):
-        return _templates().get_template("card.html.j2").render(card=view)
-    return _templates().get_template("table.html.j2").render(table=view)
+    name = type(view).__name__.lower()
+    return _templates().get_template(f"{name}.html.j2").render({name: view})
 
 
-def text(view: Card | Table) -> str:
+def text(view: View) -> str:
     """The view for a terminal, a log, or a front end without html."""
-    if isinstance(view, Table):
-        return "\n".join([*_text_table(view), view.caption]).rstrip()
+    return printable("\n".join(_TEXTS[type(view)](view)))
+
+
+def _text_of_table(table: Table) -> list[str]:
+    return [*_aligned([table.columns, *table.rows]), *([table.caption] if table.caption else [])]
+
+
+def _text_of_live(live: Live) -> list[str]:
+    rows = [(step.sign, step.label, step.words) for step in live.steps]
+    return [live.title, *_indented(_aligned(rows)), *_indented(live.notes)]
+
+
+def _text_of_line(line: Line) -> list[str]:
+    return [f"{line.sign} {line.words}"]
+
+
+def _text_of_card(view: Card) -> list[str]:
     lines = [f"{view.sign} {view.title}"]
-    width = max((len(label) for label, _ in view.rows), default=0)
-    lines += [f"  {label.ljust(width)}  {value}" for label, value in view.rows]
+    lines += _indented(_aligned(view.rows))
     if view.table is not None:
-        lines += [f"  {line}" for line in _text_table(view.table)]
+        lines += _indented(_text_of_table(view.table))
     lines += [f"  | {line}" for line in view.log]
-    lines += [f"  {note}" for note in view.notes]
-    return "\n".join(lines)
+    return [*lines, *_indented(view.notes)]
+
+
+# The key is the type that the function takes.
+_TEXTS: dict[type[View], Callable[[Any], list[str]]] = {
+    Card: _text_of_card,
+    Table: _text_of_table,
+    Live: _text_of_live,
+    Line: _text_of_line,
+}
 
 
 def clean(value: str, longest: int = 500) -> str:
@@ -68,11 +130,32 @@ def clean(value: str, longest: int = 500) -> str:
     return one_line(value, longest)
 
 
-def _text_table(table: Table) -> list[str]:
-    lines = [list(table.columns), *[list(row) for row in table.rows]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.columns))]
-    padded = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+def duration(seconds: float) -> str:
+    """A length of time in words: ``4.2 s``, ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes_rest = divmod(minutes, 60)
+    return f"{hours} h {minutes_rest} min" if hours else f"{minutes} min {rest} s"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     return [line.rstrip() for line in padded]
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+
+def _printable(value: object) -> object:
+    # What the templates themselves have escaped already is a str as well.
+    return printable(value) if type(value) is str else value
 
 
 @lru_cache(maxsize=1)
@@ -81,5 +164,6 @@ def _templates() -> jinja2.Environment:
         loader=jinja2.PackageLoader("orchnb.notebook", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_printable,
         keep_trailing_newline=False,
     )

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -24,7 +25,7 @@ import anyio.to_thread
 from pydantic import ValidationError
 
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
-from orchnb.observers import Observers
+from orchnb.observers import startup_observers
 from orchnb.redaction import MASK, scrub
 from orchnb.runtime.app_finder import find_app
 from orchnb.runtime.host import HostedApp, host_log
@@ -50,26 +51,29 @@ _PREFECT = "prefect"
 
 @dataclass(frozen=True)
 class StartupEvent:
-    """A phase of the server's start-up began, ended or failed."""
+    """Something happens in the start-up of the server in this process.
+
+    ``wanted`` is told where somebody asks for a server that is not there yet, in their thread and
+    context; the others on the host's thread. ``stopped``: it was given up before the phase's end.
+    """
 
     phase: Phase
-    kind: Literal["began", "ended", "failed"]
-    elapsed: float
+    kind: Literal["wanted", "began", "ended", "failed", "stopped"]
+    elapsed: float = 0.0
     """Seconds since the phase began."""
+    title: str = ""
+    """What starts: ``Prefect 3.8.8``, or the name of an app."""
 
 
 class StartupObserver(Protocol):
-    """Who wants to watch the start-up. Called on the host's thread: be quick."""
+    """Who wants to watch the start-up: be quick, as it waits for the observer."""
 
     def __call__(self, event: StartupEvent, /) -> object: ...
 
 
-_observers: Observers[StartupEvent] = Observers()
-
-
 def observe_startup(observer: StartupObserver) -> AbstractContextManager[None]:
     """Have ``observer`` told of the phases of every start-up during a ``with`` block."""
-    return _observers.observe(observer)
+    return startup_observers.observe(observer)
 
 
 class EphemeralApp:
@@ -105,6 +109,19 @@ class EphemeralApp:
     def is_prefect(self) -> bool:
         """Whether it is Prefect's own server."""
         return self.spec == _PREFECT
+
+    @property
+    def version(self) -> str | None:
+        """The version of Prefect, if it is Prefect's and installed."""
+        try:
+            return metadata.version("prefect") if self.is_prefect else None
+        except metadata.PackageNotFoundError:
+            return None
+
+    @property
+    def version_or_title(self) -> str:
+        """``Prefect 3.8.8``, or the title."""
+        return f"Prefect {self.version}" if self.version else self.title
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -146,19 +163,25 @@ class EphemeralApp:
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
         began = self._clock()
+
+        def tell(kind: Literal["began", "ended", "failed", "stopped"], elapsed: float) -> None:
+            startup_observers.tell(StartupEvent(phase, kind, elapsed, self.version_or_title))
+
         self.current_phase = phase
-        _observers.tell(StartupEvent(phase, "began", 0.0))
+        tell("began", 0.0)
         try:
             yield
         except Exception as exc:  # noqa: BLE001 - translated, whatever it is
-            elapsed = self._clock() - began
-            _observers.tell(StartupEvent(phase, "failed", elapsed))
+            tell("failed", self._clock() - began)
             # What went before may hold a password, as part of a database's address.
             raise self._failure(phase, exc) from None
+        except BaseException:  # everybody who wanted it has gone
+            tell("stopped", self._clock() - began)
+            raise
         finally:
             self.current_phase = None
         self.phases[phase] = self._clock() - began
-        _observers.tell(StartupEvent(phase, "ended", self.phases[phase]))
+        tell("ended", self.phases[phase])
 
     def _failure(self, phase: Phase, exc: Exception) -> ServerStartFailed:
         if isinstance(exc, ServerStartFailed):
@@ -209,8 +232,11 @@ def ephemeral_app(settings: Settings) -> EphemeralApp:
 
 def host_app(app: ASGIApp) -> HostedApp:
     """A lease of any app; one of the server in this process ends its waits when its time is over."""
-    timeout = app.timeout + _GRACE if isinstance(app, EphemeralApp) else None
-    return HostedApp(app, start_timeout=timeout)
+    if not isinstance(app, EphemeralApp):
+        return HostedApp(app)
+    if not app.is_up and app.current_phase is None:
+        startup_observers.tell(StartupEvent("import", "wanted", title=app.version_or_title))
+    return HostedApp(app, start_timeout=app.timeout + _GRACE)
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:

@@ -32,14 +32,11 @@ from orchnb.runtime.lifespan import (
     lifespan_state,
 )
 from orchnb.runtime.logs import LogRing, divert_records
-from orchnb.runtime.loops import finish_loop, waker
+from orchnb.runtime.loops import finish_loop, is_hosted, waker
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-is_hosted: contextvars.ContextVar[bool] = contextvars.ContextVar("orchnb_is_hosted", default=False)
-"""True in code that runs on the host, and in the worker threads that such code hands its context."""
 
 host_log = LogRing()
 """The last lines that hosted code has logged; they go nowhere else, least of all into a cell."""

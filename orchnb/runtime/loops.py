@@ -25,6 +25,9 @@ class Task(Protocol):
     def cancel(self) -> object: ...
 
 
+is_hosted: contextvars.ContextVar[bool] = contextvars.ContextVar("orchnb_is_hosted", default=False)
+"""True in code that runs on the host, and in the worker threads that such code hands its context."""
+
 _notebook_loop: asyncio.AbstractEventLoop | None = None
 
 
@@ -178,11 +181,14 @@ def _complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[T]) -> T:
     task = loop.create_task(_as_coroutine(awaitable))
     try:
         return loop.run_until_complete(task)
-    except BaseException:
+    except BaseException as exc:
         if not task.done():  # an interrupt fell into the loop, not into the task
             task.cancel()
-            with suppress(Exception, asyncio.CancelledError):
-                loop.run_until_complete(task)
+            try:
+                with suppress(Exception):
+                    loop.run_until_complete(task)
+            except asyncio.CancelledError:
+                raise exc from None  # its context still tells where the task stood
         if task.done():
             _take_exception(task)
         raise

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from orchnb.errors import ServerStartFailed
@@ -45,14 +46,23 @@ def import_server(home: Path) -> Callable[[], ASGIApp]:
             phase="import",
             hint="Set PREFECT_HOME to a folder that can be written to.",
         ) from None
-    # Its telemetry begins with the import, and logs an error where there is no internet.
-    with _environment(_NO_TELEMETRY):
-        server = importlib.import_module("prefect.server.api.server")
+    server = import_modules()
 
     def make() -> ASGIApp:
         return _PrefectServer(server.create_app, home)
 
     return make
+
+
+def import_modules() -> ModuleType:
+    """Import what Prefect's server is made of, which takes seconds; it opens no database.
+
+    Raises:
+        ImportError: it is not installed, or not whole.
+    """
+    # Its telemetry begins with the import, and logs an error where there is no internet.
+    with _environment(_NO_TELEMETRY):
+        return importlib.import_module("prefect.server.api.server")
 
 
 class _PrefectServer:

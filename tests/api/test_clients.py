@@ -19,6 +19,7 @@ import pytest
 
 from orchnb import (
     ClientClosed,
+    ForeignAddress,
     InvalidSetting,
     LifespanStartupFailed,
     PrefectClient,
@@ -471,3 +472,14 @@ def test_credentials_in_the_url_are_sent_as_a_header_and_logged_by_nobody(
     assert sent[0].headers["authorization"] == "Basic bWU6YzRuYXJ5"
     assert "http://server/api/hello" in caplog.text
     assert "c4nary" not in caplog.text + repr(client)
+
+
+@pytest.mark.parametrize("path", ["http://elsewhere/api/hello", "//elsewhere/api", "ftp://x/"])
+@pytest.mark.parametrize("api", ["http://127.0.0.1:9/api", tiny_api])
+def test_a_request_for_another_place_is_not_sent(api: Any, path: str) -> None:
+    """It would carry the credentials with it."""
+    with (
+        SyncPrefectClient(api, api_key="canary") as client,
+        pytest.raises(ForeignAddress, match="not below the API's address"),
+    ):
+        client.request("GET", path)

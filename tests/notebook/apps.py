@@ -4,16 +4,42 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 
-async def answer(send: Any, status: int, body: Any, kind: bytes = b"application/json") -> None:
+async def answer(
+    send: Any,
+    status: int,
+    body: Any,
+    kind: bytes = b"application/json",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    await send(
-        {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]}
-    )
+    all_headers = [(b"content-type", kind), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": content})
+
+
+_tries: Counter[str] = Counter()
+
+
+async def flaky(scope: Any, send: Any) -> None:
+    """``/api/flaky/N?key=K&after=S``: N times 503, per key, then 200. ``after`` is Retry-After,
+    ``maintenance`` says that it is."""
+    query = dict(parse_qsl(scope["query_string"].decode()))
+    key = scope["path"] + query.get("key", "")
+    _tries[key] += 1
+    if _tries[key] > int(scope["path"].rsplit("/", 1)[1]):
+        await answer(send, 200, "at last")
+        return
+    headers = [(b"retry-after", query["after"].encode())] if "after" in query else []
+    if "maintenance" in query:
+        headers.append((b"prefect-maintenance", b"true"))
+    await answer(send, 503, {"detail": "busy"}, headers=headers)
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -36,6 +62,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, 409, {"detail": detail})
     elif path == "/api/flows/filter":
         await answer(send, 200, b"<html><title>Log in</title></html>", b"text/html")
+    elif path.startswith("/api/flaky/"):
+        await flaky(scope, send)
     elif path == "/api/hang":
         await receive()
         Path(os.environ["HANG_FILE"]).touch()  # tells the test that the request is under way

@@ -68,6 +68,7 @@ def why_not() -> ServerStartFailed:
 def test_the_phases_are_told_in_order_with_their_times(events: list[StartupEvent]) -> None:
     version()
     assert [(event.phase, event.kind) for event in events] == [
+        ("import", "wanted"),
         ("import", "began"),
         ("import", "ended"),
         ("create", "began"),
@@ -76,8 +77,9 @@ def test_the_phases_are_told_in_order_with_their_times(events: list[StartupEvent
         ("start", "ended"),
     ]
     app = ephemeral_app(get_settings())
-    assert [event.elapsed for event in events[1::2]] == list(app.phases.values())
-    assert all(event.elapsed == 0 for event in events[::2])
+    assert [event.elapsed for event in events[2::2]] == list(app.phases.values())
+    assert all(event.elapsed == 0 for event in events[1::2])
+    assert {event.title for event in events} == {app.version_or_title}
     assert app.phases["start"] > 0.01
     assert app.current_phase is None
     assert not app.is_up

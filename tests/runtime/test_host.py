@@ -25,12 +25,12 @@ from orchnb.runtime.host import (
     HostedApp,
     close_all,
     host_log,
-    is_hosted,
     lease_host,
     on_host_thread,
     wait_event,
     wait_interruptibly,
 )
+from orchnb.runtime.loops import is_hosted
 from orchnb.runtime.transport import HostedTransport
 from tests.runtime.apps import COMPLETE, SHUTDOWN, SHUTDOWN_COMPLETE, STARTUP, ScriptedApp
 

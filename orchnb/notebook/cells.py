@@ -1,0 +1,130 @@
+"""Which cell code belongs to: for code of the cell itself, for its tasks, and for its threads.
+
+A context variable says so for a cell's code and for the tasks that it makes, which get a copy of its
+context. Threads get none (before Python 3.14 at the least), so whoever starts one is remembered. A
+worker of a pool does the work of anybody who hands it some, so it stands for the cell that started
+it only while that cell runs. Where it cannot be told there is no cell, rather than a wrong one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orchnb.runtime.loops import is_hosted
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+_POOLS = frozenset({"concurrent.futures.thread", "multiprocessing.pool"})
+
+
+@dataclass(eq=False)
+class Cell:
+    """One execution of a cell."""
+
+    source: str = field(default="", repr=False)
+    parent: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The request to execute it, to which its outputs refer; empty where the shell is no kernel's."""
+    runs: int = 0
+    """How many times over it runs: more than once where a cell runs code as if it were a cell."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether its code has come to its end; its tasks and threads may go on."""
+        return self.runs == 0
+
+
+_cell: ContextVar[Cell | None] = ContextVar("orchnb_cell", default=None)
+
+
+class Cells:
+    """Knows the cells of one shell. ``on_end`` is called with each cell that has ended, and whether
+    that was by an interrupt."""
+
+    def __init__(self, shell: InteractiveShell, on_end: Callable[[Cell, bool], None]) -> None:
+        self._shell = shell
+        self._on_end = on_end
+        self._running: dict[str, Cell] = {}
+        self._threads: weakref.WeakKeyDictionary[threading.Thread, tuple[Cell, bool]] = (
+            weakref.WeakKeyDictionary()
+        )
+        # Kept, as the registry compares functions by identity.
+        self._hooks = {"pre_run_cell": self._begin, "post_run_cell": self._end}
+        for event, hook in self._hooks.items():
+            shell.events.register(event, hook)
+        self._start_thread = threading.Thread.start
+        self._ours = self._starter(threading.Thread.start)
+        threading.Thread.start = self._ours  # type: ignore[method-assign] # see the module's docstring
+        # The cell that loads the extension may go on to use it; if it is none that loads it, but the
+        # shell at its start, the next cell takes its place.
+        self._first: Cell | None = None
+        self._begin()
+        self._first = _cell.get()
+
+    def remove(self) -> None:
+        """Leave the shell's events, and threads as they were."""
+        for event, hook in self._hooks.items():
+            self._shell.events.unregister(event, hook)
+        if (
+            threading.Thread.start is self._ours
+        ):  # else somebody's stands before ours, which passes on
+            threading.Thread.start = self._start_thread  # type: ignore[method-assign]
+        self._running.clear()
+        _cell.set(None)
+
+    def current(self) -> Cell | None:
+        """The cell that the running code belongs to, or None if that cannot be told."""
+        if is_hosted.get():
+            return None
+        cell = _cell.get()
+        if cell is not None:
+            return cell
+        cell, in_pool = self._threads.get(threading.current_thread(), (None, False))
+        return None if cell is None or (in_pool and cell.ended) else cell
+
+    def _begin(self, info: Any = None) -> None:
+        parent = self._parent()
+        cell = self._running.get(_id(parent))
+        if cell is None or cell is self._first:
+            cell = self._running[_id(parent)] = Cell(getattr(info, "raw_cell", None) or "", parent)
+        cell.runs += 1
+        _cell.set(cell)
+
+    def _end(self, result: Any = None) -> None:
+        # Found by its request: for a cell that awaits, this runs outside of the cell's own context.
+        key = _id(self._parent())
+        cell = self._running.get(key)
+        if cell is None:
+            return
+        cell.runs -= 1
+        if cell.ended:
+            del self._running[key]
+            _cell.set(None)
+            # ipykernel interrupts a cell that awaits by cancelling it.
+            interrupts = (KeyboardInterrupt, asyncio.CancelledError)
+            self._on_end(cell, isinstance(getattr(result, "error_in_exec", None), interrupts))
+
+    def _parent(self) -> dict[str, Any]:
+        get = getattr(self._shell, "get_parent", None)
+        return dict(get() or {}) if get is not None else {}
+
+    def _starter(self, start: Callable[[threading.Thread], None]) -> Callable[..., None]:
+        def start_in_cell(thread: threading.Thread) -> None:
+            cell = self.current()
+            if cell is not None:
+                target = getattr(thread, "_target", None)
+                self._threads[thread] = cell, getattr(target, "__module__", "") in _POOLS
+            start(thread)
+
+        return start_in_cell
+
+
+def _id(parent: dict[str, Any]) -> str:
+    header = parent.get("header", parent)
+    return str(header.get("msg_id", ""))

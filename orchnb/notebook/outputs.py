@@ -1,0 +1,82 @@
+"""Putting a view into a cell, from anywhere, and another one in its place."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from orchnb.notebook import views
+from orchnb.notebook.cells import Cell
+from orchnb.notebook.modes import Mode
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+# Front ends give an output of this kind no height at all, also in a saved notebook.
+_NOTHING = {"text/html": "", "text/plain": ""}
+
+
+def bundle(view: views.View, mode: Mode) -> dict[str, str]:
+    """The twins of a view that a mode shows, by mime type."""
+    twins = {"text/plain": views.text(view)}
+    if mode in ("auto", "html"):
+        twins["text/html"] = views.html(view)
+    return twins
+
+
+class Output:
+    """One output of one cell, which can be replaced. To be used by one thread at a time.
+
+    What is put there goes to the cell it was made for, whichever cell runs meanwhile. In a terminal,
+    which cannot replace what it shows, each new text is a new line.
+    """
+
+    def __init__(self, publisher: Any, parent: dict[str, Any]) -> None:
+        self._publisher = publisher
+        self._parent = parent
+        self._transient = {"display_id": uuid.uuid4().hex}
+        self._shown: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, shell: InteractiveShell, cell: Cell) -> Output:
+        """An output of a cell, which is not kept alive by it."""
+        return cls(shell.display_pub, cell.parent)
+
+    def beside(self) -> Output:
+        """Another output of the same cell."""
+        return Output(self._publisher, self._parent)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether what is shown can be replaced."""
+        return hasattr(self._publisher, "session")
+
+    def show(self, view: views.View, mode: Mode) -> None:
+        """Show a view, in place of the one before."""
+        if mode != "off":
+            self.put(bundle(view, mode))
+
+    def put(self, data: dict[str, Any]) -> None:
+        """Show a mime bundle, in place of the one before."""
+        if data == self._shown:
+            return
+        first, self._shown = self._shown is None, data
+        if first:
+            sys.stdout.flush()  # what the cell has printed before is to stand before it
+        if not self.in_place:
+            sys.stdout.write(f"{data['text/plain']}\n")
+            return
+        # Past the publisher's own method, which takes whichever cell runs for the one that is meant.
+        self._publisher.session.send(
+            self._publisher.pub_socket,
+            "display_data" if first else "update_display_data",
+            {"data": data, "metadata": {}, "transient": self._transient},
+            parent=self._parent,
+            ident=self._publisher.topic,
+        )
+
+    def clear(self) -> None:
+        """Leave nothing to be seen."""
+        if self._shown is not None and self.in_place:
+            self.put(_NOTHING)

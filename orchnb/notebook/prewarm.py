@@ -1,0 +1,60 @@
+"""Importing in the background, from the load of the extension on, what the first request needs."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+class Prewarm:
+    """The thread that imports: orchnb's own modules and, if a server in this process is what the
+    settings ask for, Prefect's. It opens no database, and what fails, fails again where it is needed
+    and is told there."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._leaving = False
+        self._thread = threading.Thread(target=self._run, name="orchnb-prewarm", daemon=True)
+        # Kept, as the registry compares functions by identity.
+        self._hook = self._before_cell
+        shell.events.register("pre_run_cell", self._hook)
+        self._thread.start()
+
+    def remove(self) -> None:
+        """Leave the shell's events. An import cannot be broken off; it ends by itself."""
+        self._leaving = True
+        self._shell.events.unregister("pre_run_cell", self._hook)
+
+    def _before_cell(self, info: Any) -> None:
+        # Two threads that import one package in different orders can meet modules that are only half
+        # there (Python breaks the deadlock that way). A cell that imports Prefect needs the same
+        # modules, so it loses nothing by waiting.
+        if "prefect" in (getattr(info, "raw_cell", None) or ""):
+            with suppress(KeyboardInterrupt):  # the stop button: then at one's own risk
+                while self._thread.is_alive():
+                    self._thread.join(0.1)  # in steps, as on Windows a join cannot be interrupted
+
+    def _run(self) -> None:
+        with suppress(Exception):
+            from orchnb.settings import get_settings
+
+            if not get_settings().ephemeral_prewarm or self._leaving:
+                return
+            _import_own()
+            from orchnb.runtime.prefect_server import import_modules
+            from orchnb.server_type import ServerType, determine_server_type
+
+            settings = get_settings()
+            kind = determine_server_type(settings)
+            if kind is ServerType.EPHEMERAL and not settings.ephemeral_app and not self._leaving:
+                import_modules()
+
+
+def _import_own() -> None:
+    import orchnb.api.context
+    import orchnb.notebook.object_views
+    import orchnb.notebook.widgets  # noqa: F401 - all three for the importing alone

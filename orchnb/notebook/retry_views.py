@@ -1,0 +1,188 @@
+"""What became of the requests that were tried again: one entry each, and views of many."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from orchnb.http.retry import RetryEvent
+from orchnb.notebook.views import Line, Live, Step, Table, Tone, clean, duration
+
+MOST_ROWS = 8
+"""Requests that a live display has a row for; the others are counted."""
+
+_CAUSES = {
+    "ConnectError": "cannot connect",
+    "ConnectTimeout": "no connection in time",
+    "LocalProtocolError": "the connection broke",
+    "PoolTimeout": "no connection was free in time",
+    "ReadError": "the connection broke",
+    "ReadTimeout": "no answer in time",
+    "RemoteProtocolError": "the connection broke",
+    "WriteError": "the connection broke",
+}
+
+# The worst first: what has become of several is as bad as the worst of them.
+_TONES: dict[str, Tone] = {"gave_up": "error", "stopped": "warn", "recovered": "good"}
+
+
+@dataclass(eq=False)
+class Retried:
+    """One request that did not succeed at first, as of the last thing that happened to it.
+
+    ``at`` is when that was by the clock that counts waits, in seconds; ``time`` the time of day.
+    """
+
+    event: RetryEvent
+    at: float
+    time: datetime
+    by_person: bool = False
+    """Whether it was a person who stopped it."""
+
+    @property
+    def name(self) -> str:
+        """The request in short: method and path."""
+        return clean(f"{self.event.method} {urlsplit(self.event.url).path}", 80)
+
+    @property
+    def cause(self) -> str:
+        """Why the last failed try failed, in words."""
+        words = _CAUSES.get(self.event.cause)
+        return f"{words} ({self.event.cause})" if words else clean(self.event.cause)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is to be tried again."""
+        return self.event.kind == "waiting"
+
+    @property
+    def outcome(self) -> str:
+        """What came of it, in words."""
+        if self.waits:
+            return "goes on"
+        end = {"gave_up": "gave up", "stopped": "stopped by you" if self.by_person else "stopped"}
+        tries = "1 try" if self.event.attempt == 1 else f"{self.event.attempt} tries"
+        words = end.get(self.event.kind, self.event.kind)
+        return f"{words} after {tries} in {duration(self.event.elapsed)}"
+
+    def step(self, now: float) -> Step:
+        """Its row while it goes on."""
+        gone = now - self.at
+        left = self.event.wait - gone
+        if self.event.max_attempts is None:
+            which = "In maintenance: waiting as long as it takes, next try"
+        else:
+            which = f"Try {self.event.attempt + 1} of {self.event.max_attempts}"
+        due = self.time + timedelta(seconds=self.event.wait)
+        when = f"in {math.ceil(left)} s, at {due:%H:%M:%S}" if left > 0 else "now"
+        spent = duration(self.event.elapsed + gone)
+        return Step(
+            self.name,
+            f"{self.cause}. {which} {when}. {spent} so far.",
+            fraction=min(1.0, gone / self.event.wait) if self.event.wait > 0 else 1.0,
+        )
+
+
+class Retries:
+    """The retried requests of one cell. ``clock`` gives seconds from any start."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.waiting: dict[int, Retried] = {}
+        self.stopped: deque[Retried] = deque(maxlen=500)
+        self._clock = clock
+        self._ended: Counter[str] = Counter()
+        self._tries = 0
+        self._last: Retried | None = None
+        self._began = math.inf
+
+    def add(self, entry: Retried) -> None:
+        """Take note of something that has happened to a request."""
+        self._began = min(self._began, entry.at - entry.event.elapsed)
+        if entry.waits:
+            self.waiting[entry.event.request_id] = entry
+        else:
+            self.waiting.pop(entry.event.request_id, None)
+            self._ended[entry.event.kind] += 1
+            self._tries += entry.event.attempt
+            self._last = entry
+            if entry.event.kind == "stopped":
+                self.stopped.append(entry)
+
+    def view(self, ways_out: str = "") -> Live | Line:
+        """What is going on, and how to end it; or, once nothing is, what has happened."""
+        if self.waiting or self._last is None:
+            return self._live(ways_out)
+        total = sum(self._ended.values())
+        tone = next(tone for kind, tone in _TONES.items() if self._ended[kind])
+        if total == 1:
+            return Line(f"{self._last.name}: {self._last.outcome} ({self._last.cause})", tone)
+        took = duration(self._last.at - self._began)
+        words = f"{total:,} requests were tried again: {self._so_far()}, {self._tries:,} tries in {took}"
+        return Line(f"{words}; %orch_retries shows each", tone)
+
+    def _live(self, ways_out: str) -> Live:
+        now = self._clock()
+        first = itertools.islice(self.waiting.values(), MOST_ROWS)
+        steps = [entry.step(now) for entry in first]
+        more = len(self.waiting) - len(steps)
+        notes = [f"and {more:,} more request{'s' if more > 1 else ''}"] if more else []
+        if self._ended:
+            notes.append(f"so far: {self._so_far()}")
+        if ways_out:
+            notes.append(ways_out)
+        return Live("The server does not answer as it should; asking again", steps, notes)
+
+    def _so_far(self) -> str:
+        words = {"recovered": "recovered", "gave_up": "gave up", "stopped": "stopped"}
+        return ", ".join(
+            f"{self._ended[k]:,} {word}" for k, word in words.items() if self._ended[k]
+        )
+
+
+class RetriedList(list[Retried]):
+    """The requests of a session that were tried again, oldest first."""
+
+
+def retried_table(retried: RetriedList) -> Table | Line:
+    """When, what, how often, why, and what came of it."""
+    rows = [
+        (
+            f"{entry.time - timedelta(seconds=entry.event.elapsed):%H:%M:%S}",
+            entry.name,
+            str(entry.event.attempt),
+            entry.cause,
+            entry.outcome,
+        )
+        for entry in retried
+    ]
+    if not rows:
+        return Line("No request was tried again in this session")
+    many = f"{len(rows):,} request{'' if len(rows) == 1 else 's'}"
+    return Table(("began", "request", "tries", "last failure", "outcome"), rows, many)
+
+
+class RetryHistory:
+    """What was retried in this session: the last ``size`` requests, oldest first."""
+
+    def __init__(self, size: int = 500) -> None:
+        self._size = size
+        self._entries: dict[int, Retried] = {}
+
+    def add(self, entry: Retried) -> None:
+        """Take note of something that has happened to a request."""
+        self._entries[entry.event.request_id] = entry
+        if len(self._entries) > self._size:
+            del self._entries[next(iter(self._entries))]
+
+    def entries(self) -> RetriedList:
+        """All that is kept."""
+        return RetriedList(self._entries.values())
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()

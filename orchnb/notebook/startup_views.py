@@ -1,0 +1,87 @@
+"""The start-up of the server in this kernel: its phases while it lasts, and one line at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchnb.notebook.views import Line, Live, Step, clean, duration
+from orchnb.runtime.ephemeral import Phase, StartupEvent
+
+_WORDS: dict[Phase, str] = {
+    "import": "import the server",
+    "create": "create the app",
+    "start": "open the database, start the services",
+}
+_APP_WORDS: dict[Phase, str] = {
+    "import": "import the app",
+    "create": "create the app",
+    "start": "start the app",
+}
+
+UNSEEN = 0.3
+"""Seconds. A start that takes less is not shown: it would only flicker."""
+
+
+class Startup:
+    """One start-up. ``clock`` gives seconds from any start."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._title = ""
+        self._began: float | None = None
+        self._took = 0.0
+        self._phase_began = 0.0
+        self._phases: dict[Phase, StartupEvent] = {}
+
+    def add(self, event: StartupEvent) -> None:
+        """Take note of what happens."""
+        self._title = clean(event.title, 80)
+        if event.kind == "wanted":
+            return
+        self._phase_began = self._clock() - event.elapsed
+        if self._began is None:
+            self._began = self._phase_began
+        self._took = self._clock() - self._began
+        self._phases[event.phase] = event
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has neither come up nor failed."""
+        last = self._last
+        return last is None or last.kind == "began" or (last.kind, last.phase) in _BETWEEN
+
+    @property
+    def to_be_seen(self) -> bool:
+        """Whether it takes long enough to be shown, or did not succeed."""
+        if self._began is None:
+            return False
+        took = self._clock() - self._began if self.goes_on else self._took
+        return took >= UNSEEN
+
+    @property
+    def _last(self) -> StartupEvent | None:
+        return next(reversed(self._phases.values()), None)
+
+    def view(self) -> Live | Line:
+        """What is going on, or what has happened."""
+        last = self._last
+        if last is None or self.goes_on:
+            return Live(f"Starting {self._title} in this kernel", [*map(self._step, _WORDS)])
+        took = duration(self._took)
+        if last.kind == "failed":
+            return Line(f"{self._title} did not start: {last.phase} failed after {took}", "error")
+        if last.kind == "stopped":
+            return Line(f"The start of {self._title} was stopped after {took}", "warn")
+        return Line(f"{self._title} in this kernel, ready in {took}", "good")
+
+    def _step(self, phase: Phase) -> Step:
+        words = _WORDS if self._title.startswith("Prefect ") else _APP_WORDS
+        event = self._phases.get(phase)
+        if event is None:
+            return Step(words[phase], "", "·")
+        if event.kind == "began":
+            return Step(words[phase], duration(self._clock() - self._phase_began), "…")
+        return Step(words[phase], duration(event.elapsed), "✓")
+
+
+_BETWEEN = {("ended", "import"), ("ended", "create")}

@@ -1,0 +1,381 @@
+"""Live displays: retries, and the start-up of the server in this kernel.
+
+Events come in on any thread, and are only taken note of there. What they amount to is drawn by one
+thread, a few times a second at most, as long as anything goes on; so ten thousand requests that are
+tried again cost a front end no more than one. A display is plain html or text, updated in place, so
+that a saved notebook tells its story; a widget is only what a widget is needed for, the buttons.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from orchnb.http.flow import WaitControl
+from orchnb.http.retry import RetryEvent
+from orchnb.notebook.cells import Cell
+from orchnb.notebook.modes import Mode
+from orchnb.notebook.outputs import Output
+from orchnb.notebook.retry_views import MOST_ROWS, Retried, Retries, RetryHistory
+from orchnb.notebook.startup_views import Startup
+from orchnb.notebook.views import Line
+from orchnb.runtime.ephemeral import StartupEvent
+from orchnb.runtime.loops import current_loop, waker
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+INTERVAL = 1 / 3
+"""Seconds between two drawings: with the last one, which the end of a cell brings forward, there are
+four in a second at the most."""
+
+
+class Display(Protocol):
+    """What the pacer draws."""
+
+    def draw(self) -> bool:
+        """Show how things are; whether they go on."""
+
+
+class Pacer:
+    """The thread that draws, there only while something goes on."""
+
+    def __init__(self, interval: float = INTERVAL) -> None:
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._displays: dict[Display, None] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def add(self, display: Display) -> None:
+        """Draw a display soon, and again and again until it goes on no more."""
+        with self._lock:
+            self._displays[display] = None
+            if self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(
+                    target=self._run, name="orchnb-display", daemon=True
+                )
+                self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, and draw everything for the last time."""
+        self._closed.set()
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        for display in self._displays:
+            display.draw()
+        self._displays.clear()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            with self._lock:
+                if not self._displays:
+                    self._thread = None
+                    return
+                displays, self._displays = self._displays, {}
+            going_on = [display for display in displays if display.draw()]
+            with self._lock:
+                # Those that were added meanwhile come after them.
+                self._displays = {**dict.fromkeys(going_on), **self._displays}
+            self._closed.wait(self._interval)
+
+
+class LiveDisplays:
+    """The live displays of one notebook, one a cell and purpose, and its history of retries.
+
+    ``current_cell`` tells which cell the running code belongs to, ``mode`` what is to be shown.
+    """
+
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        current_cell: Callable[[], Cell | None],
+        mode: Callable[[], Mode],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        self.history = RetryHistory()
+        self._shell = shell
+        self._current_cell = current_cell
+        self._mode = mode
+        self._clock = clock
+        self._now = now
+        self._pacer = Pacer()
+        self._pid = os.getpid()
+        self._retries: weakref.WeakKeyDictionary[Cell, RetryDisplay] = weakref.WeakKeyDictionary()
+        self._origins: dict[int, Cell | None] = {}
+        self._startup: StartupDisplay | None = None
+        self._startups: weakref.WeakKeyDictionary[Cell, StartupDisplay] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def close(self) -> None:
+        """Leave everything as it is to stay."""
+        self._pacer.close()
+        for display in list(self._retries.values()):
+            display.close()
+
+    def retried(self, event: RetryEvent) -> None:
+        """Show what happens to a request, in the cell that it belongs to."""
+        if os.getpid() != self._pid:
+            return  # a forked child has neither the thread nor the front end
+        entry = Retried(event, self._clock(), self._now())
+        self.history.add(entry)
+        # Where a request began is where it belongs, whoever ends it.
+        if event.request_id in self._origins:
+            cell = self._origins[event.request_id]
+        else:
+            cell = self._origins[event.request_id] = self._current_cell()
+        if not entry.waits:
+            del self._origins[event.request_id]
+        if cell is None:
+            return
+        display = self._retries.get(cell)
+        if display is None:
+            made = RetryDisplay(self._shell, cell, self._mode, self._clock)
+            display = self._retries.setdefault(cell, made)
+        display.add(entry)
+        self._pacer.add(display)
+
+    def started(self, event: StartupEvent) -> None:
+        """Show how the server comes up, in the cell that asked for it first."""
+        if os.getpid() != self._pid:
+            return
+        if event.kind == "wanted":
+            cell = self._current_cell()
+            if self._startup is None or not self._startup.goes_on:
+                self._startup = None if cell is None else self._startup_display(cell)
+        elif self._startup is not None:
+            self._startup.add(event)
+            self._pacer.add(self._startup)
+
+    def cell_ended(self, cell: Cell, interrupted: bool) -> None:
+        """Bring what a cell shows up to date, before the front end stops listening to it."""
+        retries = self._retries.get(cell)
+        if retries is not None:
+            retries.cell_ended(interrupted)
+        for display in (retries, self._startups.get(cell)):
+            if display is not None:
+                display.draw()
+
+    def _startup_display(self, cell: Cell) -> StartupDisplay:
+        display = self._startups.get(cell)
+        if display is None:
+            display = self._startups[cell] = StartupDisplay(
+                self._shell, cell, self._mode, self._clock
+            )
+        display.begin()
+        return display
+
+
+class RetryDisplay:
+    """The retries of one cell: live while requests wait, one line when none does."""
+
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        cell: Cell,
+        mode: Callable[[], Mode],
+        clock: Callable[[], float],
+    ) -> None:
+        self._shell = shell
+        self._cell = weakref.ref(cell)  # not itself, with whose life this display's ends
+        self._mode = mode
+        self._lock = threading.Lock()
+        self._retries = Retries(clock)
+        self._waits: dict[int, _Wait] = {}
+        self._news: list[Retried] = []
+        self._output = Output.of(shell, cell)
+        self._buttons: Buttons | None = None
+
+    def add(self, entry: Retried) -> None:
+        """Take note of something that happened to one of its requests."""
+        event = entry.event
+        with self._lock:
+            wait = self._waits.pop(event.request_id, None)
+            if wait is not None and wait.control.stopped:
+                entry.by_person = True
+            if event.control is not None:
+                self._waits[event.request_id] = _Wait(event.control)
+            self._retries.add(entry)
+            if entry.waits and not self._output.in_place:
+                self._news.append(entry)
+
+    def cell_ended(self, interrupted: bool) -> None:
+        """Its cell has ended; if by an interrupt, that is what stopped its requests."""
+        if interrupted:
+            with self._lock:
+                for entry in self._retries.stopped:
+                    entry.by_person = True
+
+    def draw(self) -> bool:
+        """Show how things are; whether any request still waits."""
+        mode = self._mode()
+        with self._lock:
+            goes_on = bool(self._retries.waiting)
+            if self._output.in_place or not goes_on:
+                self._output.show(self._retries.view(self._ways_out()), mode)
+            else:
+                self._tell_news(mode)
+            if goes_on and mode == "auto" and self._buttons is None and self._is_heard():
+                self._buttons = Buttons(self._output.beside(), self.try_now, self.stop)
+            elif self._buttons is not None and not (goes_on and mode == "auto"):
+                self._buttons.close()
+                self._buttons = None
+            return goes_on
+
+    def close(self) -> None:
+        """Leave it as it is to stay."""
+        with self._lock:
+            left = len(self._retries.waiting)
+            if left:
+                many = "1 request was" if left == 1 else f"{left:,} requests were"
+                words = f"{many} still to be tried again when orchnb was unloaded"
+                self._output.show(Line(words, "warn"), self._mode())
+            if self._buttons is not None:
+                self._buttons.close()
+
+    def try_now(self) -> None:
+        """Have every request that waits tried at once."""
+        for wait in self._waiting():
+            wait.on_its_loop(wait.control.try_now)
+
+    def stop(self) -> None:
+        """Have no request that waits tried again."""
+        for wait in self._waiting():
+            wait.on_its_loop(wait.control.stop)
+
+    def _waiting(self) -> list[_Wait]:
+        with self._lock:
+            return list(self._waits.values())
+
+    def _tell_news(self, mode: Mode) -> None:
+        """Where nothing can be replaced, each wait is told once, as it begins."""
+        steps = [entry.step(entry.at) for entry in self._news[:MOST_ROWS]]
+        more = len(self._news) - len(steps)
+        self._news.clear()
+        for step in steps:
+            self._output.show(Line(f"{step.label}: {step.words}"), mode)
+        if more:
+            self._output.show(Line(f"and {more:,} more requests"), mode)
+
+    def _ways_out(self) -> str:
+        cell = self._cell()
+        runs = cell is not None and not cell.ended
+        return "The notebook's stop button ends the wait at any time." if runs else ""
+
+    def _is_heard(self) -> bool:
+        """Whether the kernel listens to buttons while the requests wait."""
+        cell = self._cell()
+        return hears_buttons(self._shell) and (
+            cell is None or cell.ended or awaits(self._shell, cell.source)
+        )
+
+
+class _Wait:
+    """One wait, made on the thread and loop of its request."""
+
+    def __init__(self, control: WaitControl) -> None:
+        self.control = control
+        self.on_its_loop: Callable[[Callable[[], object]], object] = (
+            waker() if current_loop() is not None else lambda function: function()
+        )
+
+
+class Buttons:
+    """What a person can do about waits, as a widget in an output of its own."""
+
+    def __init__(
+        self, output: Output, try_now: Callable[[], None], stop: Callable[[], None]
+    ) -> None:
+        import ipywidgets  # takes a while, and is of use here only
+
+        self._output = output
+        made = [
+            ipywidgets.Button(description=words, tooltip=tip)
+            for words, tip in (
+                ("Try now", "Do not wait for the next try"),
+                ("Stop waiting", "Do not try again; what the last try came to is the result"),
+            )
+        ]
+        for button, act in zip(made, (try_now, stop), strict=True):
+            button.on_click(lambda _, act=act: act())
+        box = ipywidgets.HBox(made)
+        self._widgets = [box, *made]
+        view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+        # Where there are no widgets, or none any more, there is nothing to be seen.
+        twins = {"text/html": "", "text/plain": ""}
+        output.put({"application/vnd.jupyter.widget-view+json": view, **twins})
+
+    def close(self) -> None:
+        """Take them away; no comm is left."""
+        self._output.clear()
+        for widget in self._widgets:
+            for part in ("style", "layout"):
+                if widget.has_trait(part):
+                    getattr(widget, part).close()
+            widget.close()
+
+
+class StartupDisplay:
+    """The start-ups that one cell asked for: the phases of the last one."""
+
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        cell: Cell,
+        mode: Callable[[], Mode],
+        clock: Callable[[], float],
+    ) -> None:
+        self._mode = mode
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._output = Output.of(shell, cell)
+        self._startup = Startup(clock)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the server has neither come up nor failed."""
+        with self._lock:
+            return self._startup.goes_on
+
+    def begin(self) -> None:
+        """Another start-up is asked for."""
+        with self._lock:
+            self._startup = Startup(self._clock)
+
+    def add(self, event: StartupEvent) -> None:
+        """Take note of what happens."""
+        with self._lock:
+            self._startup.add(event)
+
+    def draw(self) -> bool:
+        """Show how things are; whether they go on."""
+        with self._lock:
+            goes_on = self._startup.goes_on
+            if self._startup.to_be_seen and (self._output.in_place or not goes_on):
+                self._output.show(self._startup.view(), self._mode())
+            return goes_on
+
+
+def hears_buttons(shell: InteractiveShell) -> bool:
+    """Whether the kernel listens to widgets while a cell awaits, as ipykernel does from 7 on."""
+    information = getattr(getattr(shell, "kernel", None), "kernel_info", {})
+    return "kernel subshells" in information.get("supported_features", ())
+
+
+def awaits(shell: InteractiveShell, source: str) -> bool:
+    """Whether a cell is one that awaits, and so leaves the kernel's loop to others."""
+    try:
+        transformed = shell.transform_cell(source)
+    except SyntaxError:
+        return False
+    return bool(shell.should_run_async(source, transformed_cell=transformed))

@@ -1,0 +1,333 @@
+"""Live displays: in the cell that caused them, not too often, and with buttons that work.
+
+A real kernel; its server is a small app that fails as often as it is asked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.notebook.frontend import Page
+from tests.notebook.kernels import Kernel, kernel
+
+ROOT = Path(__file__).parents[2]
+
+ASYNC = "await orchnb.get_client().request('GET', '/flaky/{}')"
+SYNC = "plain.request('GET', '/flaky/{}')"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    environment = {
+        "ORCHNB_EPHEMERAL_APP": "tests.notebook.apps:app",
+        "PREFECT_CLIENT_RETRY_JITTER_FACTOR": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    with kernel(tmp_path_factory.mktemp("live"), **environment) as cell:
+        yield cell
+
+
+@pytest.fixture
+def page(shared: Kernel) -> Iterator[Page]:
+    """A page of that kernel with the extension freshly loaded; at its end no widget is left."""
+    page = Page(shared)
+    page.run("%load_ext orchnb\nimport asyncio, threading, time")
+    page.run("plain = orchnb.get_client(sync_client=True)")
+    yield page
+    page.run("%unload_ext orchnb")
+    assert page.comms == set()
+    page.run("%reset -f")
+
+
+_keys = iter(range(10_000))
+
+
+def flaky(times: int, **query: object) -> str:
+    """The end of a path that fails so many times, for nobody else."""
+    return f"{times}?key={next(_keys)}" + "".join(f"&{k}={v}" for k, v in query.items())
+
+
+def waits(page: Page, cell: str) -> bool:
+    return "Try " in page.text(cell) or "next try" in page.text(cell)
+
+
+# What is shown
+
+
+@pytest.mark.parametrize("source", [ASYNC, SYNC], ids=["async", "plain"])
+def test_a_wait_counts_down_and_becomes_one_line(page: Page, source: str) -> None:
+    cell = page.run(source.format(flaky(2, after=1)) + ";")
+    shown = [message["content"]["data"]["text/plain"] for message in page.displays(cell)]
+    assert "503 Service Unavailable. Try 2 of 6 in 1 s, at " in shown[0]
+    assert "stop button" in shown[0]
+    assert any("Try 3 of 6" in text for text in shown)
+    assert "recovered after 3 tries in 2." in page.text(cell)
+    assert "Try" not in page.text(cell), "nothing of the live display is left"
+    assert page.html(cell).count("orchnb-line") - page.html(cell).count(".orchnb-line") == 1
+
+
+def test_buttons_only_where_they_are_heard(page: Page) -> None:
+    cell = page.begin(ASYNC.format(flaky(1, after=60)))
+    page.until(lambda: page.buttons(cell))
+    page.press("Try now")
+    page.until(lambda: cell in page.idle)
+    assert not page.buttons(cell)
+    plain = page.run(SYNC.format(flaky(1, after=1)))
+    kinds = {kind for message in page.displays(plain) for kind in message["content"]["data"]}
+    assert kinds == {"text/plain", "text/html"}
+
+
+def test_try_now_tries_now(page: Page) -> None:
+    cell = page.begin(ASYNC.format(flaky(1, after=3600)))
+    page.until(lambda: page.buttons(cell))
+    page.press("Try now")
+    page.until(lambda: cell in page.idle)
+    assert "200 OK" in page.text(cell)
+    assert "recovered after 2 tries" in page.text(cell)
+
+
+def test_stop_waiting_ends_in_the_servers_answer(page: Page) -> None:
+    cell = page.begin(ASYNC.format(flaky(9, after=3600)))
+    page.until(lambda: page.buttons(cell))
+    page.press("Stop waiting")
+    page.until(lambda: cell in page.idle)
+    assert "stopped by you after 1 try" in page.text(cell)
+    assert page.outputs[cell][-1]["ename"] == "PrefectHTTPStatusError"
+
+
+def test_buttons_reach_requests_of_threads(page: Page) -> None:
+    source = f"await asyncio.to_thread(lambda: {SYNC.format(flaky(1, after=3600))})"
+    cell = page.begin(source)
+    page.until(lambda: page.buttons(cell))
+    page.press("Try now")
+    page.until(lambda: cell in page.idle)
+    assert "recovered after 2 tries" in page.text(cell)
+
+
+def test_maintenance_waits_as_long_as_it_takes(page: Page) -> None:
+    cell = page.begin(ASYNC.format(flaky(1, after=3600, maintenance=1)))
+    page.until(lambda: page.buttons(cell))
+    assert "In maintenance: waiting as long as it takes" in page.text(cell)
+    page.press("Try now")
+    page.until(lambda: cell in page.idle)
+
+
+def test_several_requests_share_one_display(page: Page) -> None:
+    paths = [flaky(1, after=60) for _ in range(12)]
+    cell = page.begin(
+        f"await asyncio.gather(*[orchnb.get_client().request('GET', f'/flaky/{{p}}') for p in {paths}]);"
+    )
+    page.until(lambda: "and 4 more requests" in page.text(cell) and page.buttons(cell))
+    assert len(page.outputs[cell]) == 2, "one display and its buttons"
+    assert page.text(cell).count("Try 2 of 6") == 8
+    page.press("Try now")
+    page.until(lambda: cell in page.idle)
+    assert "12 requests were tried again: 12 recovered, 24 tries" in page.text(cell)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ASYNC.format(flaky(9, after=3600)),
+        SYNC.format(flaky(9, after=3600)),
+        f"orchnb.run(orchnb.get_client().request('GET', '/flaky/{flaky(9, after=3600)}'))",
+    ],
+    ids=["async", "plain", "run"],
+)
+def test_the_stop_button_is_a_persons(page: Page, source: str) -> None:
+    cell = page.begin(source)
+    page.until(lambda: waits(page, cell))
+    page.kernel.manager.interrupt_kernel()
+    page.until(lambda: cell in page.idle)
+    assert "stopped by you after 1 try" in page.text(cell)
+    after = page.run("(await orchnb.get_client().hello()).status_code")
+    assert page.text(after) == "200"
+    assert "stopped by you" in page.text(page.run("%orch_retries"))
+
+
+# Where it is shown
+
+
+def test_a_task_shows_in_the_cell_that_made_it(page: Page) -> None:
+    path = flaky(1, after=1)
+    first = page.run(
+        f"task = asyncio.create_task(orchnb.get_client().request('GET', '/flaky/{path}'))"
+    )
+    second = page.run("await asyncio.sleep(0.1)")
+    page.run("await task;")
+    page.until(lambda: "recovered after 2 tries" in page.text(first))
+    assert page.text(second) == ""
+
+
+def test_a_thread_shows_in_the_cell_that_started_it(page: Page) -> None:
+    first = page.run(
+        "go = threading.Event()\n"
+        f"work = lambda: (go.wait(), {SYNC.format(flaky(1, after=1))})\n"
+        "thread = threading.Thread(target=work)\nthread.start()"
+    )
+    second = page.run("go.set(); thread.join()")
+    page.until(lambda: "recovered after 2 tries" in page.text(first))
+    assert page.text(second) == ""
+
+
+def test_a_thread_of_a_thread_shows_there_too(page: Page) -> None:
+    inner = f"threading.Thread(target=lambda: {SYNC.format(flaky(1, after=0))})"
+    cell = page.run(
+        f"def outer():\n    t = {inner}\n    t.start(); t.join()\n"
+        "t = threading.Thread(target=outer); t.start(); t.join()"
+    )
+    assert "recovered after 2 tries" in page.text(cell)
+
+
+def test_a_pool_of_this_cell_shows_here_and_one_of_an_earlier_cell_nowhere(page: Page) -> None:
+    call = f"lambda: {SYNC}"
+    first = page.run(
+        "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\n"
+        f"pool.submit({call.format(flaky(1, after=0))}).result();"
+    )
+    assert "recovered after 2 tries" in page.text(first)
+    before = page.text(first)
+    second = page.run(f"pool.submit({call.format(flaky(1, after=0))}).result();")
+    third = page.run("pool.shutdown()\n%orch_retries")
+    assert "2 requests" in page.text(third), "it is remembered all the same"
+    assert (page.text(first), page.text(second)) == (before, "")
+
+
+def test_two_cells_in_flight_have_a_display_each(page: Page) -> None:
+    """On a kernel with subshells, where two cells can run at the same time."""
+    control = page.kernel.client.session.msg("create_subshell_request", {})
+    page.kernel.client.control_channel.send(control)
+    reply = page.kernel.client.get_control_msg(timeout=10)
+    subshell = reply["content"]["subshell_id"]
+    first = page.begin(ASYNC.format(flaky(1, after=2)) + ";")
+    page.until(lambda: waits(page, first))
+    second = page.begin(SYNC.format(flaky(1, after=1)) + ";", subshell)
+    page.until(lambda: second in page.idle and first in page.idle)
+    for cell in (first, second):
+        assert page.text(cell).count("recovered after 2 tries") == 1
+        assert len([o for o in page.outputs[cell] if o["data"]["text/plain"]]) == 1
+
+
+# How often
+
+
+def test_four_updates_a_second_at_most(page: Page) -> None:
+    cell = page.run(
+        "async def one(i):\n"
+        "    await orchnb.get_client().request('GET', f'/flaky/3?key=r{i}&after=0.{i % 9 + 1}')\n"
+        "await asyncio.gather(*map(one, range(200)));"
+    )
+    page.until(lambda: "200 recovered" in page.text(cell))
+    times = [m["arrived"] for m in page.displays(cell) if m["content"]["data"]["text/plain"]]
+    assert len(times) >= 3
+    for i, began in enumerate(times):
+        within = [t for t in times[i:] if t < began + 1]
+        assert len(within) <= 4, "the kernel sends no more in a second"
+
+
+def test_ten_thousand_waits_do_not_drown_the_front_end(page: Page) -> None:
+    """Events straight into the observers: so many requests at once no small server takes."""
+    cell = page.run(
+        "from orchnb.http.retry import RetryEvent\n"
+        "from orchnb.observers import retry_observers\n"
+        "def tell(kind, i):\n"
+        "    event = RetryEvent(kind, i + 10**6, 'GET', 'http://s/api/x', 1, 6, '503', 5.0, 0.1)\n"
+        "    retry_observers.tell(event)\n"
+        "began = time.monotonic()\n"
+        "for i in range(10_000): tell('waiting', i)\n"
+        "for i in range(10_000): tell('recovered', i)\n"
+        "took = time.monotonic() - began"
+    )
+    took = float(page.text(page.run("took")))
+    assert "10,000 requests were tried again: 10,000 recovered" in page.text(cell)
+    assert len(page.displays(cell)) <= 4 * (took + 1)
+    assert max(len(str(m["content"])) for m in page.displays(cell)) < 20_000
+
+
+# Modes
+
+
+def test_html_has_no_widgets(page: Page) -> None:
+    page.run("%orch_display html")
+    cell = page.run(ASYNC.format(flaky(1, after=1)))
+    kinds = {kind for message in page.displays(cell) for kind in message["content"]["data"]}
+    assert kinds == {"text/plain", "text/html"}
+    assert "recovered after 2 tries" in page.html(cell)
+
+
+def test_text_has_no_html(page: Page) -> None:
+    page.run("%orch_display text")
+    cell = page.run(ASYNC.format(flaky(1, after=1)))
+    kinds = {kind for o in page.outputs[cell] for kind in o["data"]}
+    assert kinds == {"text/plain"}
+    assert "recovered after 2 tries" in page.text(cell)
+
+
+def test_off_shows_nothing_by_itself_but_remembers(page: Page) -> None:
+    page.run("%orch_display off")
+    cell = page.run(ASYNC.format(flaky(1, after=1)) + ";")
+    assert page.outputs[cell] == []
+    assert "recovered after 2 tries" in page.text(page.run("%orch_retries"))
+
+
+def test_the_variable_decides_until_the_magic_does(page: Page) -> None:
+    page.run("import os; os.environ['ORCHNB_DISPLAY'] = 'html'")
+    assert "display: html (decided by ORCHNB_DISPLAY" in page.text(page.run("%orch_display"))
+    shown = page.text(page.run("%orch_display text"))
+    assert "display: text (decided by %orch_display)" in shown
+    assert "display: html" in page.text(page.run("%orch_display settings"))
+    page.run("del os.environ['ORCHNB_DISPLAY']")
+
+
+def test_a_mode_that_there_is_not_is_named(page: Page) -> None:
+    cell = page.run("%orch_display pictures")
+    assert "auto, html, text, off and settings" in page.text(cell)
+
+
+# The session's list
+
+
+def test_the_list_is_cleared_on_demand(page: Page) -> None:
+    page.run(ASYNC.format(flaky(1, after=0)))
+    shown = page.text(page.run("%orch_retries"))
+    assert "GET /api/flaky/1" in shown
+    assert "503 Service Unavailable" in shown
+    assert "No request was tried again" in page.text(page.run("%orch_retries --clear"))
+
+
+# Leaving
+
+
+def test_unloading_while_a_request_waits_leaves_no_thread_and_no_widget(page: Page) -> None:
+    path = flaky(1, after=3600)
+    cell = page.run(
+        f"task = asyncio.create_task(orchnb.get_client().request('GET', '/flaky/{path}'))\n"
+        "await asyncio.sleep(0)"
+    )
+    page.until(lambda: page.buttons(cell))
+    page.run("%unload_ext orchnb")
+    threads = page.text(page.run("[t.name for t in threading.enumerate()]"))
+    assert "orchnb-display" not in threads
+    assert page.comms == set()
+    page.run("%load_ext orchnb")
+
+
+def test_a_forked_child_stays_silent(page: Page) -> None:
+    cell = page.run(
+        "import os\nif hasattr(os, 'fork'):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        try:\n"
+        "            from orchnb.http.retry import RetryEvent\n"
+        "            from orchnb.observers import retry_observers\n"
+        "            event = RetryEvent('waiting', 1, 'GET', 'http://s/', 1, 6, '503', 5.0, 0.1)\n"
+        "            retry_observers.tell(event)\n"
+        "        finally:\n"
+        "            os._exit(0)\n"
+        "    status = os.waitpid(child, 0)[1]\n"
+        "    assert status == 0"
+    )
+    assert page.text(cell) == ""
