@@ -88,6 +88,12 @@ class Call(Generic[T]):
     """What there is none of if the answer is a 404: ``flow 'etl'``."""
     conflict: str = ""
     """What a 409 means, if more than that something exists already."""
+    repeatable: bool = False
+    """Whether a POST may be sent again after a failure that leaves open whether the server acted: it
+    only reads, or the server makes one thing of two (a unique name, an idempotency key). All other
+    methods may: done twice, they come to the same (RFC 9110, 9.2.2; the API's PATCHes set values)."""
+    look: str = ""
+    """How to find out whether the server acted, if it is not ``repeatable``: an operation's name."""
 
     def __iter__(self) -> Generator[Call[Any], Any, T]:
         """``result = yield from call``, within an operation of several calls."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ class Cell:
     """The request to execute it, to which its outputs refer; empty where the shell is no kernel's."""
     runs: int = 0
     """How many times over it runs: more than once where a cell runs code as if it were a cell."""
+    running: Mapping[str, Cell] = field(default_factory=dict, repr=False)
+    """The cells that run at present, oldest first."""
 
     @property
     def ended(self) -> bool:
@@ -92,7 +94,9 @@ class Cells:
         parent = self._parent()
         cell = self._running.get(_id(parent))
         if cell is None or cell is self._first:
-            cell = self._running[_id(parent)] = Cell(getattr(info, "raw_cell", None) or "", parent)
+            source = getattr(info, "raw_cell", None) or ""
+            cell = Cell(source, parent, running=self._running)
+            self._running[_id(parent)] = cell
         cell.runs += 1
         _cell.set(cell)
 

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 # What is shown as more than its repr: the type, by name so that nothing need be imported yet, and
 # the function of `object_views` that makes a view of it.
 _SHOWN = {
-    ("orchnb.api.models", "ModelList"): "model_table",
-    ("orchnb.api.models", "Flow"): "model_card",
-    ("orchnb.api.models", "FlowRun"): "model_card",
-    ("orchnb.api.models", "OrchestrationResult"): "model_card",
+    ("orchnb.api.models.base", "ModelList"): "model_table",
+    ("orchnb.api.models.base", "Model"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
     ("orchnb.notebook.retry_views", "RetriedList"): "retried_table",

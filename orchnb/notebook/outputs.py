@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchnb.notebook import views
@@ -32,20 +33,23 @@ class Output:
     which cannot replace what it shows, each new text is a new line.
     """
 
-    def __init__(self, publisher: Any, parent: dict[str, Any]) -> None:
+    def __init__(
+        self, publisher: Any, parent: dict[str, Any], running: Mapping[str, Cell]
+    ) -> None:
         self._publisher = publisher
         self._parent = parent
+        self._running = running
         self._transient = {"display_id": uuid.uuid4().hex}
         self._shown: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, shell: InteractiveShell, cell: Cell) -> Output:
         """An output of a cell, which is not kept alive by it."""
-        return cls(shell.display_pub, cell.parent)
+        return cls(shell.display_pub, cell.parent, cell.running)
 
     def beside(self) -> Output:
         """Another output of the same cell."""
-        return Output(self._publisher, self._parent)
+        return Output(self._publisher, self._parent, self._running)
 
     @property
     def in_place(self) -> bool:
@@ -72,9 +76,15 @@ class Output:
             self._publisher.pub_socket,
             "display_data" if first else "update_display_data",
             {"data": data, "metadata": {}, "transient": self._transient},
-            parent=self._parent,
+            parent=self._parent if first else self._heard(),
             ident=self._publisher.topic,
         )
+
+    def _heard(self) -> dict[str, Any]:
+        """The request that a replacement is to refer to. It finds its output by the display's id; but
+        nbclient, and so papermill, hears only what refers to the cell that runs."""
+        parents = [cell.parent for cell in list(self._running.values())]
+        return self._parent if self._parent in parents or not parents else parents[-1]
 
     def clear(self) -> None:
         """Leave nothing to be seen."""

@@ -38,6 +38,10 @@ four in a second at the most."""
 class Display(Protocol):
     """What the pacer draws."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether anything is still to happen."""
+
     def draw(self) -> bool:
         """Show how things are; whether they go on."""
 
@@ -61,6 +65,14 @@ class Pacer:
                     target=self._run, name="orchnb-display", daemon=True
                 )
                 self._thread.start()
+
+    def draw_ended(self) -> None:
+        """Draw at once what has come to its end."""
+        with self._lock:
+            displays = list(self._displays)
+        for display in displays:
+            if not display.goes_on:
+                display.draw()
 
     def close(self) -> None:
         """End the thread, and draw everything for the last time."""
@@ -165,6 +177,8 @@ class LiveDisplays:
         for display in (retries, self._startups.get(cell)):
             if display is not None:
                 display.draw()
+        # A task of an earlier cell may have ended in this one, perhaps the last to be listened to.
+        self._pacer.draw_ended()
 
     def _startup_display(self, cell: Cell) -> StartupDisplay:
         display = self._startups.get(cell)
@@ -195,6 +209,12 @@ class RetryDisplay:
         self._news: list[Retried] = []
         self._output = Output.of(shell, cell)
         self._buttons: Buttons | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether any request still waits."""
+        with self._lock:
+            return bool(self._retries.waiting)
 
     def add(self, entry: Retried) -> None:
         """Take note of something that happened to one of its requests."""

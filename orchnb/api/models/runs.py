@@ -1,42 +1,14 @@
-"""What comes over the wire.
-
-Fields that the API documents are typed, all others are kept as they came, so that a newer server
-breaks nothing. Times are aware datetimes; one that names no zone is taken to be UTC.
-"""
+"""Flows, their runs, and the states that runs are in."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from datetime import datetime, timezone
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticUseDefault
+from pydantic import Field
 
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
-
-
-Time = Annotated[datetime, AfterValidator(_aware)]
-
-
-def _default_for_null(value: object) -> object:
-    if value is None:
-        raise PydanticUseDefault
-    return value
-
-
-_NullIsDefault = BeforeValidator(_default_for_null)
-"""Servers leave out what is empty, or send a null; it is the same."""
-
-
-class Model(BaseModel):
-    """The base of all: keeps fields that it does not know, as attributes."""
-
-    model_config = ConfigDict(extra="allow")
+from orchnb.api.models.base import Model, NullIsDefault, Time
 
 
 class StateType(str, enum.Enum):
@@ -77,7 +49,7 @@ class Flow(Model):
     name: str
     created: Time | None = None
     updated: Time | None = None
-    tags: Annotated[list[str], _NullIsDefault] = []
+    tags: Annotated[list[str], NullIsDefault] = Field(default_factory=list)
     labels: dict[str, Any] | None = None
 
 
@@ -92,14 +64,14 @@ class FlowRun(Model):
     state: State | None = None
     state_type: AnyStateType | None = None
     state_name: str | None = None
-    parameters: Annotated[dict[str, Any], _NullIsDefault] = {}
-    tags: Annotated[list[str], _NullIsDefault] = []
+    parameters: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
+    tags: Annotated[list[str], NullIsDefault] = Field(default_factory=list)
     idempotency_key: str | None = None
     deployment_id: UUID | None = None
     parent_task_run_id: UUID | None = None
     work_queue_name: str | None = None
     work_pool_name: str | None = None
-    run_count: Annotated[int, _NullIsDefault] = 0
+    run_count: Annotated[int, NullIsDefault] = 0
     expected_start_time: Time | None = None
     next_scheduled_start_time: Time | None = None
     start_time: Time | None = None
@@ -115,14 +87,3 @@ class OrchestrationResult(Model):
     """``ACCEPT``, ``REJECT``, ``ABORT`` or ``WAIT``."""
     state: State | None = None
     details: dict[str, Any] | None = None
-
-
-M = TypeVar("M", bound=Model)
-
-
-class ModelList(list[M]):
-    """A list of models of one kind; a list in every way, and a table where a notebook shows it."""
-
-    def __init__(self, items: Iterable[M] = (), *, model: type[M] | None = None) -> None:
-        super().__init__(items)
-        self.model = model

@@ -1,0 +1,54 @@
+"""What operations are given, and what of that is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from orchnb.api.models import State, StateType
+
+Filter: TypeAlias = Mapping[str, Any] | BaseModel
+"""One of the API's filter objects, as plain data or as a model such as Prefect's ``FlowFilter``."""
+
+AnyState: TypeAlias = State | StateType | str | BaseModel
+"""A state, its type such as ``"SCHEDULED"``, or a model of a state such as Prefect's ``State``."""
+
+
+class HasName(Protocol):
+    """Anything with a name, such as a Prefect flow function."""
+
+    @property
+    def name(self) -> Any: ...
+
+
+def as_uuid(value: object) -> UUID | None:
+    """The value if it is an id, also as a text; else None."""
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def as_tags(tags: Iterable[str] | None) -> list[str] | None:
+    """Tags as a list.
+
+    Raises:
+        TypeError: it is one text, of which each letter would become a tag.
+    """
+    if isinstance(tags, str):
+        raise TypeError(f"tags should be a list of texts: [{tags!r}]")
+    return None if tags is None else list(tags)
+
+
+def as_state(state: AnyState) -> dict[str, Any]:
+    """A state as the API takes it."""
+    if isinstance(state, BaseModel):
+        # What a state is asked for by; id and times of one that was read are the server's to give.
+        wanted = {"type", "name", "message", "state_details"}
+        return state.model_dump(mode="json", exclude_none=True, include=wanted)
+    return {"type": str(state).upper()}
