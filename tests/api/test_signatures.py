@@ -109,6 +109,8 @@ def test_every_argument_of_prefects_client_is_here_too(name: str) -> None:
         (PrefectClient, orchestration.PrefectClient),
         (SyncPrefectClient, orchestration.SyncPrefectClient),
     ):
+        if not hasattr(theirs, name):
+            continue  # ours alone
         known = inspect.signature(getattr(ours, name)).parameters
         asked = inspect.signature(getattr(theirs, name)).parameters
         assert set(asked) - set(known) == set()
