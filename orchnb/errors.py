@@ -8,6 +8,8 @@
     ├── ClientClosed                (RuntimeError)  a client that was closed is used again
     ├── WrongLoop                   (RuntimeError)  a client is used on a loop it does not live on
     ├── ForeignAddress              (ValueError)    a request is for another place than the API
+    ├── OutcomeUnknown              (httpx.TransportError)  the server may or may not have acted
+    ├── InvalidParameters           (ValueError)    a deployment does not take these parameters
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
     ├── ServerStartFailed           (RuntimeError)  the server in this process did not start
     ├── UnexpectedAnswer            (ValueError)    the answer is not what an API would send
@@ -67,6 +69,18 @@ class ForeignAddress(OrchnbError, ValueError):
     """A request is for another place than the client's API, which is not to get its credentials."""
 
 
+class OutcomeUnknown(OrchnbError, httpx.TransportError):
+    """A request got no answer, and the server may have acted on it all the same.
+
+    It was not sent again, as done twice it would do more than once. ``hint`` says how to find out;
+    the cause is httpx's error. ``request`` is a copy without secrets.
+    """
+
+    def __init__(self, message: str, *, request: httpx.Request, hint: str) -> None:
+        super().__init__(message, request=request)
+        self.hint = hint
+
+
 class LifespanStartupFailed(OrchnbError, RuntimeError):
     """An ASGI app refused or failed to start; the message is the app's own."""
 
@@ -102,6 +116,21 @@ class FieldProblem:
     location: str
     message: str
     type: str = ""
+
+
+class InvalidParameters(OrchnbError, ValueError):
+    """A deployment's schema does not take these parameters; no run was made.
+
+    ``fields`` are its rows, one for each parameter that is unknown, missing or of a wrong type, as a
+    422 has them. None of them holds a value that was given.
+    """
+
+    def __init__(
+        self, message: str, *, fields: Sequence[FieldProblem] = (), hint: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
+        self.hint = hint
 
 
 class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):

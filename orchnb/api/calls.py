@@ -36,10 +36,12 @@ from orchnb.api.models import Model, ModelList
 from orchnb.errors import (
     ObjectAlreadyExists,
     ObjectNotFound,
+    OutcomeUnknown,
     PrefectHTTPStatusError,
     UnexpectedAnswer,
 )
-from orchnb.http.response import PrefectResponse, one_line
+from orchnb.http.response import PrefectResponse, bare_request, one_line
+from orchnb.http.retry import ONCE, RESENT, UNSENT_ERRORS
 from orchnb.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 Path = NewType("Path", str)
 """A path that `path` has made, and so one in which values can do no harm."""
+
+# A proxy's words for a server that did not answer it in time, or not in a way that it understood.
+_FROM_A_PROXY = frozenset({502, 504})
 
 _API_HINT = (
     "Check that PREFECT_API_URL ends in /api, and that no login page or proxy stands in between: "
@@ -100,21 +105,48 @@ class Call(Generic[T]):
         result: T = yield self
         return result
 
-    def payload(self) -> dict[str, Any]:
-        """httpx's arguments for the body.
+    def options(self) -> dict[str, Any]:
+        """httpx's arguments beside method and path: the body, and whether it is sent once only.
 
         Raises:
             ValueError: something in it is nothing that JSON can hold; the message says where.
         """
+        options: dict[str, Any] = {} if self._is_repeatable else {"extensions": {ONCE: True}}
         if self.json is None:
-            return {}
+            return options
         try:
             content = json.dumps(self.json, default=_plain, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as exc:
             place, value = _culprit("", self.json)
             words = f"the number {value}" if isinstance(value, float) else type(value).__name__
             raise ValueError(f"{place} cannot be sent as JSON: {words} ({exc})") from None
-        return {"content": content, "headers": {"Content-Type": "application/json"}}
+        return {**options, "content": content, "headers": {"Content-Type": "application/json"}}
+
+    @property
+    def _is_repeatable(self) -> bool:
+        return self.repeatable or self.method != "POST"
+
+    def has_been_done(self, error: PrefectHTTPStatusError) -> bool:
+        """Whether this error says that an earlier try of the same request did what was asked."""
+        gone = self.method == "DELETE" and error.status_code == 404
+        return gone and RESENT in error.response.extensions and _is_api_answer(error.response)
+
+    def explain_silence(self, error: httpx.TransportError) -> httpx.TransportError:
+        """The error of a try that got no answer: what it leaves open, where it leaves anything open."""
+        if self._is_repeatable or isinstance(error, UNSENT_ERRORS):
+            return error
+        request = bare_request(error.request)
+        return OutcomeUnknown(
+            f"{request.method} {request.url} got no answer ({type(error).__name__}), and the server may "
+            "have acted on it",
+            request=request,
+            hint=self._how_to_find_out,
+        )
+
+    @property
+    def _how_to_find_out(self) -> str:
+        look = f"look with {self.look}" if self.look else "read back what you wanted to change"
+        return f"It was not sent again, as that might do it twice. Find out first: {look}."
 
     def explain(self, error: PrefectHTTPStatusError) -> PrefectHTTPStatusError:
         """The error of this call's kind: what was not found, or is there already."""
@@ -122,7 +154,13 @@ class Call(Generic[T]):
             return ObjectNotFound.from_status_error(error, f"There is no {self.missing}: {error}")
         if error.status_code == 409:
             words = self.conflict or "It exists already"
+            if RESENT in error.response.extensions:
+                words += (
+                    "; an earlier try of this very request, whose answer was lost, may have made it"
+                )
             return ObjectAlreadyExists.from_status_error(error, f"{words}: {error}")
+        if error.status_code in _FROM_A_PROXY and not self._is_repeatable:
+            error.hint = f"{error.hint} {self._how_to_find_out}"
         return error
 
 

@@ -293,9 +293,16 @@ class PrefectClient(_ApiClient):
 
     async def _call(self, call: Call[Any]) -> Any:
         try:
-            response = await self._usable().request(call.method, call.path, **call.payload())
+            response = await self._usable().request(call.method, call.path, **call.options())
         except PrefectHTTPStatusError as exc:
+            if call.has_been_done(exc):
+                return None
             raise call.explain(exc) from None
+        except httpx.TransportError as exc:
+            explained = call.explain_silence(exc)
+            if explained is exc:
+                raise
+            raise explained from exc
         return call.read(response)  # type: ignore[arg-type] # our client answers with its own
 
     def _usable(self) -> PrefectHttpxAsyncClient:
@@ -387,9 +394,16 @@ class SyncPrefectClient(_ApiClient):
 
     def _call(self, call: Call[Any]) -> Any:
         try:
-            response = self._usable().request(call.method, call.path, **call.payload())
+            response = self._usable().request(call.method, call.path, **call.options())
         except PrefectHTTPStatusError as exc:
+            if call.has_been_done(exc):
+                return None
             raise call.explain(exc) from None
+        except httpx.TransportError as exc:
+            explained = call.explain_silence(exc)
+            if explained is exc:
+                raise
+            raise explained from exc
         return call.read(response)  # type: ignore[arg-type] # our client answers with its own
 
     def _usable(self) -> PrefectHttpxSyncClient:

@@ -13,6 +13,7 @@ import httpx
 from typing_extensions import Self
 
 from orchnb.errors import FieldProblem, PrefectHTTPStatusError
+from orchnb.http.retry import RESENT
 from orchnb.redaction import redact_headers, redact_url, scrub, scrub_json, secrets_of
 
 _LONGEST_DETAIL = 500
@@ -76,8 +77,10 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
 
     # The server's own reason phrase may be anything, so it is the usual one.
     status = f"{response.status_code} {httpx.codes.get_reason_phrase(response.status_code)}".strip()
-    bare_request = _bare_request(response, secrets)
-    message = f"{status} for {bare_request.method} {bare_request.url}"
+    bare = bare_request(request)
+    if response.history:  # then its address is of the server's making, and may repeat what was sent
+        bare = httpx.Request(bare.method, scrub(str(bare.url), secrets), headers=bare.headers)
+    message = f"{status} for {bare.method} {bare.url}"
     if detail:
         message += f": {detail}"
     for field in fields[:_MOST_ROWS]:
@@ -88,8 +91,8 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
         message += f"; and {len(fields) - _MOST_ROWS} more"
     return PrefectHTTPStatusError(
         message,
-        request=bare_request,
-        response=_bare_response(response, bare_request, clean, secrets),
+        request=bare,
+        response=_bare_response(response, bare, clean, secrets),
         detail=detail,
         fields=fields,
         hint=_hint(response, body, secrets),
@@ -205,13 +208,10 @@ def _hint(response: httpx.Response, body: Any, secrets: Iterable[str]) -> str:
     )
 
 
-def _bare_request(response: httpx.Response, secrets: Iterable[str]) -> httpx.Request:
-    request = response.request
-    url = redact_url(request.url)
-    if response.history:  # then it is of the server's making, and may repeat what was sent
-        url = scrub(url, secrets)
+def bare_request(request: httpx.Request) -> httpx.Request:
+    """The request without secrets: no credentials, no header values of the user's, no body."""
     headers = redact_headers(request.headers)
-    return httpx.Request(one_line(request.method), url, headers=headers)
+    return httpx.Request(one_line(request.method), redact_url(request.url), headers=headers)
 
 
 def _bare_response(
@@ -229,6 +229,7 @@ def _bare_response(
         headers=headers,
         content=text.encode("utf-8", "replace"),
         request=request,
+        extensions={RESENT: True} if response.extensions.get(RESENT) else None,
     )
     copy.encoding = "utf-8"  # whatever the content type says
     return copy

@@ -36,6 +36,21 @@ RETRIED_ERRORS = (
     httpx.LocalProtocolError,
 )
 
+UNSENT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+"""Failures before anything was sent, so that the server cannot have acted."""
+
+REFUSED_STATUSES = frozenset({408, 429, 503})
+"""Answers of a server that did not do what it was asked for (RFC 9110, 15.5.9 and 15.6.4; RFC 6585, 4).
+A 502 comes from a proxy, and says nothing of what the server behind it did."""
+
+ONCE = "orchnb.once"
+"""The key in a request's ``extensions`` that marks one that must not be sent again after a failure that
+leaves open whether the server acted."""
+
+RESENT = "orchnb.resent"
+"""The key in a response's ``extensions`` that marks an answer to a request that was sent before, with
+such a failure: what the server says may be about what it did itself the first time."""
+
 LONGEST_RETRY_AFTER = 24 * 3600.0
 """Seconds. A server that asks for more is taken to be confused, and the usual back-off applies."""
 
@@ -79,6 +94,12 @@ class RetryPolicy:
         return isinstance(error, RETRIED_ERRORS) or (
             connected and isinstance(error, httpx.ConnectError)
         )
+
+    def leaves_open(self, failure: httpx.Response | Exception) -> bool:
+        """Whether the server may have acted on a request that failed like this."""
+        if isinstance(failure, Exception):
+            return not isinstance(failure, UNSENT_ERRORS)
+        return failure.status_code not in REFUSED_STATUSES
 
     def wait(self, attempt: int, retry_after: float | None) -> float:
         """Seconds to wait after the ``attempt``-th try (from 1) has failed.
@@ -240,8 +261,10 @@ class Retrier:
         policy = self.policy
         send = Send(request, aside)
         story = _Story(policy, request, policy.monotonic() if began is None else began)
+        once = request.extensions.get(ONCE, False)
         counted = 0
         earlier: httpx.Response | Exception | None = None
+        resent = False
         try:
             while True:
                 endless = False
@@ -261,13 +284,18 @@ class Retrier:
                     counted += 1
                     story.failed(exc)
                     retried = policy.retries_error(exc, connected=self.connected)
+                    if once and policy.leaves_open(exc):
+                        retried = False
                     if not retried or counted > policy.max_retries:
                         raise
                     earlier = exc
                 else:
                     assert answer is not None, "a Send is answered by a response"
                     self.connected = True
-                    if answer.status_code not in self._retried_statuses:
+                    if resent:
+                        answer.extensions[RESENT] = True
+                    final = answer.status_code not in self._retried_statuses
+                    if final or (once and policy.leaves_open(answer)):
                         story.answered(answer)
                         return answer
                     endless = answer.headers.get("Prefect-Maintenance", "").lower() == "true"
@@ -281,6 +309,7 @@ class Retrier:
                         retry_after = parse_retry_after(header, policy.now())
                     earlier = answer
 
+                resent = resent or policy.leaves_open(earlier)
                 wait = policy.wait(story.attempt if endless else counted, retry_after)
                 if endless:
                     wait = max(wait, SHORTEST_MAINTENANCE_WAIT)

@@ -108,11 +108,13 @@ class Cells:
             return
         cell.runs -= 1
         if cell.ended:
-            del self._running[key]
             _cell.set(None)
             # ipykernel interrupts a cell that awaits by cancelling it.
             interrupts = (KeyboardInterrupt, asyncio.CancelledError)
-            self._on_end(cell, isinstance(getattr(result, "error_in_exec", None), interrupts))
+            try:
+                self._on_end(cell, isinstance(getattr(result, "error_in_exec", None), interrupts))
+            finally:
+                del self._running[key]
 
     def _parent(self) -> dict[str, Any]:
         get = getattr(self._shell, "get_parent", None)

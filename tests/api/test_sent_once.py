@@ -1,0 +1,348 @@
+"""What becomes of requests whose answers, or which themselves, get lost on the way.
+
+The faults are those that a network makes, at every point of a request; the server is Prefect's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from orchnb import (
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    OutcomeUnknown,
+    PrefectClient,
+    PrefectHTTPStatusError,
+    SyncPrefectClient,
+)
+from orchnb.api.calls import Call, json_of, nothing, path
+from orchnb.http.clients import PrefectHttpxSyncClient
+from orchnb.http.retry import RetryPolicy
+from tests.api.conftest import opened
+from tests.api.fakes import RUN_ID, Scripted
+
+PATIENT = RetryPolicy(max_retries=40)
+"""One in five is lost: so many times in a row is not to be expected in the life of this universe."""
+
+
+async def short_wait(seconds: float) -> None:
+    """The faults are over at once, and a busy database sooner than in life."""
+    await anyio.sleep(seconds / 40)
+
+
+def short_wait_sync(seconds: float) -> None:
+    """As `short_wait`."""
+    time.sleep(seconds / 40)
+
+
+def options(kind: str, transport: Any) -> dict[str, Any]:
+    sleep = short_wait if kind == "async" else short_wait_sync
+    return {"httpx_settings": {"transport": transport, "retry_policy": PATIENT, "sleep": sleep}}
+
+
+class Lossy(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """Hands requests on over HTTP, and loses one in five: on the way there, or the answer, or it is a
+    proxy that says 502 or 503 to either."""
+
+    FAULTS = ("refused", "unsent", "lost answer", "502 before", "502 after", "503 before")
+
+    def __init__(self, seed: int, loss: float = 0.2) -> None:
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+        self._loss = loss
+        self._sync = httpx.HTTPTransport()
+        self._async = httpx.AsyncHTTPTransport()
+        self.faults: Counter[str] = Counter()
+
+    def _fault(self) -> str:
+        with self._lock:
+            if self._random.random() >= self._loss:
+                return ""
+            fault = self._random.choice(self.FAULTS)
+            self.faults[fault] += 1
+            return fault
+
+    def _before(self, fault: str, request: httpx.Request) -> httpx.Response | None:
+        if fault == "refused":
+            raise httpx.ConnectTimeout("no connection", request=request)
+        if fault == "unsent":
+            raise httpx.WriteError("cut while sending", request=request)
+        if fault.endswith("before"):
+            return httpx.Response(int(fault[:3]), request=request)
+        return None
+
+    def _after(self, fault: str, request: httpx.Request) -> httpx.Response | None:
+        if fault == "lost answer":
+            raise httpx.ReadError("the answer was lost", request=request)
+        return httpx.Response(502, request=request) if fault == "502 after" else None
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        fault = self._fault()
+        early = self._before(fault, request)
+        if early is not None:
+            return early
+        response = self._sync.handle_request(request)
+        response.read()
+        return self._after(fault, request) or response
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        fault = self._fault()
+        early = self._before(fault, request)
+        if early is not None:
+            return early
+        response = await self._async.handle_async_request(request)
+        await response.aread()
+        return self._after(fault, request) or response
+
+    def close(self) -> None:
+        self._sync.close()
+
+    async def aclose(self) -> None:
+        await self._async.aclose()
+
+
+def runs_with_tag(url: str, tag: str) -> int:
+    with SyncPrefectClient(url) as client:
+        body = {"flow_runs": {"tags": {"all_": [tag]}}}
+        return int(client.request("POST", "/flow_runs/count", json=body).json())
+
+
+def create_async(url: str, flow_id: Any, tag: str, numbers: range, transport: Any) -> None:
+    async def main() -> None:
+        limit = anyio.CapacityLimiter(8)
+        async with PrefectClient(url, **options("async", transport)) as client:
+
+            async def one(number: int) -> None:
+                async with limit:
+                    await client.create_flow_run(flow_id, name=str(number), tags=[tag])
+
+            async with anyio.create_task_group() as group:
+                for number in numbers:
+                    group.start_soon(one, number)
+
+    asyncio.run(main())
+
+
+def create_sync(url: str, flow_id: Any, tag: str, numbers: range, transport: Any) -> None:
+    with (
+        SyncPrefectClient(url, **options("sync", transport)) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        jobs = [
+            pool.submit(client.create_flow_run, flow_id, name=str(number), tags=[tag])
+            for number in numbers
+        ]
+        for job in jobs:
+            job.result()
+
+
+@pytest.mark.timeout(300)  # a thousand real creates, three times
+@pytest.mark.parametrize("how", ["async", "sync", "mixed"])
+def test_a_thousand_creates_under_loss_give_a_thousand_runs(how: str, server_url: str) -> None:
+    tag = f"lossy-{uuid.uuid4()}"
+    with SyncPrefectClient(server_url) as client:
+        flow_id = client.create_flow_from_name("lossy")
+    lossy = [Lossy(seed=1), Lossy(seed=2)]
+    shares = {
+        "async": [(create_async, range(1000))],
+        "sync": [(create_sync, range(1000))],
+        "mixed": [(create_async, range(500)), (create_sync, range(500, 1000))],
+    }[how]
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(create, server_url, flow_id, tag, numbers, transport)
+            for (create, numbers), transport in zip(shares, lossy, strict=False)
+        ]
+        for job in jobs:
+            job.result()
+    faults = sum((transport.faults for transport in lossy), Counter[str]())
+    assert set(faults) == set(Lossy.FAULTS), "every fault has happened"
+    assert faults.total() > 150
+    assert runs_with_tag(server_url, tag) == 1000
+
+
+@contextmanager
+def breaking_proxy(upstream: str, seed: int) -> Iterator[tuple[str, list[int]]]:
+    """A TCP proxy before a server that breaks one connection in five, wherever that is just then: its
+    URL, and the numbers of bytes after which it broke one."""
+    target = httpx.URL(upstream)
+    chance = random.Random(seed)
+    broken: list[int] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+
+    def pump(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+        passed = 0
+        try:
+            while data := source.recv(4096):
+                if limit is not None and passed + len(data) > limit:
+                    sink.sendall(data[: limit - passed])
+                    broken.append(limit)
+                    break
+                sink.sendall(data)
+                passed += len(data)
+        except OSError:
+            pass  # the other side has gone
+        finally:
+            for each in (source, sink):
+                with suppress(OSError):  # it may have gone already
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection((target.host, target.port or 80))
+            there = chance.randrange(1, 900) if chance.random() < 0.2 else None
+            back = chance.randrange(1, 900) if chance.random() < 0.2 else None
+            for source, sink, limit in ((near, far, there), (far, near, back)):
+                thread = threading.Thread(target=pump, args=(source, sink, limit), daemon=True)
+                threads.append(thread)
+                thread.start()
+
+    acceptor = threading.Thread(target=serve, daemon=True)
+    acceptor.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}{target.path}", broken
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        acceptor.join(10)
+
+
+@pytest.mark.parametrize("create", [create_async, create_sync], ids=["async", "sync"])
+def test_connections_that_really_break_make_no_second_run(
+    create: Callable[..., None], server_url: str
+) -> None:
+    tag = f"broken-{uuid.uuid4()}"
+    with SyncPrefectClient(server_url) as client:
+        flow_id = client.create_flow_from_name("lossy")
+    with breaking_proxy(server_url, seed=7) as (url, broken):
+        # No connection is kept, so that each request meets a fault of its own.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        kind = httpx.AsyncHTTPTransport if create is create_async else httpx.HTTPTransport
+        create(url, flow_id, tag, range(200), kind(limits=limits))
+    assert len(broken) > 20
+    assert runs_with_tag(server_url, tag) == 200
+
+
+# What may not be sent twice
+
+
+def append(read: Any = json_of, **more: Any) -> Call[Any]:
+    return Call("POST", path("/flow_runs/{}/set_state", RUN_ID), read, json={}, **more)
+
+
+class Outcome:
+    """What a call came to, and how often it was sent; the last outcome is that of all further tries."""
+
+    def __init__(self, kind: str, call: Call[Any], *outcomes: Any) -> None:
+        left = list(outcomes)
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            if request.url.path.endswith("/csrf-token"):
+                return httpx.Response(404, request=request)
+            self.sent += 1
+            outcome = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(outcome, type):
+                raise outcome("broken", request=request)
+            kinds = {"content-type": "application/json"}
+            return httpx.Response(outcome, headers=kinds, content=b"{}", request=request)
+
+        self.sent = 0
+        self.error: Any = None
+        self.result: Any = None
+        with opened(kind, "http://orch.invalid/api", **options(kind, Scripted(answer))) as client:
+            try:
+                self.result = client.perform(call)
+            except Exception as exc:
+                self.error = exc
+
+
+@pytest.mark.parametrize(
+    "failure", [httpx.ReadTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError]
+)
+def test_a_failure_that_leaves_it_open_is_told_and_not_repeated(kind: str, failure: Any) -> None:
+    outcome = Outcome(kind, append(look="read_flow_run"), failure, 200)
+    assert outcome.sent == 1
+    error = outcome.error
+    assert isinstance(error, OutcomeUnknown)
+    assert isinstance(error, httpx.TransportError)
+    assert isinstance(error.__cause__, failure)
+    assert f"got no answer ({failure.__name__}), and the server may have acted" in str(error)
+    assert "Find out first: look with read_flow_run." in error.hint
+    assert error.request.method == "POST"
+
+
+@pytest.mark.parametrize("failure", [httpx.ConnectTimeout, httpx.PoolTimeout, 408, 429, 503])
+def test_a_request_that_was_not_sent_or_was_refused_is_sent_again(kind: str, failure: Any) -> None:
+    outcome = Outcome(kind, append(), failure, 200)
+    assert (outcome.sent, outcome.error) == (2, None)
+
+
+def test_a_refused_connection_stays_httpxs_error(kind: str) -> None:
+    outcome = Outcome(kind, append(), httpx.ConnectError)
+    assert type(outcome.error) is httpx.ConnectError
+
+
+def test_a_proxys_bad_gateway_is_not_repeated_and_says_how_to_find_out(kind: str) -> None:
+    outcome = Outcome(kind, append(look="read_flow_run"), 502, 200)
+    assert outcome.sent == 1
+    assert isinstance(outcome.error, PrefectHTTPStatusError)
+    assert "Find out first: look with read_flow_run." in outcome.error.hint
+
+
+@pytest.mark.parametrize("failure", [httpx.ReadError, 502])
+def test_what_may_be_repeated_is(kind: str, failure: Any) -> None:
+    outcome = Outcome(kind, append(repeatable=True), failure, 200)
+    assert (outcome.sent, outcome.error) == (2, None)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_methods_that_come_to_the_same_twice_are_repeated(kind: str, method: str) -> None:
+    outcome = Outcome(kind, Call(method, path("/x"), nothing), httpx.ReadError, 200)
+    assert (outcome.sent, outcome.error) == (2, None)
+
+
+def test_a_delete_whose_answer_was_lost_has_been_done(kind: str) -> None:
+    call = Call("DELETE", path("/x"), nothing, missing="x")
+    assert Outcome(kind, call, httpx.ReadError, 404).error is None
+    assert isinstance(Outcome(kind, call, 404).error, ObjectNotFound)
+    assert isinstance(Outcome(kind, call, 503, 404).error, ObjectNotFound), "it was refused before"
+
+
+def test_a_conflict_after_a_lost_answer_says_that_it_may_be_our_own(kind: str) -> None:
+    call = append(repeatable=True)
+    error = Outcome(kind, call, httpx.ReadError, 409).error
+    assert isinstance(error, ObjectAlreadyExists)
+    assert "an earlier try of this very request" in str(error)
+    assert "an earlier try" not in str(Outcome(kind, call, 409).error)
+
+
+def test_the_bare_http_client_goes_on_as_it_is_documented() -> None:
+    left: list[Any] = [httpx.ReadError, 200]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        outcome = left.pop(0)
+        if isinstance(outcome, type):
+            raise outcome("broken", request=request)
+        return httpx.Response(outcome, request=request)
+
+    with PrefectHttpxSyncClient(transport=Scripted(answer), sleep=short_wait_sync) as client:
+        assert client.post("http://orch.invalid/anything").status_code == 200
