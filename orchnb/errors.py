@@ -76,7 +76,7 @@ class OutcomeUnknown(OrchnbError, httpx.TransportError):
     the cause is httpx's error. ``request`` is a copy without secrets.
     """
 
-    def __init__(self, message: str, *, request: httpx.Request, hint: str) -> None:
+    def __init__(self, message: str, *, request: httpx.Request, hint: str = "") -> None:
         super().__init__(message, request=request)
         self.hint = hint
 

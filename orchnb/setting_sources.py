@@ -77,7 +77,7 @@ def gather_above_profile(fields: Mapping[str, FieldNames], given: Found) -> Foun
     """The layers above the profile."""
     found = dict(given)
     _add(found, from_names(fields, _upper(os.environ), "environment"), given)
-    _add(found, from_names(fields, _upper(_read_dotenv(Path(".env"))), _DOTENV), given)
+    _add(found, from_names(fields, _upper(read_dotenv(Path(".env"))), _DOTENV), given)
     _add(found, _from_toml(fields, _read_toml(Path("prefect.toml")), _TOML), given)
     project: Any = _read_toml(Path("pyproject.toml"))
     for key in ("tool", "prefect"):
@@ -204,7 +204,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     raise InvalidSetting(f"{path} {problem}. Mend or remove it.")
 
 
-def _read_dotenv(path: Path) -> dict[str, str | None]:
+def read_dotenv(path: Path) -> dict[str, str | None]:
     try:
         return dotenv.dotenv_values(path) if path.is_file() else {}
     except (OSError, UnicodeDecodeError) as exc:

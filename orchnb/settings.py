@@ -9,9 +9,10 @@ those of Prefect's settings reference; orchnb's own begin with ``ORCHNB_``.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -31,6 +32,7 @@ from orchnb.setting_sources import (
     gather,
     gather_above_profile,
     profiles_path,
+    read_dotenv,
 )
 from orchnb.setting_sources import Origin as Origin
 
@@ -379,3 +381,14 @@ def _describe(error: ValidationError, found: Found) -> str:
         _, origin = found.get(field, (None, Origin(field, "argument")))
         lines.append(f"{origin} {words}.")
     return " ".join(lines)
+
+
+def configured_for_prefect() -> Iterator[tuple[str, str]]:
+    """Names and texts of all that the environment, ``.env`` and the profiles say to Prefect."""
+    tables: list[Mapping[str, Any]] = [os.environ]
+    with suppress(InvalidSetting):
+        tables += [read_dotenv(Path(".env")), *all_profiles().values()]
+    for table in tables:
+        for name, value in table.items():
+            if name.upper().startswith("PREFECT_") and value is not None:
+                yield name.upper(), str(value)

@@ -11,6 +11,7 @@ import httpx
 
 from orchnb.api.client import SyncPrefectClient, api_of
 from orchnb.errors import ObjectNotFound, OrchnbError, PrefectHTTPStatusError
+from orchnb.http.response import one_line
 from orchnb.http.retry import RetryPolicy
 from orchnb.redaction import redact_url
 from orchnb.runtime.ephemeral import EphemeralApp
@@ -102,7 +103,7 @@ def server_status(
             if error is not None:
                 raise error
             seconds = clock() - began
-            version = _ask_version(client) or version
+            version = one_line(_ask_version(client) or "", 80) or version
     except (OrchnbError, httpx.HTTPError) as exc:
         return ServerStatus(kind, place, "down", decided_by, version, problem=describe(exc))
     return ServerStatus(kind, place, "up", decided_by, version, seconds)

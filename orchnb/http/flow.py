@@ -11,7 +11,6 @@ clients that hand them their means.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -77,10 +76,11 @@ class WaitControl:
 
     def sleep(self, seconds: float) -> None:
         """Wait in plain code."""
-        if os.name != "nt" or threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
             self._ended.wait(seconds)
             return
-        # On Windows an interrupt does not end the wait for an event, only that of time.sleep.
+        # An interrupt that comes just as the wait for an event begins may go unnoticed until its end,
+        # and on Windows none ends it at all.
         over = time.monotonic() + seconds
         while not self._ended.is_set() and (left := over - time.monotonic()) > 0:
             time.sleep(min(left, _STEP))

@@ -6,7 +6,7 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from orchnb.redaction import redact_headers, redact_url, scrub, scrub_json, secr
 _LONGEST_DETAIL = 500
 _LONGEST_LOOKED_AT = 20_000
 _MOST_ROWS = 10
+_LONGEST_URL = 20_000  # httpx refuses addresses of 65,536 characters, escapes included
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
 _HINTS = {
@@ -73,7 +74,8 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     body = _body(response)
     clean = scrub_json(body, secrets)
     words, fields = _explain(clean)
-    detail = one_line(scrub(words, secrets))  # again: markup may have hidden some
+    # Again: markup, escapes and characters that nobody sees may have hidden some.
+    detail = one_line(scrub(one_line(words, _LONGEST_LOOKED_AT), secrets))
 
     # The server's own reason phrase may be anything, so it is the usual one.
     status = f"{response.status_code} {httpx.codes.get_reason_phrase(response.status_code)}".strip()
@@ -210,8 +212,9 @@ def _hint(response: httpx.Response, body: Any, secrets: Iterable[str]) -> str:
 
 def bare_request(request: httpx.Request) -> httpx.Request:
     """The request without secrets: no credentials, no header values of the user's, no body."""
-    headers = redact_headers(request.headers)
-    return httpx.Request(one_line(request.method), redact_url(request.url), headers=headers)
+    url = redact_url(request.url)[:_LONGEST_URL]
+    headers = _as_bytes(redact_headers(request.headers))
+    return httpx.Request(one_line(request.method), url, headers=headers)
 
 
 def _bare_response(
@@ -226,10 +229,18 @@ def _bare_response(
     text = "" if clean is None else clean if isinstance(clean, str) else json.dumps(clean)
     copy = PrefectResponse(
         response.status_code,
-        headers=headers,
+        headers=_as_bytes(headers),
         content=text.encode("utf-8", "replace"),
         request=request,
         extensions={RESENT: True} if response.extensions.get(RESENT) else None,
     )
     copy.encoding = "utf-8"  # whatever the content type says
     return copy
+
+
+def _as_bytes(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers as they were on the wire: httpx takes texts of ASCII only, servers send any."""
+    return [
+        (name.encode("utf-8", "replace"), value.encode("utf-8", "replace"))
+        for name, value in headers.items()
+    ]

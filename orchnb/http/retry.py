@@ -19,7 +19,7 @@ import httpx
 from orchnb.errors import OrchnbError
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl
 from orchnb.observers import retry_observers
-from orchnb.redaction import redact_url
+from orchnb.redaction import redact_url, scrub, secrets_of
 from orchnb.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -286,9 +286,9 @@ class Retrier:
                     retried = policy.retries_error(exc, connected=self.connected)
                     if once and policy.leaves_open(exc):
                         retried = False
+                    earlier = without_secrets(exc, request)
                     if not retried or counted > policy.max_retries:
-                        raise
-                    earlier = exc
+                        raise earlier from (None if earlier is not exc else exc.__cause__)
                 else:
                     assert answer is not None, "a Send is answered by a response"
                     self.connected = True
@@ -328,3 +328,13 @@ class Retrier:
         except BaseException:  # closed during a try or a wait, or interrupted between them
             story.tell("stopped")
             raise
+
+
+def without_secrets(error: httpx.TransportError, request: httpx.Request) -> httpx.TransportError:
+    """The error itself, or one of its kind without what it repeats of the request's secrets: h11 quotes
+    the header that it cannot send, and the line of an answer that it cannot read."""
+    words = str(error)
+    scrubbed = scrub(words, secrets_of(request))
+    if scrubbed == words:
+        return error
+    return type(error)(scrubbed, request=request).with_traceback(error.__traceback__)

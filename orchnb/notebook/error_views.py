@@ -10,6 +10,8 @@ from typing import TypeVar
 import httpx
 
 from orchnb.errors import (
+    FieldProblem,
+    InvalidParameters,
     ObjectAlreadyExists,
     ObjectNotFound,
     OrchnbError,
@@ -26,7 +28,7 @@ from orchnb.notebook.error_words import (
     WAITS,
     Kind,
 )
-from orchnb.notebook.object_views import described
+from orchnb.notebook.object_views import MOST_ROWS, described
 from orchnb.notebook.views import Card, Table, clean
 from orchnb.redaction import redact_url, scrub, secrets_of
 from orchnb.server_type import ServerType, server_type_of_url
@@ -49,20 +51,28 @@ def error_card(error: Exception) -> Card:
     if isinstance(error, PrefectHTTPStatusError):
         rows += _answer_rows(error)
         hint = _refusal_hint(error) or hint
-        if error.fields:
-            cells = [(clean(f.location), clean(f.message), clean(f.type)) for f in error.fields]
-            table = Table(("Where", "What is wrong", "Kind"), cells)
     else:
         rows += _problem_rows(error, kind, request)
+    if isinstance(error, (PrefectHTTPStatusError, InvalidParameters)) and error.fields:
+        table = _fields_table(error.fields)
     if isinstance(error, ServerStartFailed):
         rows.append(("Phase", error.phase))
-        lines = [clean(line, 200) for text in error.log_lines for line in text.splitlines()]
+        texts = error.log_lines[-_LOG_LINES:]
+        lines = [clean(line, 200) for text in texts for line in text[-20_000:].splitlines()]
         log = lines[-_LOG_LINES:]
     if isinstance(error, UNANSWERED) and request is not None:
         rows.append(("On the server", _afterwards(request)))
     if hint:
         rows.append(("What to do", clean(hint)))
     return Card(kind.title, "error", rows, table, log, (_WHOLE,))
+
+
+def _fields_table(fields: Sequence[FieldProblem]) -> Table:
+    shown = fields[:MOST_ROWS]
+    cells = [(clean(f.location), clean(f.message), clean(f.type)) for f in shown]
+    more = len(fields) - len(shown)
+    caption = f"and {more:,} more" if more else ""
+    return Table(("Where", "What is wrong", "Kind"), cells, caption)
 
 
 def stopped_card(request: httpx.Request, *, sent: bool) -> Card:

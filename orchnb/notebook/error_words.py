@@ -11,10 +11,12 @@ import httpx
 from orchnb.errors import (
     ClientClosed,
     ForeignAddress,
+    InvalidParameters,
     InvalidSetting,
     LifespanStartupFailed,
     ObjectAlreadyExists,
     ObjectNotFound,
+    OutcomeUnknown,
     ServerNotConfigured,
     ServerStartFailed,
     UnexpectedAnswer,
@@ -49,6 +51,8 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (InvalidSetting, Kind("A setting cannot be used")),
     (WrongLoop, Kind("This client belongs to another event loop")),
     (ClientClosed, Kind("This client is not open")),
+    (OutcomeUnknown, Kind("It is not known whether the server did it")),
+    (InvalidParameters, Kind("The deployment does not take these parameters")),
     (ForeignAddress, Kind("This address is not the API's")),
     (
         httpx.ConnectTimeout,

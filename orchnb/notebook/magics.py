@@ -49,13 +49,14 @@ class OrchMagics(Magics):
         """
         # Imported at the first use, so that %load_ext returns at once.
         from orchnb.api.status import server_status
+        from orchnb.redaction import redact_url
         from orchnb.settings import get_settings
 
         given = parse_argstring(OrchMagics.orch_server_type, line)
         if given.kind is not None and given.kind not in _KINDS:
             raise UsageError(
-                f"%orch_server_type knows {', '.join(_KINDS)}; {given.kind!r} is none of them. "
-                "To use the server at an address: %orch_server_type server URL"
+                f"%orch_server_type knows {', '.join(_KINDS)}; {redact_url(given.kind)!r} is none of "
+                "them. To use the server at an address: %orch_server_type server URL"
             )
         if given.profile is not None or given.kind is not None:
             before = _settings_or_none()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,10 +12,10 @@ import httpx
 from orchnb.api.client import IN_PROCESS_HOST
 from orchnb.api.models import Flow, FlowRun, Model, ModelList
 from orchnb.api.status import ServerStatus
-from orchnb.http.response import PrefectResponse
+from orchnb.http.response import PrefectResponse, text_of
 from orchnb.notebook.retry_views import retried_table as retried_table
 from orchnb.notebook.views import Card, Line, Table, Tone, clean
-from orchnb.redaction import redact_url
+from orchnb.redaction import redact_url, scrub, secrets_of
 
 MOST_ROWS = 20
 """Rows of a list that are shown; the rest is counted."""
@@ -43,7 +44,11 @@ def response_card(response: PrefectResponse) -> Card:
     """A response in short."""
     rows = [("Status", clean(f"{response.status_code} {response.reason_phrase}"))]
     if response.is_closed:
-        rows.append(("Answer", clean(response.text, 200)))
+        # Not of what is in the body, which is the person's own data.
+        asked = response.request
+        bare = httpx.Request(asked.method, asked.url, headers=asked.headers)
+        words = clean(text_of(response), 20_000)
+        rows.append(("Answer", clean(scrub(words, secrets_of(bare)), 200)))
     return Card(
         title=described(response.request),
         tone="good" if response.is_success else "error",
@@ -110,15 +115,24 @@ def _state(model: Model) -> str:
     return clean(str(name or kind) if same else f"{name} ({kind})")
 
 
+def _here(moment: datetime) -> datetime:
+    """In the local time zone; the first and the last day of all have no other than their own."""
+    try:
+        return moment.astimezone()
+    except OverflowError:
+        return moment
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        return f"{_here(value):%Y-%m-%d %H:%M:%S %Z}"
     if isinstance(value, (list, tuple, set, frozenset)):
-        return ", ".join(_cell(item) for item in value)
+        return clean(", ".join(_cell(item) for item in itertools.islice(value, 50)), 120)
     if isinstance(value, dict):
-        return clean(", ".join(f"{key}={item!r}" for key, item in value.items()), 120)
+        items = itertools.islice(value.items(), 50)
+        return clean(", ".join(f"{clean(str(key))}={item!r}" for key, item in items), 120)
     if isinstance(value, UUID):
         return str(value)
     return clean(str(value), 120)

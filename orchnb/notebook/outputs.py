@@ -33,9 +33,7 @@ class Output:
     which cannot replace what it shows, each new text is a new line.
     """
 
-    def __init__(
-        self, publisher: Any, parent: dict[str, Any], running: Mapping[str, Cell]
-    ) -> None:
+    def __init__(self, publisher: Any, parent: dict[str, Any], running: Mapping[str, Cell]) -> None:
         self._publisher = publisher
         self._parent = parent
         self._running = running

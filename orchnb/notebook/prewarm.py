@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import InputRejected
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -34,9 +37,11 @@ class Prewarm:
         # there (Python breaks the deadlock that way). A cell that imports Prefect needs the same
         # modules, so it loses nothing by waiting.
         if "prefect" in (getattr(info, "raw_cell", None) or ""):
-            with suppress(KeyboardInterrupt):  # the stop button: then at one's own risk
+            try:
                 while self._thread.is_alive():
                     self._thread.join(0.1)  # in steps, as on Windows a join cannot be interrupted
+            except KeyboardInterrupt:
+                self._shell.ast_transformers.append(_Refusal(self._shell))
 
     def _run(self) -> None:
         with suppress(Exception):
@@ -52,6 +57,20 @@ class Prewarm:
             kind = determine_server_type(settings)
             if kind is ServerType.EPHEMERAL and not settings.ephemeral_app and not self._leaving:
                 import_modules()
+
+
+class _Refusal(ast.NodeTransformer):
+    """Has IPython refuse the cell that was stopped before it ran: what is raised in a hook is only
+    printed, and the cell runs all the same."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """Called with the cell."""
+        del node
+        self._shell.ast_transformers.remove(self)
+        raise InputRejected("Stopped while Prefect was being imported; the cell did not run")
 
 
 def _import_own() -> None:

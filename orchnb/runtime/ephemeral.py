@@ -8,23 +8,25 @@ it is started once per process, and anew after everybody has left.
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
+from urllib.parse import unquote
 
 import anyio
 import anyio.to_thread
 from pydantic import ValidationError
 
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
+from orchnb.http.response import printable
 from orchnb.observers import startup_observers
 from orchnb.redaction import MASK, scrub
 from orchnb.runtime.app_finder import find_app
@@ -37,7 +39,7 @@ from orchnb.runtime.lifespan import (
     lifespan_state,
 )
 from orchnb.runtime.prefect_server import import_server
-from orchnb.settings import Settings
+from orchnb.settings import Settings, configured_for_prefect
 
 Phase: TypeAlias = Literal["import", "create", "start"]
 
@@ -286,10 +288,13 @@ _CREDENTIALS = re.compile(r"(?<=://)[^\s'\"]+(?=@)")
 def _without_secrets(text: str) -> str:
     """A server's words without the credentials in addresses, and without its configured secrets."""
     secrets = []
-    for name, value in os.environ.items():
-        if name.startswith("PREFECT_"):
-            secrets += _CREDENTIALS.findall(value)
-            if name.endswith(("_PASSWORD", "_KEY", "_AUTH_STRING", "_CONNECTION_URL")):
-                secrets.append(value)
+    for name, value in configured_for_prefect():
+        secrets += _CREDENTIALS.findall(value)
+        if name.endswith(("_PASSWORD", "_KEY", "_AUTH_STRING", "_CONNECTION_URL")):
+            secrets.append(value)
+        if name.endswith("_CUSTOM_HEADERS"):
+            with suppress(ValueError, AttributeError):  # what is no JSON object is not used either
+                secrets += map(str, json.loads(value).values())
     secrets += [part for secret in secrets for part in secret.split(":", 1)[1:]]
-    return _CREDENTIALS.sub(MASK, scrub(text, secrets))
+    secrets += [unquote(secret) for secret in secrets]
+    return _CREDENTIALS.sub(MASK, scrub(printable(text), secrets))

@@ -20,6 +20,7 @@ import anyio
 import anyio.lowlevel
 
 from orchnb.errors import LifespanStartupFailed
+from orchnb.http.response import printable
 from orchnb.runtime.loops import Loop, Task, current_loop, discard_task, is_closed, spawn
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class _Lifespan:
         await self._settled.wait()
         if self._failure is not None:
             message, cause = self._failure
-            raise LifespanStartupFailed(message) from cause
+            raise LifespanStartupFailed(printable(message)) from cause
 
     async def leave(self) -> None:
         self.entrants -= 1

@@ -1,0 +1,85 @@
+"""Points in time as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import TypeAlias
+
+When: TypeAlias = datetime | timedelta | str
+"""A point in time: a datetime, how long ago, or words such as ``"1h"``, ``"2d12h"``, ``"today"``,
+``"2026-11-01"``. What names no time zone is meant in the local one."""
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AGO = re.compile(r"(?:\d+(?:\.\d+)?\s*[smhdw]\s*)+", re.IGNORECASE)
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
+
+
+def moment(when: When, *, now: datetime | None = None) -> datetime:
+    """The point in time that is meant, with its time zone. ``now`` is by default the present.
+
+    Raises:
+        ValueError: the words mean none; the message says which would.
+        TypeError: it is nothing of the kind.
+    """
+    present = now if now is not None else datetime.now(timezone.utc)
+    if isinstance(when, datetime):
+        return when.astimezone()
+    if isinstance(when, timedelta):
+        return _before(present, when, repr(when))
+    if not isinstance(when, str):
+        raise TypeError(
+            f"a point in time should be a datetime, a timedelta or a text; {type(when).__name__} is none"
+        )
+    words = when.strip().lower().removesuffix(" ago").strip()
+    if _AGO.fullmatch(words):
+        parts = {"seconds": 0.0}
+        for amount, unit in _PART.findall(words):
+            name = _UNITS[unit.lower()]
+            parts[name] = parts.get(name, 0.0) + float(amount)
+        try:
+            return _before(present, timedelta(**parts), repr(when))
+        except OverflowError:
+            raise _too_far(repr(when)) from None
+    if words == "now":
+        return present
+    if words in ("today", "yesterday"):
+        midnight = present.astimezone().replace(
+            hour=0, minute=0, second=0, microsecond=0, tzinfo=None
+        )
+        days = 1 if words == "yesterday" else 0
+        return (
+            midnight - timedelta(days=days)
+        ).astimezone()  # of that day, if the clocks were changed
+    try:
+        # Python 3.10 knows no Z.
+        return datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", when.strip())).astimezone()
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{when!r} is no point in time; write how long ago ('90s', '30m', '1h', '2d12h', '1w'), "
+            "'today', 'yesterday', or a date such as '2026-11-01' or '2026-11-01T09:30+01:00'"
+        ) from None
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """How far one point in time is from another, in words: ``3 min ago``, ``in 2 h``."""
+    seconds = (now - then).total_seconds()
+    amount = abs(seconds)
+    if amount < 1:
+        return "just now"
+    for length, unit in ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s")):
+        if amount >= length:
+            words = f"{int(amount // length)} {unit}"
+            return f"{words} ago" if seconds > 0 else f"in {words}"
+    raise AssertionError("one of them fits")
+
+
+def _before(present: datetime, length: timedelta, words: str) -> datetime:
+    try:
+        return present - length
+    except OverflowError:
+        raise _too_far(words) from None
+
+
+def _too_far(words: str) -> ValueError:
+    return ValueError(f"{words} ago is before the year 1")

@@ -1,0 +1,700 @@
+"""Whatever a server says is shown as a text, in every view, and to every front end as harmless.
+
+Html is looked at as a browser does: what it amounts to is compared with the same view of a harmless
+text. The views are all there are, else a test fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import html5lib
+import httpx
+import pytest
+
+import orchnb
+from orchnb import notebook
+from orchnb.api import models
+from orchnb.api.calls import Call, a, json_of, path, quoted
+from orchnb.api.status import ServerStatus, describe
+from orchnb.errors import PrefectHTTPStatusError
+from orchnb.http.response import PrefectResponse, status_error
+from orchnb.http.retry import RetryEvent
+from orchnb.notebook.error_views import error_card, stopped_card
+from orchnb.notebook.error_words import KINDS, NO_CONNECTION
+from orchnb.notebook.extension import _SHOWN
+from orchnb.notebook.object_views import (
+    as_it_is,
+    model_card,
+    model_table,
+    response_card,
+    status_card,
+)
+from orchnb.notebook.retry_views import Retried, RetriedList, Retries, retried_table
+from orchnb.notebook.startup_views import Startup
+from orchnb.notebook.views import Card, Line, Live, Step, Table, View, clean, html, text
+from orchnb.redaction import redact_url
+from orchnb.runtime.ephemeral import StartupEvent
+from orchnb.server_type import ServerType
+from orchnb.settings import Origin
+from tests.notebook.hostile import CORPUS, FORBIDDEN, NAMES, flow, flow_run, refusal
+from tests.notebook.kernels import Kernel, Shown, kernel
+
+ROOT = Path(__file__).parents[2]
+NOON = datetime(2026, 11, 21, 12, 0, 0)
+
+HARMLESS = "harmless words"  # two, so that an address, where a space is encoded, does not hold them
+LARGEST = 150_000
+"""Characters of a view, of whatever it is made."""
+
+# What becomes an address, a script or a frame, were it ever to be written.
+_ACTIVE = re.compile(r"on.*|href|src.*|.*:href|action|formaction|data|background|poster|http-equiv")
+# MathJax leaves these alone: by class in JupyterLab (version 3 of it) and in nbconvert (version 2), the
+# others by themselves.
+_NO_MATH_CLASSES = {"mathjax_ignore", "tex2jax_ignore"}
+_NO_MATH_TAGS = {"style", "pre", "code"}
+
+
+# The views.
+
+
+@cache
+def address(said: str) -> httpx.URL:
+    """A URL with this in its path, as it is where httpx takes it, else encoded."""
+    in_path = said.replace("?", "%3F").replace("#", "%23")  # else a value that is masked
+    try:
+        return httpx.URL(f"http://server.invalid/api/{in_path}")
+    except (httpx.InvalidURL, UnicodeEncodeError):  # control characters, too long, surrogates
+        return httpx.URL(f"http://server.invalid/api/{quote(said[:2000], errors='replace')}")
+
+
+def answer(status: int, said: str, body: Any = None, kind: str = "application/json") -> Any:
+    """An answer with this in its path, reason phrase and headers; a text as body stands as it is."""
+    raw = said.encode("utf-8", "surrogatepass")
+    content = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else json.dumps(body)
+    response = httpx.Response(
+        status,
+        request=httpx.Request("GET", address(said)),
+        content=content,
+        headers=[(b"content-type", kind.encode()), (b"location", raw), (b"x-words", raw)],
+        extensions={"reason_phrase": raw},
+    )
+    return PrefectResponse.from_httpx_response(response)
+
+
+def refused(status: int, said: str, *body: Any) -> PrefectHTTPStatusError:
+    return status_error(answer(status, said, *(body or (refusal(said),))))
+
+
+def caught(function: Callable[[], object]) -> Exception:
+    with pytest.raises(orchnb.OrchnbError) as info:
+        function()
+    return info.value
+
+
+def explained(status: int, said: str) -> Exception:
+    """The error that an operation makes of a refusal."""
+    call = Call("GET", path("/x"), json_of, missing=f"flow {quoted(said)}", conflict=said)
+    error = call.explain(refused(status, said))
+    assert isinstance(error, (orchnb.ObjectNotFound, orchnb.ObjectAlreadyExists))
+    return error
+
+
+def of_another_form(said: str) -> Exception:
+    return caught(lambda: a(dict[str, int])(answer(200, "", {said: said})))
+
+
+def no_json(said: str) -> Exception:
+    kind = said.encode("utf-8", "surrogatepass")[:2000].decode("latin-1")
+    response = httpx.Response(
+        200,
+        request=httpx.Request("GET", address(said)),
+        content=b"<",
+        headers=[(b"content-type", kind.encode("latin-1"))],
+    )
+    return caught(lambda: json_of(PrefectResponse.from_httpx_response(response)))
+
+
+def error_of(kind: type[Exception], said: str) -> Exception:
+    """An error of this kind that says this, where it is not one of status."""
+    if issubclass(kind, orchnb.ServerStartFailed):
+        lines = [said, f"{said}\n{said}"]
+        return kind(said, phase="start", hint=said, log_lines=lines)
+    if issubclass(kind, orchnb.UnexpectedAnswer):
+        return kind(said, hint=said)
+    if issubclass(kind, httpx.RequestError):
+        return kind(said, request=httpx.Request("POST", address(said)))
+    return kind(said)
+
+
+def unconnected(cause: type[BaseException], said: str) -> Exception:
+    error = httpx.ConnectError(said, request=httpx.Request("GET", address(said)))
+    error.__cause__ = cause(said)
+    return error
+
+
+def status(said: str, **changes: Any) -> ServerStatus:
+    values: dict[str, Any] = {"state": "up", "version": said, "seconds": 0.01, **changes}
+    return ServerStatus(
+        ServerType.SERVER, place=said, decided_by=Origin(said, said), problem=said, **values
+    )
+
+
+def retried(said: str, kind: Any = "waiting", request: int = 1, **changes: Any) -> Retried:
+    event = RetryEvent(
+        kind=kind,
+        request_id=request,
+        method="GET",
+        url=redact_url(address(said)),
+        attempt=1,
+        max_attempts=6,
+        cause=said,
+        wait=4.0 if kind == "waiting" else 0.0,
+        elapsed=0.5,
+    )
+    return Retried(event, 1.0, NOON, **changes)
+
+
+def retries(*entries: Retried) -> View:
+    shown = Retries(lambda: 2.0)
+    for entry in entries:
+        shown.add(entry)
+    return shown.view("The stop button ends it.")
+
+
+def startup(said: str, *kinds: Any) -> View:
+    shown = Startup(lambda: 2.0)
+    for kind in kinds:
+        shown.add(StartupEvent("start", kind, 1.0, said))
+    return shown.view()
+
+
+def table(*items: models.Model) -> View:
+    return model_table(models.ModelList(items))
+
+
+def run_of(said: str) -> models.FlowRun:
+    return models.FlowRun.model_validate(flow_run(said))
+
+
+def flow_of(said: str) -> models.Flow:
+    return models.Flow.model_validate(flow(said))
+
+
+def state_of(said: str) -> models.State:
+    return models.State.model_validate({"type": said, "name": said, "message": said})
+
+
+def result_of(said: str) -> models.OrchestrationResult:
+    state = {"type": said, "name": said, "message": said}
+    return models.OrchestrationResult.model_validate(
+        {"status": said, "state": state, "details": {said: said}, "name": said}
+    )
+
+
+_STATUSES = (302, 401, 403, 404, 422, 500)  # each is told in its own way
+
+VIEWS: dict[str, Callable[[str], View]] = {
+    **{
+        f"error_views.error_card: {status_}": lambda said, status_=status_: error_card(
+            refused(status_, said)
+        )
+        for status_ in _STATUSES
+    },
+    "error_views.error_card: fields alone": lambda said: error_card(
+        refused(422, said, {"detail": [{"loc": ["body", said], "msg": said, "type": said}]})
+    ),
+    "error_views.error_card: problem+json": lambda said: error_card(
+        refused(400, said, {"title": said, "detail": {"error": said, "message": [said]}})
+    ),
+    "error_views.error_card: text body": lambda said: error_card(refused(500, said, said)),
+    "error_views.error_card: page title": lambda said: error_card(
+        refused(404, said, f"<html><title>{said}</title>", "text/html")
+    ),
+    "error_views.error_card: not found": lambda said: error_card(explained(404, said)),
+    "error_views.error_card: exists": lambda said: error_card(explained(409, said)),
+    "error_views.error_card: another form": lambda said: error_card(of_another_form(said)),
+    "error_views.error_card: no json": lambda said: error_card(no_json(said)),
+    **{
+        f"error_views.error_card: {kind.__name__}": lambda said, kind=kind: error_card(
+            error_of(kind, said)
+        )
+        for kind, _ in KINDS
+        if not issubclass(kind, PrefectHTTPStatusError)
+    },
+    **{
+        f"error_views.error_card: no connection, {cause.__name__}": lambda said, cause=cause: (
+            error_card(unconnected(cause, said))
+        )
+        for cause, _ in NO_CONNECTION
+    },
+    "error_views.stopped_card: sent": lambda said: stopped_card(
+        httpx.Request("POST", address(said)), sent=True
+    ),
+    "object_views.status_card: up": lambda said: status_card(status(said)),
+    "object_views.status_card: down": lambda said: status_card(status(said, state="down")),
+    "object_views.status_card: refused": lambda said: status_card(
+        ServerStatus(
+            ServerType.SERVER,
+            "lab",
+            "down",
+            Origin("", "default"),
+            problem=describe(refused(500, said)),
+        )
+    ),
+    "object_views.response_card: success": lambda said: response_card(answer(200, said, said)),
+    "object_views.response_card: failure": lambda said: response_card(answer(500, said, said)),
+    "object_views.model_card: flow": lambda said: model_card(flow_of(said)),
+    "object_views.model_card: flow run": lambda said: model_card(run_of(said)),
+    "object_views.model_card: state": lambda said: model_card(state_of(said)),
+    "object_views.model_card: result": lambda said: model_card(result_of(said)),
+    "object_views.model_table: flows": lambda said: table(flow_of(said), flow_of(said)),
+    "object_views.model_table: flow runs": lambda said: table(*[run_of(said)] * 2),
+    "object_views.model_table: states": lambda said: table(state_of(said)),
+    "object_views.as_it_is: line": lambda said: as_it_is(Line(clean(said))),
+    "retry_views.Retries.view: live": lambda said: retries(
+        *(retried(said, request=number) for number in range(20)), retried(said, "gave_up")
+    ),
+    **{
+        f"retry_views.Retries.view: {kind}": lambda said, kind=kind: retries(
+            retried(said), retried(said, kind)
+        )
+        for kind in ("recovered", "gave_up", "stopped")
+    },
+    "retry_views.Retries.view: several": lambda said: retries(
+        retried(said, "recovered", 1), retried(said, "stopped", 2, by_person=True)
+    ),
+    "retry_views.retried_table: two": lambda said: retried_table(
+        RetriedList([retried(said), retried(said, "stopped", by_person=True)])
+    ),
+    **{
+        f"startup_views.Startup.view: {kind}": lambda said, kind=kind: startup(said, kind)
+        for kind in ("began", "ended", "failed", "stopped")
+    },
+}
+"""Every view there is of anything that a server says, from the function's name to what makes one."""
+
+_NOT_WORD_FOR_WORD = {
+    "error_views.error_card: text body",  # what begins as a page does is left out
+    "error_views.error_card: page title",  # its entities are decoded
+    "error_views.error_card: no json",  # a content type without its parameters
+    "error_views.error_card: another form",  # an escape takes what follows it
+}
+
+
+# What they are held to.
+
+
+class Looks(NamedTuple):
+    """What a browser makes of html."""
+
+    tree: tuple[Any, ...]
+    """Elements with their attributes, without texts."""
+    words: str
+    style: str
+
+
+def looks(source: str) -> Looks:
+    """The html as a browser reads it in the midst of a page: what comes after it must not be in it."""
+    style, _, body = source.rpartition("</style>")  # ours is first; it takes long to be parsed
+    root: Any = html5lib.parseFragment(
+        f"{body}<i id='after'></i>", treebuilder="etree", namespaceHTMLElements=False
+    )
+    *inside, after = root
+    assert (after.tag, dict(after.attrib), len(after)) == ("i", {"id": "after"}, 0)
+    return Looks(tuple(map(_tree, inside)), " ".join("".join(root.itertext()).split()), style)
+
+
+def marks(trees: tuple[Any, ...]) -> set[Any]:
+    """All elements with their attributes, wherever they are."""
+    return {
+        mark for tag, attributes, inside in trees for mark in {(tag, attributes), *marks(inside)}
+    }
+
+
+def _tree(element: Any) -> tuple[Any, ...]:
+    return str(element.tag), tuple(sorted(element.attrib.items())), tuple(map(_tree, element))
+
+
+def elements(source: str) -> Iterator[Any]:
+    root: Any = html5lib.parseFragment(source, treebuilder="etree", namespaceHTMLElements=False)
+    return iter(list(root.iter())[1:])
+
+
+def unseen(shown: str, forbidden: frozenset[str] = FORBIDDEN) -> list[str]:
+    """The characters in it that do something instead of being seen."""
+    if shown.isascii() and shown.replace("\n", "").isprintable():
+        return []
+    return sorted({c for c in shown if c != "\n" and unicodedata.category(c) in forbidden})
+
+
+def lines(view: View) -> int:
+    """How many lines its text has, save for those of a log."""
+    return len([line for line in text(view).splitlines() if not line.startswith("  | ")])
+
+
+@cache
+def harmless(name: str) -> tuple[list[Looks], set[int]]:
+    """How a view looks that is made of a harmless text, or of none."""
+    made = [VIEWS[name](said) for said in (HARMLESS, "")]
+    return [looks(html(view)) for view in made], {lines(view) for view in made}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_of_hostile_text_looks_as_one_of_harmless_text(name: str) -> None:
+    patterns, line_counts = harmless(name)
+    shows_it = HARMLESS in patterns[0].words and name not in _NOT_WORD_FOR_WORD
+    for attack, said in CORPUS.items():
+        view = VIEWS[name](said)
+        source, plain = html(view), text(view)
+        seen = looks(source)
+        trees = [pattern.tree for pattern in patterns]
+        if clean(said):
+            assert seen.tree in trees, attack
+        else:
+            assert marks(seen.tree) <= marks(trees[0]), attack  # rows of nothing are left out
+        assert seen.style == patterns[0].style, attack
+        assert lines(view) in line_counts or not clean(said), attack
+        assert not unseen(source), attack
+        assert not unseen(plain), attack
+        assert len(source) < LARGEST, attack
+        assert len(plain) < LARGEST, attack
+        if shows_it:
+            begin = clean(said)[:60].removesuffix("…").strip()
+            assert begin in seen.words, attack
+            assert begin in plain, attack
+
+
+RAW: dict[str, Callable[[str], View]] = {
+    "card": lambda said: Card(
+        said, "warn", [(said, said)], Table([said], [[said]], f"{said}."), [said, said], [said]
+    ),
+    "table": lambda said: Table([said, said], [[said, said]], said),
+    "live": lambda said: Live(said, [Step(said, said, said, 0.5)], [said]),
+    "line": lambda said: Line(said, "error"),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_the_templates_escape_also_what_nobody_has_cleaned(name: str) -> None:
+    pattern = looks(html(RAW[name](HARMLESS)))
+    for attack, said in CORPUS.items():
+        if len(said) > 10_000:
+            continue  # `clean` is what shortens
+        source = html(RAW[name](said))
+        assert looks(source).tree == pattern.tree, attack
+        seen_by_nobody = FORBIDDEN - {"Zl", "Zp"}
+        assert not unseen(source, seen_by_nobody), attack
+        assert not unseen(text(RAW[name](said)), seen_by_nobody), attack
+
+
+@pytest.mark.parametrize("name", [*VIEWS, *RAW])
+def test_no_view_has_a_link_or_anything_that_acts(name: str) -> None:
+    source = html({**VIEWS, **RAW}[name](HARMLESS))
+    for element in elements(source):
+        assert element.tag not in ("script", "a", "iframe", "form", "img", "link", "meta", "base")
+        assert not [key for key in element.attrib if _ACTIVE.fullmatch(key)]
+
+
+@pytest.mark.parametrize("name", [*VIEWS, *RAW])
+def test_no_text_of_a_view_is_typeset_as_mathematics(name: str) -> None:
+    """JupyterLab has MathJax look at html: a server's ``$\\href{...}{...}$`` would become a link."""
+
+    def walk(element: Any, ignored: bool) -> None:
+        classes = set(element.attrib.get("class", "").split())
+        ignored = ignored or classes >= _NO_MATH_CLASSES or element.tag in _NO_MATH_TAGS
+        texts = [element.text, *(child.tail for child in element)]
+        assert ignored or not "".join(filter(None, texts)).strip()
+        for child in element:
+            walk(child, ignored)
+
+    source = html({**VIEWS, **RAW}[name](HARMLESS))
+    walk(html5lib.parseFragment(source, treebuilder="etree", namespaceHTMLElements=False), False)
+
+
+# Nothing is forgotten
+
+
+def view_functions() -> set[str]:
+    """All public functions and methods that return a view, by module and name."""
+    kinds = {"Card", "Table", "Live", "Line", "View"}
+    found = set()
+    for module_info in pkgutil.iter_modules(notebook.__path__):
+        if not module_info.name.endswith("_views"):
+            continue
+        module = importlib.import_module(f"orchnb.notebook.{module_info.name}")
+        for name, thing in vars(module).items():
+            members = vars(thing) if inspect.isclass(thing) else {"": thing}
+            for member, function in members.items():
+                if (
+                    not inspect.isfunction(function)
+                    or function.__module__ != module.__name__
+                    or function.__name__.startswith("_")
+                ):
+                    continue
+                returned = str(function.__annotations__.get("return", ""))
+                if set(re.findall(r"\w+", returned)) & kinds:
+                    found.add(".".join(filter(None, (module_info.name, name, member))))
+    return found
+
+
+def test_every_view_is_among_them() -> None:
+    assert view_functions() == {name.partition(":")[0] for name in VIEWS}
+    shown = {f"object_views.{function}" for function in _SHOWN.values()} - {
+        "object_views.retried_table"  # by way of that module
+    }
+    assert shown <= view_functions()
+
+
+def test_every_template_of_a_view_is_among_them() -> None:
+    folder = Path(notebook.__path__[0], "templates")
+    parts = {"style", "tones"}  # of which the others are made
+    assert {path.name.partition(".")[0] for path in folder.iterdir()} - parts == set(RAW)
+
+
+def test_every_kind_of_error_is_among_them() -> None:
+    known = tuple(kind for kind, _ in KINDS)
+    ours = {
+        kind
+        for kind in vars(orchnb.errors).values()
+        if isinstance(kind, type) and issubclass(kind, orchnb.OrchnbError)
+    }
+    untold = {kind for kind in ours if not issubclass(kind, known)}
+    assert untold == {orchnb.OrchnbError, PrefectHTTPStatusError}
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(set(CORPUS.values())) == len(CORPUS) >= 60
+
+
+# Much of it
+
+
+def many_fields(count: int) -> View:
+    row = {"loc": ["body", "x" * 50], "msg": "y" * 400, "type": "z" * 50}
+    return error_card(refused(422, "", {"detail": [row] * count}))
+
+
+def many_log_lines(count: int) -> View:
+    lines_ = ["x" * 300] * count
+    return error_card(orchnb.ServerStartFailed("no", phase="start", log_lines=lines_))
+
+
+def one_long_log_line(count: int) -> View:
+    return error_card(orchnb.ServerStartFailed("no", phase="start", log_lines=["x\n" * count]))
+
+
+def many_tags(count: int) -> View:
+    return model_card(run_of("x").model_copy(update={"tags": ["x" * 100] * count}))
+
+
+def many_tags_in_a_table(count: int) -> View:
+    return table(*[run_of("x").model_copy(update={"tags": ["x" * 100] * count})] * 20)
+
+
+def many_parameters(count: int) -> View:
+    parameters = {f"name{number}": {"deep": ["x"] * 10} for number in range(count)}
+    return model_card(run_of("x").model_copy(update={"parameters": parameters}))
+
+
+def nested_tags(count: int) -> View:
+    value: Any = "x"
+    for _ in range(min(count, 500)):
+        value = [value, value] if len(str(value)) < 10_000 else [value]
+    return model_card(run_of("x").model_copy(update={"parameters": {"x": value}}))
+
+
+def many_rows(count: int) -> View:
+    return table(*[run_of("x" * 500)] * count)
+
+
+def many_retries(count: int) -> View:
+    return retries(*(retried("x" * 500, request=number) for number in range(count)))
+
+
+def long_address(count: int) -> View:
+    return response_card(
+        PrefectResponse.from_httpx_response(
+            httpx.Response(200, request=httpx.Request("GET", f"http://lab/{'x' * count}"))
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        many_fields,
+        many_log_lines,
+        one_long_log_line,
+        many_tags,
+        many_tags_in_a_table,
+        many_parameters,
+        nested_tags,
+        many_rows,
+        many_retries,
+        long_address,
+    ],
+    ids=lambda make: make.__name__,
+)
+def test_much_of_anything_makes_a_view_of_a_usual_size(make: Callable[[int], View]) -> None:
+    view = make(10_000)
+    assert len(html(view)) < LARGEST
+    assert len(text(view)) < LARGEST
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has one time zone a process")
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+def test_a_time_at_the_end_of_all_times_is_shown_wherever_one_is(
+    zone: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        run = models.FlowRun.model_validate({**flow_run("x"), "start_time": moment})
+        for view in (model_card(run), table(run)):
+            assert re.search(r"\d+-(01-01|12-31) \d\d:", text(view))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("charset", ["hex", "zip", "rot13", "undefined", "utf-7", "idna"])
+def test_an_answer_in_a_charset_that_is_none_is_shown(charset: str) -> None:
+    response = answer(200, "", "words", f"text/plain; charset={charset}")
+    assert "200" in text(response_card(response))
+
+
+# An app's own words as it starts
+
+
+def app_that_does_not_start(said: str, way: str) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if way == "exception":
+            raise RuntimeError(said)
+        await send({"type": "lifespan.startup.failed", "message": said})
+
+    return app
+
+
+@pytest.mark.parametrize("way", ["message", "exception"])
+def test_an_app_that_does_not_start_says_why_harmlessly(way: str) -> None:
+    for attack, said in CORPUS.items():
+        client = orchnb.SyncPrefectClient(app_that_does_not_start(said, way))
+        error = caught(client.__enter__)
+        view = error_card(error)
+        assert looks(html(view)).tree == looks(html(error_card(type(error)(HARMLESS)))).tree, attack
+        assert not unseen(html(view) + text(view)), attack
+        assert len(html(view)) < LARGEST, attack
+        # A traceback ends with it, and it may have several lines.
+        assert not unseen(str(error), FORBIDDEN - {"Zl", "Zp"}), attack
+
+
+# As a front end gets it, from a real kernel and a real app
+
+
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    folder = tmp_path_factory.mktemp("hostile")
+    environment = {
+        "ORCHNB_EPHEMERAL_APP": "tests.notebook.hostile:app",
+        "PREFECT_CLIENT_MAX_RETRIES": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    with kernel(folder, **environment) as running:
+        running("%load_ext orchnb")
+        running("client = orchnb.get_client()\nplain = orchnb.get_client(sync_client=True)")
+        running("from tests.notebook.hostile import CORPUS, NAMES")
+        yield running
+
+
+def assert_harmless(shown: Shown, attack: str) -> None:
+    """Nothing in any of the messages does anything."""
+    for output in shown.outputs:
+        content = output["content"]
+        if output["msg_type"].startswith("comm_"):
+            assert not unseen(json.dumps(content, ensure_ascii=False)), attack
+            continue
+        data = dict(content.get("data", {}))
+        data.pop("application/vnd.jupyter.widget-view+json", None)
+        assert set(data) <= {"text/html", "text/plain"}, attack
+        for mime, source in data.items():
+            assert not unseen(source), (attack, mime)
+            assert len(source) < LARGEST, (attack, mime)
+        if "text/html" in data:
+            tags = {element.tag for element in elements(data["text/html"])}
+            assert tags <= _OUR_TAGS, attack
+        assert not unseen(content.get("evalue", "")), attack
+        # Its colours are IPython's own.
+        coloured = "\n".join(content.get("traceback", ()))
+        assert not unseen(re.sub(r"\x1b\[[0-9;]*m", "", coloured)), attack
+        assert not unseen(content.get("text", "")), attack
+
+
+_OUR_TAGS = {
+    "style",
+    "div",
+    "p",
+    "strong",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "pre",
+    "span",
+    "progress",
+}
+
+
+def test_errors_in_cells(cell: Kernel) -> None:
+    asks = "await client.read_flow_by_name('{}')", "plain.read_flow('{}')"  # a 404, a 422
+    for number, attack in enumerate(NAMES):
+        shown = cell(asks[number % 2].format(number))
+        assert len(shown.bundles) == len(shown.errors) == 1, attack
+        assert_harmless(shown, attack)
+
+
+def test_objects_and_tables_in_cells(cell: Kernel) -> None:
+    shown = cell("runs = await client.read_flow_runs()\nfor run in runs:\n    display(run)\nruns")
+    assert len(shown.bundles) == len(NAMES) + 1, shown.traceback
+    assert_harmless(shown, "objects")
+    for start in range(0, len(NAMES), 20):
+        shown = cell(f"type(runs)(runs[{start}:{start + 20}], model=runs.model)")
+        assert "<table" in shown.html
+        assert_harmless(shown, f"table of {NAMES[start]} and after")
+
+
+def test_retries_in_cells(cell: Kernel) -> None:
+    asked = 0
+    for attack in NAMES[::4]:
+        source = f"said = CORPUS[{attack!r}][:500]\nawait client.request('GET', '/busy/' + said)"
+        shown = cell(source)
+        assert_harmless(shown, attack)
+        asked += "gave up after 2 tries" in shown.everything
+    assert asked > 10, "the others are no addresses"
+    table_shown = cell("%orch_retries")
+    assert "gave up" in table_shown.text
+    assert_harmless(table_shown, "the table of retries")
+
+
+def test_the_status_in_a_cell(cell: Kernel) -> None:
+    shown = cell("status = %orch_server_type\nstatus")
+    assert "up" in shown.text, shown.traceback
+    assert_harmless(shown, "status")
+    assert_harmless(cell("print(status)"), "status as a text")
+    assert_harmless(cell("[status]"), "status within something else")
