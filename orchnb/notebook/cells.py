@@ -39,7 +39,7 @@ class Cell:
     @property
     def ended(self) -> bool:
         """Whether its code has come to its end; its tasks and threads may go on."""
-        return self.runs == 0
+        return self.runs <= 0
 
 
 _cell: ContextVar[Cell | None] = ContextVar("orchnb_cell", default=None)

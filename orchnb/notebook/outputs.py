@@ -84,6 +84,12 @@ class Output:
         parents = [cell.parent for cell in list(self._running.values())]
         return self._parent if self._parent in parents or not parents else parents[-1]
 
+    def hold_place(self) -> None:
+        """Where nothing is shown yet, put an output that is not seen: its replacement will be, also
+        where a front end does not listen to its cell any more."""
+        if self._shown is None and self.in_place:
+            self.put(_NOTHING)
+
     def clear(self) -> None:
         """Leave nothing to be seen."""
         if self._shown is not None and self.in_place:

@@ -122,6 +122,7 @@ class LiveDisplays:
         self._now = now
         self._pacer = Pacer()
         self._pid = os.getpid()
+        self._lock = threading.Lock()
         self._retries: weakref.WeakKeyDictionary[Cell, RetryDisplay] = weakref.WeakKeyDictionary()
         self._origins: dict[int, Cell | None] = {}
         self._startup: StartupDisplay | None = None
@@ -132,7 +133,9 @@ class LiveDisplays:
     def close(self) -> None:
         """Leave everything as it is to stay."""
         self._pacer.close()
-        for display in list(self._retries.values()):
+        with self._lock:
+            displays = list(self._retries.values())
+        for display in displays:
             display.close()
 
     def retried(self, event: RetryEvent) -> None:
@@ -150,10 +153,11 @@ class LiveDisplays:
             del self._origins[event.request_id]
         if cell is None:
             return
-        display = self._retries.get(cell)
-        if display is None:
-            made = RetryDisplay(self._shell, cell, self._mode, self._clock)
-            display = self._retries.setdefault(cell, made)
+        with self._lock:
+            display = self._retries.get(cell)
+            if display is None:
+                display = RetryDisplay(self._shell, cell, self._mode, self._clock)
+                self._retries[cell] = display
         display.add(entry)
         self._pacer.add(display)
 
@@ -163,20 +167,23 @@ class LiveDisplays:
             return
         if event.kind == "wanted":
             cell = self._current_cell()
-            if self._startup is None or not self._startup.goes_on:
-                self._startup = None if cell is None else self._startup_display(cell)
+            with self._lock:
+                if self._startup is None or not self._startup.goes_on:
+                    self._startup = None if cell is None else self._startup_display(cell)
         elif self._startup is not None:
             self._startup.add(event)
             self._pacer.add(self._startup)
 
     def cell_ended(self, cell: Cell, interrupted: bool) -> None:
         """Bring what a cell shows up to date, before the front end stops listening to it."""
-        retries = self._retries.get(cell)
+        with self._lock:
+            retries, startup = self._retries.get(cell), self._startups.get(cell)
         if retries is not None:
             retries.cell_ended(interrupted)
-        for display in (retries, self._startups.get(cell)):
-            if display is not None:
-                display.draw()
+            retries.draw()
+        if startup is not None:
+            startup.draw()
+            startup.cell_ended()
         # A task of an earlier cell may have ended in this one, perhaps the last to be listened to.
         self._pacer.draw_ended()
 
@@ -376,6 +383,12 @@ class StartupDisplay:
         """Take note of what happens."""
         with self._lock:
             self._startup.add(event)
+
+    def cell_ended(self) -> None:
+        """Its cell has ended: what is still to come needs a place there."""
+        with self._lock:
+            if self._startup.goes_on and self._mode() != "off":
+                self._output.hold_place()
 
     def draw(self) -> bool:
         """Show how things are; whether they go on."""

@@ -235,7 +235,7 @@ class HostedApp:
             _tenancy.apps.add(self)
         try:
             self.host.submit(self._hold()).add_done_callback(self._finished)
-        except RuntimeError:
+        except BaseException:  # an interrupt as well: the lease would be nobody's
             self._give_back()
             raise
 

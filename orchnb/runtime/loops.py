@@ -157,12 +157,17 @@ def run(awaitable: Awaitable[T]) -> T:
         if inspect.iscoroutine(awaitable):
             awaitable.close()
         raise RuntimeError("run() would wait for itself here: use await in code of a hosted app")
-    with _interruptible():
-        if isinstance(loop, asyncio.BaseEventLoop):
-            _make_nestable(loop)
-            return _complete(loop, awaitable)
-        with lease_host() as host:
-            return host.call(_as_coroutine(awaitable))
+    try:
+        with _interruptible():
+            if isinstance(loop, asyncio.BaseEventLoop):
+                _make_nestable(loop)
+                return _complete(loop, awaitable)
+            with lease_host() as host:
+                return host.call(_as_coroutine(awaitable))
+    except BaseException:
+        if inspect.iscoroutine(awaitable) and _is_untouched(awaitable):
+            awaitable.close()  # or Python would complain of it, in whichever cell runs then
+        raise
 
 
 def _run_on_idle_loop(awaitable: Awaitable[T]) -> T:
@@ -227,6 +232,10 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _is_untouched(coroutine: Coroutine[Any, Any, Any]) -> bool:
+    return inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
 
 
 async def _as_coroutine(awaitable: Awaitable[T]) -> T:
