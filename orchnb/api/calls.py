@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
+F = TypeVar("F", bound=Callable[..., Any])
 T_co = TypeVar("T_co", covariant=True)
 
 Path = NewType("Path", str)
@@ -57,6 +58,9 @@ Path = NewType("Path", str)
 
 # A proxy's words for a server that did not answer it in time, or not in a way that it understood.
 _FROM_A_PROXY = frozenset({502, 504})
+
+_SERVERS_LIMIT = 200
+"""So many objects Prefect's server gives at most."""
 
 _API_HINT = (
     "Check that PREFECT_API_URL ends in /api, and that no login page or proxy stands in between: "
@@ -216,23 +220,29 @@ def _methods(
     def call(self: SyncPrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.perform(function(*args, **kwargs))
 
-    # People and tools are shown what the methods take and give, and not calls.
-    hints = get_type_hints(function)
-    hints["return"] = get_args(hints["return"])[-1]  # Call[T], Generator[..., T]
-    signature = inspect.signature(function)
+    result = get_args(get_type_hints(function)["return"])[-1]  # Call[T], Generator[..., T]
+    result = type(None) if result is None else result  # as it is in type hints
+    return (
+        dressed(call_async, function, returns=result),
+        dressed(call, function, returns=result),
+    )
+
+
+def dressed(method: F, function: Callable[..., Any], *, returns: Any) -> F:
+    """A client's method with the name, docstring and signature of the function that it is made from:
+    people and tools are shown what it takes and gives, and not calls."""
+    hints = {**get_type_hints(function), "return": returns}
     parameters = [
         parameter.replace(annotation=hints[parameter.name])
-        for parameter in signature.parameters.values()
+        for parameter in inspect.signature(function).parameters.values()
     ]
     client = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    signature = inspect.Signature([client, *parameters], return_annotation=hints["return"])
-    methods: tuple[Any, Any] = (call_async, call)
-    for method in methods:
-        functools.update_wrapper(method, function)
-        del method.__wrapped__  # its signature lacks the client
-        method.__signature__ = signature
-        method.__annotations__ = dict(hints)
-    return methods
+    made: Any = method
+    functools.update_wrapper(made, function)
+    del made.__wrapped__  # its signature lacks the client
+    made.__signature__ = inspect.Signature([client, *parameters], return_annotation=returns)
+    made.__annotations__ = dict(hints)
+    return method
 
 
 # What an answer may be read as.
@@ -275,9 +285,18 @@ def list_of(kind: type[M]) -> Callable[[PrefectResponse], ModelList[M]]:
 
     def read(response: PrefectResponse) -> ModelList[M]:
         items: list[M] = _validated(adapter, response)
-        return ModelList(items, model=kind)
+        return ModelList(items, model=kind, cut=bool(items) and len(items) == _limit_of(response))
 
     return read
+
+
+def _limit_of(response: PrefectResponse) -> int:
+    """How many objects were asked for at most."""
+    try:
+        asked = json.loads(response.request.content or b"{}").get("limit")
+    except (ValueError, AttributeError, httpx.RequestNotRead):
+        asked = None
+    return asked if isinstance(asked, int) else _SERVERS_LIMIT
 
 
 def _validated(adapter: TypeAdapter[T], response: PrefectResponse) -> T:
@@ -286,7 +305,7 @@ def _validated(adapter: TypeAdapter[T], response: PrefectResponse) -> T:
         return adapter.validate_python(data)
     except ValidationError as exc:
         problems = "; ".join(
-            ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
+            ": ".join(filter(None, (one_line(".".join(map(str, problem["loc"]))), problem["msg"])))
             for problem in exc.errors(include_url=False, include_input=False)[:3]
         )
         raise UnexpectedAnswer(

@@ -8,6 +8,7 @@ import ssl
 import threading
 import weakref
 from collections.abc import Coroutine, Mapping
+from functools import cached_property
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -15,6 +16,8 @@ import httpx
 from typing_extensions import Self
 
 from orchnb.api.calls import Call, Steps
+from orchnb.api.described.namespace import AsyncServerOperations, SyncServerOperations
+from orchnb.api.models import ModelList
 from orchnb.api.operations import Operations
 from orchnb.errors import (
     ClientClosed,
@@ -28,7 +31,7 @@ from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.flow import drive, drive_async
 from orchnb.redaction import redact_url
 from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app, host_app
-from orchnb.runtime.host import HostedApp
+from orchnb.runtime.host import HostedApp, on_host_thread
 from orchnb.runtime.lifespan import ASGIApp
 from orchnb.runtime.loops import Loop, current_loop, describe_loop, is_closed
 from orchnb.runtime.transport import HostedTransport
@@ -36,6 +39,9 @@ from orchnb.server_type import ServerType, determine_server_type, server_type_of
 from orchnb.settings import Settings, get_settings
 
 T = TypeVar("T")
+
+_PATIENCE = 15.0
+"""Seconds that plain code waits in an event loop's stead; Prefect's server, when new, takes up to six."""
 
 IN_PROCESS_HOST = "this-process.invalid"
 """Stands for this process in the URLs of requests to in-process apps."""
@@ -114,6 +120,24 @@ class _ApiClient(Operations):
     def _connect(self, options: dict[str, Any]) -> None:
         raise NotImplementedError
 
+    @property
+    def ui_url(self) -> str | None:
+        """Where the server's web pages are, with no slash at the end; None if there are none known."""
+        url = httpx.URL(self.api_url).copy_with(userinfo=b"", query=None, fragment=None)
+        if self.server_type is ServerType.SERVER:
+            return str(url).removesuffix("/api")
+        workspace = re.fullmatch(r"/api/accounts/([\w-]+)/workspaces/([\w-]+)", url.path)
+        if self.server_type is ServerType.CLOUD and url.host == "api.prefect.cloud" and workspace:
+            account, name = workspace.groups()
+            return f"https://app.prefect.cloud/account/{account}/workspace/{name}"
+        return None
+
+    def _read(self, call: Call[Any], response: httpx.Response) -> Any:
+        result = call.read(response)  # type: ignore[arg-type] # our clients answer with their own
+        if isinstance(result, ModelList):
+            result.ui_url = self.ui_url
+        return result
+
     def _path(self, path: str) -> str:
         elsewhere = re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|//", path)
         if elsewhere and not path.startswith(f"{self.api_url}/"):
@@ -175,6 +199,30 @@ class _ApiClient(Operations):
             "makes get_client() give one that is."
         )
 
+    def _brief_twin(self) -> SyncPrefectClient:
+        """A sync client of the same API that tries once and waits little, for a glance in plain code.
+
+        Raises:
+            ClientClosed: this one is not open.
+            RuntimeError: what this one does cannot be done in plain code here.
+        """
+        self._refuse_closed()
+        if self._depth == 0:
+            self._refuse_unopened()
+        transport = self._httpx_settings.get("transport")
+        only_async = transport is not None and not isinstance(transport, httpx.BaseTransport)
+        if only_async or (self._app is not None and on_host_thread()):
+            raise RuntimeError("This takes an await here: `await client.operations.load()` first")
+        options = {**self._httpx_settings, "timeout": _PATIENCE}
+        options.pop("event_hooks", None)  # an async client's are coroutines
+        twin = SyncPrefectClient(
+            self._app or self.api_url,
+            httpx_settings=options,
+            settings=self.settings.model_copy(update={"client_max_retries": 0}),
+        )
+        twin._credentials = self._credentials
+        return twin
+
     def _http_options(self) -> dict[str, Any]:
         """httpx's arguments: ours, and over them the user's ``httpx_settings``."""
         settings = self.settings
@@ -225,6 +273,11 @@ class PrefectClient(_ApiClient):
     """The event loop it lives on, once it has been used."""
 
     _http: PrefectHttpxAsyncClient | None = None
+
+    @cached_property
+    def operations(self) -> AsyncServerOperations:
+        """Every operation that the server itself describes, in groups that Tab finds."""
+        return AsyncServerOperations(self)
 
     async def __aenter__(self) -> Self:
         self._refuse_closed()
@@ -303,7 +356,7 @@ class PrefectClient(_ApiClient):
             if explained is exc:
                 raise
             raise explained from exc
-        return call.read(response)  # type: ignore[arg-type] # our client answers with its own
+        return self._read(call, response)
 
     def _usable(self) -> PrefectHttpxAsyncClient:
         self._refuse_closed()
@@ -333,6 +386,11 @@ class SyncPrefectClient(_ApiClient):
     is_async = False
 
     _http: PrefectHttpxSyncClient | None = None
+
+    @cached_property
+    def operations(self) -> SyncServerOperations:
+        """Every operation that the server itself describes, in groups that Tab finds."""
+        return SyncServerOperations(self)
 
     @property
     def loop(self) -> None:
@@ -404,7 +462,7 @@ class SyncPrefectClient(_ApiClient):
             if explained is exc:
                 raise
             raise explained from exc
-        return call.read(response)  # type: ignore[arg-type] # our client answers with its own
+        return self._read(call, response)
 
     def _usable(self) -> PrefectHttpxSyncClient:
         self._refuse_closed()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
 import httpx
 
 from orchnb.api.client import IN_PROCESS_HOST
-from orchnb.api.models import Flow, FlowRun, Model, ModelList
+from orchnb.api.models import Deployment, Flow, FlowRun, Model, ModelList, TaskRun
 from orchnb.api.status import ServerStatus
+from orchnb.api.times import ago
 from orchnb.http.response import PrefectResponse, text_of
 from orchnb.notebook.retry_views import retried_table as retried_table
-from orchnb.notebook.views import Card, Line, Table, Tone, clean
+from orchnb.notebook.views import Card, Cell, Line, Table, Tone, clean
 from orchnb.redaction import redact_url, scrub, secrets_of
 
 MOST_ROWS = 20
@@ -77,15 +78,60 @@ _LEFT_OUT = frozenset(
 )
 
 
-def model_table(models: ModelList[Any]) -> Table:
-    """A list of objects: the first rows, and how many there are."""
+def model_table(models: ModelList[Any], now: datetime | None = None) -> Table:
+    """A list of objects: the first rows, and how many there are. ``now`` is by default the present."""
+    present = now if now is not None else datetime.now(timezone.utc)
     kind = models.model or (type(models[0]) if models else Model)
     shown = list(models[:MOST_ROWS])
     columns = _columns(kind)
-    rows = [[_column(model, name) for name in columns] for model in shown]
-    many = f"{len(models)} {_kind(kind).lower()}{'' if len(models) == 1 else 's'}"
+    rows = [
+        [_table_cell(model, name, present, models.ui_url) for name in columns] for model in shown
+    ]
+    many = f"{len(models):,} {_kind(kind).lower()}{'' if len(models) == 1 else 's'}"
     caption = many if len(shown) == len(models) else f"the first {len(shown)} of {many}"
-    return Table([name.replace("_", " ") for name in columns], rows, caption)
+    if models.cut:
+        caption += ", and there may be more"
+    return Table(
+        [name.replace("_", " ") for name in columns],
+        rows,
+        f"{caption}, as of {_here(present):%Y-%m-%d %H:%M:%S %Z}",
+    )
+
+
+def _table_cell(model: Model, name: str, now: datetime, ui_url: str | None) -> str | Cell:
+    words = _column(model, name)
+    value = getattr(model, name, None)
+    if name == "state":
+        kind = getattr(getattr(model, "state", None), "type", None) or getattr(
+            model, "state_type", ""
+        )
+        return Cell(words, _STATE_TONES.get(str(kind)))
+    if isinstance(value, datetime):
+        return Cell(ago(value, now), title=words)
+    if name == "name" and ui_url and words:
+        pages = next((path for kind, path in _PAGES.items() if isinstance(model, kind)), None)
+        if pages:
+            return Cell(words, link=f"{ui_url}/{pages}/{getattr(model, 'id', '')}")
+    return words
+
+
+_STATE_TONES: dict[str, Tone] = {
+    "COMPLETED": "good",
+    "RUNNING": "plain",
+    "PAUSED": "warn",
+    "CANCELLED": "warn",
+    "CANCELLING": "warn",
+    "FAILED": "error",
+    "CRASHED": "error",
+}
+
+# Where the web pages of Prefect's server have a page for each object.
+_PAGES: dict[type[Model], str] = {
+    FlowRun: "runs/flow-run",
+    TaskRun: "runs/task-run",
+    Flow: "flows/flow",
+    Deployment: "deployments/deployment",
+}
 
 
 def _columns(kind: type[Model]) -> list[str]:

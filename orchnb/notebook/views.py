@@ -6,6 +6,7 @@ outside is referred to, so a saved notebook shows the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,11 +23,29 @@ _SIGNS: dict[Tone, str] = {"plain": "•", "good": "✓", "warn": "!", "error": 
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A text in a table with more to it: a tone, something for the pointer's rest, a link."""
+
+    words: str
+    tone: Tone | None = None
+    title: str = ""
+    link: str = ""
+    """An http or https address; anything else is left out."""
+
+    def __post_init__(self) -> None:
+        if not re.match(r"https?://", self.link):
+            object.__setattr__(self, "link", "")
+
+    def __str__(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of texts under columns, and a caption that says how many there are."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Cell]]
     caption: str = ""
 
 
@@ -95,7 +114,8 @@ def text(view: View) -> str:
 
 
 def _text_of_table(table: Table) -> list[str]:
-    return [*_aligned([table.columns, *table.rows]), *([table.caption] if table.caption else [])]
+    rows = [table.columns, *([str(cell) for cell in row] for row in table.rows)]
+    return [*_aligned(rows), *([table.caption] if table.caption else [])]
 
 
 def _text_of_live(live: Live) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -84,10 +85,8 @@ def test_other_things_are_refused(thing: object) -> None:
 
 @given(st.text(max_size=30))
 def test_any_text_gives_a_moment_or_a_value_error(words: str) -> None:
-    try:
+    with suppress(ValueError):
         assert moment(words, now=NOW).tzinfo is not None
-    except ValueError:
-        pass
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,10 @@ class Shown:
 
     @property
     def bundles(self) -> list[dict[str, str]]:
-        """The mime bundles of results and displays."""
+        """The mime bundles of results and displays, but for those that hold a place and show nothing."""
         kinds = ("execute_result", "display_data")
-        return [o["content"]["data"] for o in self.outputs if o["msg_type"] in kinds]
+        bundles = [o["content"]["data"] for o in self.outputs if o["msg_type"] in kinds]
+        return [bundle for bundle in bundles if any(bundle.values())]
 
     @property
     def text(self) -> str:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, SupportsIndex, TypeVar, overload
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticUseDefault
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def aware(moment: datetime) -> datetime:
@@ -42,8 +45,49 @@ M = TypeVar("M", bound=Model)
 
 
 class ModelList(list[M]):
-    """A list of models of one kind; a list in every way, and a table where a notebook shows it."""
+    """A list of models of one kind; a list in every way, and a table where a notebook shows it.
 
-    def __init__(self, items: Iterable[M] = (), *, model: type[M] | None = None) -> None:
+    ``ui_url`` is where the server's own web pages are, None if it has none; ``cut`` whether the server
+    gave as many as it was asked for, so that there may be more.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[M] = (),
+        *,
+        model: type[M] | None = None,
+        ui_url: str | None = None,
+        cut: bool = False,
+    ) -> None:
         super().__init__(items)
         self.model = model
+        self.ui_url = ui_url
+        self.cut = cut
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> M: ...
+    @overload
+    def __getitem__(self, index: slice) -> ModelList[M]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> M | ModelList[M]:
+        """An object, or, of a slice, a list that is a table as well."""
+        if isinstance(index, slice):
+            return ModelList(super().__getitem__(index), model=self.model, ui_url=self.ui_url)
+        return super().__getitem__(index)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Each object as a dict of its fields, also those that orchnb does not know."""
+        return [item.model_dump() for item in self]
+
+    def to_pandas(self) -> DataFrame:
+        """A pandas ``DataFrame`` with a row for each object and a column for each field.
+
+        Raises:
+            ImportError: pandas is not installed; orchnb does without.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_pandas() needs pandas: pip install pandas") from None
+        columns = None if self or self.model is None else list(self.model.model_fields)
+        frame: DataFrame = pandas.DataFrame(self.to_dicts(), columns=columns)
+        return frame

@@ -1,4 +1,4 @@
-"""Flows, their runs, and the states that runs are in."""
+"""Flows, their runs, the runs of their tasks, and the states that runs are in."""
 
 from __future__ import annotations
 
@@ -87,3 +87,94 @@ class OrchestrationResult(Model):
     """``ACCEPT``, ``REJECT``, ``ABORT`` or ``WAIT``."""
     state: State | None = None
     details: dict[str, Any] | None = None
+
+
+class FlowRunOrchestrationResult(OrchestrationResult):
+    """What the server made of a state for one of many runs."""
+
+    flow_run_id: UUID
+
+
+class FlowRunCreateResult(Model):
+    """What became of one of many runs that the server was asked to create."""
+
+    status: str
+    """``CREATED`` or ``FAILED``."""
+    flow_run_id: UUID | None = None
+    error: str | None = None
+
+
+class FlowRunInput(Model):
+    """A value that was handed to a flow run while it ran."""
+
+    id: UUID
+    flow_run_id: UUID
+    key: str
+    value: str
+    """As it was sent; Prefect sends JSON."""
+    sender: str | None = None
+    created: Time | None = None
+    updated: Time | None = None
+
+
+class FlowRunGraph(Model):
+    """What a flow run consists of, for a drawing."""
+
+    start_time: Time | None = None
+    end_time: Time | None = None
+    root_node_ids: Annotated[list[UUID], NullIsDefault] = Field(default_factory=list)
+    nodes: Annotated[list[Any], NullIsDefault] = Field(default_factory=list)
+    """Pairs of an id and what is known of the task run or flow run of that id."""
+    artifacts: Annotated[list[Any], NullIsDefault] = Field(default_factory=list)
+    states: Annotated[list[Any], NullIsDefault] = Field(default_factory=list)
+
+
+class TaskRun(Model):
+    """One run of a task."""
+
+    id: UUID
+    task_key: str
+    """Which task it is a run of."""
+    dynamic_key: str
+    """Which of the task's runs within its flow run it is."""
+    flow_run_id: UUID | None = None
+    name: str | None = None
+    created: Time | None = None
+    updated: Time | None = None
+    state: State | None = None
+    state_type: AnyStateType | None = None
+    state_name: str | None = None
+    tags: Annotated[list[str], NullIsDefault] = Field(default_factory=list)
+    task_inputs: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
+    task_version: str | None = None
+    cache_key: str | None = None
+    cache_expiration: Time | None = None
+    run_count: Annotated[int, NullIsDefault] = 0
+    flow_run_run_count: Annotated[int, NullIsDefault] = 0
+    """How often the flow run had been started when this was made."""
+    expected_start_time: Time | None = None
+    next_scheduled_start_time: Time | None = None
+    start_time: Time | None = None
+    end_time: Time | None = None
+    total_run_time: float | None = None
+    """Seconds that the run has been running."""
+
+
+class RunHistoryState(Model):
+    """How many runs were in a state, and for how long."""
+
+    state_type: AnyStateType | None = None
+    state_name: str | None = None
+    count_runs: Annotated[int, NullIsDefault] = 0
+    sum_estimated_run_time: float | None = None
+    """Seconds."""
+    sum_estimated_lateness: float | None = None
+    """Seconds."""
+
+
+class RunHistory(Model):
+    """What runs did in an interval of time."""
+
+    interval_start: Time
+    interval_end: Time
+    states: Annotated[list[RunHistoryState], NullIsDefault] = Field(default_factory=list)

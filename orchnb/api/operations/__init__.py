@@ -4,10 +4,36 @@ How a function that returns a `Call` becomes a method of both clients stands in 
 Names and arguments are those of Prefect's client.
 """
 
+from orchnb.api.operations.artifacts import ArtifactOperations
+from orchnb.api.operations.automations import AutomationOperations
+from orchnb.api.operations.blocks import BlockOperations
+from orchnb.api.operations.concurrency import ConcurrencyOperations
+from orchnb.api.operations.deployments import DeploymentOperations
+from orchnb.api.operations.events import EventOperations
 from orchnb.api.operations.flow_runs import FlowRunOperations
 from orchnb.api.operations.flows import FlowOperations
+from orchnb.api.operations.logs import LogOperations
+from orchnb.api.operations.long_reads import LongReads
 from orchnb.api.operations.server import ServerOperations
+from orchnb.api.operations.task_runs import TaskRunOperations
+from orchnb.api.operations.variables import VariableOperations
+from orchnb.api.operations.work_pools import WorkPoolOperations
 
 
-class Operations(ServerOperations, FlowOperations, FlowRunOperations):
+class Operations(
+    ServerOperations,
+    FlowOperations,
+    FlowRunOperations,
+    TaskRunOperations,
+    DeploymentOperations,
+    WorkPoolOperations,
+    LogOperations,
+    VariableOperations,
+    ArtifactOperations,
+    ConcurrencyOperations,
+    AutomationOperations,
+    EventOperations,
+    BlockOperations,
+    LongReads,
+):
     """What both clients can do."""

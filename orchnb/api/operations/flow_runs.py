@@ -3,17 +3,61 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
-from orchnb.api.models import FlowRun, ModelList, OrchestrationResult, StateType
-from orchnb.api.operations.arguments import AnyState, Filter, HasName, as_state, as_tags, as_uuid
-from orchnb.api.operations.flows import create_flow_from_name
+from orchnb.api.calls import (
+    Call,
+    Steps,
+    a,
+    json_of,
+    list_of,
+    nothing,
+    operation,
+    path,
+    quoted,
+    without_none,
+)
+from orchnb.api.models import (
+    FlowRun,
+    FlowRunGraph,
+    FlowRunInput,
+    FlowRunOrchestrationResult,
+    Model,
+    ModelList,
+    OrchestrationResult,
+    RunHistory,
+    State,
+    StateType,
+)
+from orchnb.api.operations.arguments import AnyState, Filter, HasName, as_state, as_tags
+from orchnb.api.operations.filters import called, run_words, with_words
+from orchnb.api.operations.flows import deleted_ids, id_of_flow
+from orchnb.api.operations.schedules import as_seconds, from_now
+from orchnb.api.times import When, moment
+from orchnb.http.response import PrefectResponse
 
 _flow_run = a(FlowRun)
 _flow_runs = list_of(FlowRun)
+_states = list_of(State)
+_inputs = list_of(FlowRunInput)
+_history = list_of(RunHistory)
+_count = a(int)
+_seconds: Callable[[PrefectResponse], float | None] = a(float | None)  # type: ignore[arg-type] # a type to pydantic
+_result = a(OrchestrationResult)
+
+
+class _Results(Model):
+    results: list[FlowRunOrchestrationResult]
+
+
+_results = a(_Results)
+
+
+def _missing(flow_run_id: object) -> str:
+    return f"flow run with the id {quoted(flow_run_id)}"
 
 
 @operation
@@ -43,15 +87,7 @@ def create_flow_run(
         idempotency_key: two calls with the same key make one run. By default a key of its own, so
             that a request whose answer is lost can be sent again without making a second run.
     """
-    flow_id = as_uuid(getattr(flow, "id", None)) or as_uuid(flow)
-    if flow_id is None:
-        flow_name = flow if isinstance(flow, str) else getattr(flow, "name", None)
-        if not isinstance(flow_name, str) or not flow_name:
-            raise TypeError(
-                "flow should be an id, a name, or something that has a name; "
-                f"{type(flow).__name__} is none of them"
-            )
-        flow_id = yield from create_flow_from_name(flow_name)
+    flow_id = yield from id_of_flow(flow)
     run: FlowRun = yield from Call(
         "POST",
         path("/flow_runs/"),
@@ -88,7 +124,7 @@ def read_flow_run(flow_run_id: UUID | str) -> Call[FlowRun]:
         "GET",
         path("/flow_runs/{}", flow_run_id),
         _flow_run,
-        missing=f"flow run with the id {quoted(flow_run_id)}",
+        missing=_missing(flow_run_id),
     )
 
 
@@ -101,6 +137,12 @@ def read_flow_runs(
     deployment_filter: Filter | None = None,
     work_pool_filter: Filter | None = None,
     work_queue_filter: Filter | None = None,
+    state: str | Iterable[str] | None = None,
+    name_like: str | None = None,
+    since: When | None = None,
+    until: When | None = None,
+    tags: Iterable[str] | None = None,
+    flow_name: str | None = None,
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
@@ -109,6 +151,14 @@ def read_flow_runs(
 
     Filters are the API's filter objects, ``sort`` one of its orders (``START_TIME_DESC``,
     ``NAME_ASC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+
+    In plain keywords: ``state`` holds types such as ``FAILED`` or names such as ``Late``; ``name_like``
+    is a part of the name; ``since`` and ``until`` bound when it was, or is, to start: a datetime, how
+    long ago as a timedelta or in words (``"1h"``), a date; it has all of ``tags``; its flow is called
+    ``flow_name``.
+
+    Raises:
+        ValueError: a keyword means nothing, or says again what a filter object says.
     """
     return Call(
         "POST",
@@ -116,8 +166,12 @@ def read_flow_runs(
         _flow_runs,
         repeatable=True,
         json=without_none(
-            flows=flow_filter,
-            flow_runs=flow_run_filter,
+            flows=with_words(flow_filter, "flow_filter", called(flow_name)),
+            flow_runs=with_words(
+                flow_run_filter,
+                "flow_run_filter",
+                run_words(state=state, name_like=name_like, since=since, until=until, tags=tags),
+            ),
             task_runs=task_run_filter,
             deployments=deployment_filter,
             work_pools=work_pool_filter,
@@ -143,10 +197,10 @@ def set_flow_run_state(
     return Call(
         "POST",
         path("/flow_runs/{}/set_state", flow_run_id),
-        a(OrchestrationResult),
+        _result,
         json={"state": as_state(state), "force": force},
         look="read_flow_run",
-        missing=f"flow run with the id {quoted(flow_run_id)}",
+        missing=_missing(flow_run_id),
     )
 
 
@@ -161,15 +215,426 @@ def delete_flow_run(flow_run_id: UUID | str) -> Call[None]:
         "DELETE",
         path("/flow_runs/{}", flow_run_id),
         nothing,
-        missing=f"flow run with the id {quoted(flow_run_id)}",
+        missing=_missing(flow_run_id),
     )
 
 
+@operation
+def update_flow_run(
+    flow_run_id: UUID | str,
+    *,
+    flow_version: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    tags: Iterable[str] | None = None,
+    empirical_policy: Filter | None = None,
+    infrastructure_pid: str | None = None,
+    job_variables: Mapping[str, Any] | None = None,
+) -> Call[None]:
+    """Change what a flow run is given or called; each thing given takes the place of the old one.
+
+    ``empirical_policy`` is the API's object for retries, as plain data or a model.
+
+    Raises:
+        ObjectNotFound: there is no run of that id.
+        ValueError: there is nothing to change.
+    """
+    given = without_none(
+        flow_version=flow_version,
+        parameters=parameters,
+        name=name,
+        tags=as_tags(tags),
+        empirical_policy=empirical_policy,
+        infrastructure_pid=infrastructure_pid,
+        job_variables=job_variables,
+    )
+    if not given:
+        raise ValueError("There is nothing to change: give a name, tags, parameters, ...")
+    return Call(
+        "PATCH",
+        path("/flow_runs/{}", flow_run_id),
+        nothing,
+        json=given,
+        missing=_missing(flow_run_id),
+    )
+
+
+@operation
+def set_flow_run_name(flow_run_id: UUID | str, name: str) -> Call[None]:
+    """Give a flow run another name.
+
+    Raises:
+        ObjectNotFound: there is no run of that id.
+    """
+    return Call(
+        "PATCH",
+        path("/flow_runs/{}", flow_run_id),
+        nothing,
+        json={"name": name},
+        missing=_missing(flow_run_id),
+    )
+
+
+@operation
+def update_flow_run_labels(flow_run_id: UUID | str, labels: Mapping[str, Any]) -> Call[None]:
+    """Add labels to a flow run; those of the same name are replaced, all others stay.
+
+    Raises:
+        ObjectNotFound: there is no run of that id.
+    """
+    return Call(
+        "PATCH",
+        path("/flow_runs/{}/labels", flow_run_id),
+        nothing,
+        json=dict(labels),
+        missing=_missing(flow_run_id),
+    )
+
+
+@operation
+def cancel_flow_run(flow_run_id: UUID | str) -> Steps[OrchestrationResult]:
+    """Ask for a flow run to be cancelled; the result says what the server made of that.
+
+    It is ``CANCELLING`` until whatever runs it has stopped it; the server makes one that is only
+    scheduled ``CANCELLED`` at once. One that has ended stays as it is.
+
+    Raises:
+        ObjectNotFound: there is no run of that id.
+    """
+    return set_flow_run_state(flow_run_id, StateType.CANCELLING)
+
+
+@operation
+def pause_flow_run(
+    flow_run_id: UUID | str,
+    *,
+    timeout: timedelta | float | None = None,
+    reschedule: bool = False,
+) -> Steps[OrchestrationResult]:
+    """Ask for a running flow run to be paused; the result says what the server made of that.
+
+    Args:
+        timeout: how long it may be resumed; seconds, if a number. None is for ever.
+        reschedule: let go of what it runs on; resumed, it is started anew. This takes a run of a
+            deployment, and is what Prefect calls to suspend.
+
+    Raises:
+        ObjectNotFound: there is no run of that id.
+    """
+    details: dict[str, Any] = {"pause_reschedule": reschedule}
+    if timeout is not None:
+        details["pause_timeout"] = from_now(timedelta(seconds=as_seconds(timeout)))
+    state = State.model_validate(
+        {
+            "type": StateType.PAUSED,
+            "name": "Suspended" if reschedule else "Paused",
+            "state_details": details,
+        }
+    )
+    return set_flow_run_state(flow_run_id, state)
+
+
+@operation
+def resume_flow_run(
+    flow_run_id: UUID | str, run_input: Mapping[str, Any] | None = None
+) -> Call[OrchestrationResult]:
+    """Resume a flow run that is paused; the result says what the server made of that.
+
+    ``run_input`` is what the run waits for, if it waits for an input.
+
+    Raises:
+        ObjectNotFound: there is no run of that id.
+    """
+    return Call(
+        "POST",
+        path("/flow_runs/{}/resume", flow_run_id),
+        _result,
+        json={"run_input": None if run_input is None else dict(run_input)},
+        look="read_flow_run",
+        missing=_missing(flow_run_id),
+    )
+
+
+@operation
+def read_flow_run_states(flow_run_id: UUID | str) -> Call[ModelList[State]]:
+    """Read the states that a flow run has been in; none if there is no such run."""
+    return Call("GET", path("/flow_run_states/?flow_run_id={}", flow_run_id), _states)
+
+
+@operation
+def read_flow_run_state(flow_run_state_id: UUID | str) -> Call[State]:
+    """Read a flow run's state by the state's id.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "GET",
+        path("/flow_run_states/{}", flow_run_state_id),
+        a(State),
+        missing=f"state of a flow run with the id {quoted(flow_run_state_id)}",
+    )
+
+
+@operation
+def read_flow_run_graph(
+    flow_run_id: UUID | str, *, since: When | None = None
+) -> Call[FlowRunGraph]:
+    """Read what a flow run consists of: task runs, runs of other flows, and how they hang together.
+
+    ``since`` leaves out what had ended before.
+
+    Raises:
+        ObjectNotFound: there is no run of that id.
+    """
+    graph = path("/flow_runs/{}/graph-v2", flow_run_id)
+    if since is not None:
+        graph = path("/flow_runs/{}/graph-v2?since={}", flow_run_id, moment(since).isoformat())
+    return Call("GET", graph, a(FlowRunGraph), missing=_missing(flow_run_id))
+
+
+@operation
+def count_flow_runs(
+    *,
+    flow_filter: Filter | None = None,
+    flow_run_filter: Filter | None = None,
+    task_run_filter: Filter | None = None,
+    deployment_filter: Filter | None = None,
+    work_pool_filter: Filter | None = None,
+    work_queue_filter: Filter | None = None,
+) -> Call[int]:
+    """How many flow runs there are; filters as in `read_flow_runs`."""
+    return Call(
+        "POST",
+        path("/flow_runs/count"),
+        _count,
+        repeatable=True,
+        json=without_none(
+            flows=flow_filter,
+            flow_runs=flow_run_filter,
+            task_runs=task_run_filter,
+            deployments=deployment_filter,
+            work_pools=work_pool_filter,
+            work_pool_queues=work_queue_filter,
+        ),
+    )
+
+
+@operation
+def average_flow_run_lateness(
+    *,
+    flow_filter: Filter | None = None,
+    flow_run_filter: Filter | None = None,
+    task_run_filter: Filter | None = None,
+    deployment_filter: Filter | None = None,
+    work_pool_filter: Filter | None = None,
+    work_queue_filter: Filter | None = None,
+) -> Call[float | None]:
+    """How many seconds late flow runs start on average; None if there are none.
+
+    Filters as in `read_flow_runs`.
+    """
+    return Call(
+        "POST",
+        path("/flow_runs/lateness"),
+        _seconds,
+        repeatable=True,
+        json=without_none(
+            flows=flow_filter,
+            flow_runs=flow_run_filter,
+            task_runs=task_run_filter,
+            deployments=deployment_filter,
+            work_pools=work_pool_filter,
+            work_pool_queues=work_queue_filter,
+        ),
+    )
+
+
+@operation
+def read_flow_run_history(
+    *,
+    history_start: When,
+    history_end: When = "now",
+    history_interval: timedelta | float,
+    flow_filter: Filter | None = None,
+    flow_run_filter: Filter | None = None,
+    task_run_filter: Filter | None = None,
+    deployment_filter: Filter | None = None,
+    work_pool_filter: Filter | None = None,
+    work_queue_filter: Filter | None = None,
+) -> Call[ModelList[RunHistory]]:
+    """Count flow runs by state in one interval of time after the other.
+
+    Args:
+        history_start: a time, or how long ago: ``"1d"``.
+        history_interval: how long each interval is, a second at least; seconds, if a number.
+
+    Raises:
+        ValueError: words that should be a time are none.
+    """
+    return Call(
+        "POST",
+        path("/flow_runs/history"),
+        _history,
+        repeatable=True,
+        json=without_none(
+            history_start=moment(history_start),
+            history_end=moment(history_end),
+            history_interval_seconds=as_seconds(history_interval),
+            flows=flow_filter,
+            flow_runs=flow_run_filter,
+            task_runs=task_run_filter,
+            deployments=deployment_filter,
+            work_pools=work_pool_filter,
+            work_queues=work_queue_filter,
+        ),
+    )
+
+
+@operation
+def bulk_delete_flow_runs(flow_run_filter: Filter, *, limit: int | None = None) -> Call[list[UUID]]:
+    """Delete the flow runs that a filter finds, 50 at most in one call; return their ids.
+
+    An empty filter finds all runs. ``limit`` may be less than 50.
+    """
+    return Call(
+        "POST",
+        path("/flow_runs/bulk_delete"),
+        deleted_ids,
+        json=without_none(flow_runs=flow_run_filter, limit=limit),
+        look="read_flow_runs",
+    )
+
+
+@operation
+def bulk_set_flow_run_state(
+    flow_run_filter: Filter,
+    state: AnyState,
+    force: bool = False,
+    *,
+    limit: int | None = None,
+) -> Call[ModelList[FlowRunOrchestrationResult]]:
+    """Ask the server to put the flow runs that a filter finds into a state, 50 at most in one call.
+
+    The results say what it made of that for each. An empty filter finds all runs; ``force`` and
+    states are as in `set_flow_run_state`; ``limit`` may be less than 50.
+    """
+    return Call(
+        "POST",
+        path("/flow_runs/bulk_set_state"),
+        lambda response: ModelList(_results(response).results, model=FlowRunOrchestrationResult),
+        json=without_none(
+            flow_runs=flow_run_filter, state=as_state(state), force=force, limit=limit
+        ),
+        look="read_flow_runs",
+    )
+
+
+@operation
+def create_flow_run_input(
+    flow_run_id: UUID | str, key: str, value: str, sender: str | None = None
+) -> Call[None]:
+    """Hand a value to a flow run, under a key.
+
+    Args:
+        value: a text; flows of Prefect's expect JSON.
+        sender: who gives it, such as ``prefect.flow-run.<id>``.
+
+    Raises:
+        ObjectNotFound: there is no run of that id.
+        ObjectAlreadyExists: it has an input of that key.
+    """
+    return Call(
+        "POST",
+        path("/flow_runs/{}/input", flow_run_id),
+        nothing,
+        repeatable=True,  # by its key
+        json=without_none(key=key, value=value, sender=sender),
+        missing=_missing(flow_run_id),
+        conflict=f"The flow run has an input {quoted(key)} already",
+    )
+
+
+@operation
+def filter_flow_run_input(
+    flow_run_id: UUID | str,
+    key_prefix: str,
+    limit: int | None = None,
+    exclude_keys: Iterable[str] = (),
+) -> Call[ModelList[FlowRunInput]]:
+    """Read the inputs of a flow run whose keys begin with a text; none if there is no such run.
+
+    ``limit`` None leaves the number to the server, which gives one.
+    """
+    return Call(
+        "POST",
+        path("/flow_runs/{}/input/filter", flow_run_id),
+        _inputs,
+        repeatable=True,
+        json=without_none(prefix=key_prefix, limit=limit, exclude_keys=list(exclude_keys)),
+    )
+
+
+@operation
+def read_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[str]:
+    """Read the value that was handed to a flow run under a key, as it was sent.
+
+    Raises:
+        ObjectNotFound: there is none of that key.
+    """
+    return Call(
+        "GET",
+        path("/flow_runs/{}/input/{}", flow_run_id, key),
+        _text,
+        missing=f"input {quoted(key)} of the flow run {quoted(flow_run_id)}",
+    )
+
+
+@operation
+def delete_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[None]:
+    """Delete what was handed to a flow run under a key.
+
+    Raises:
+        ObjectNotFound: there is none of that key.
+    """
+    return Call(
+        "DELETE",
+        path("/flow_runs/{}/input/{}", flow_run_id, key),
+        nothing,
+        missing=f"input {quoted(key)} of the flow run {quoted(flow_run_id)}",
+    )
+
+
+def _text(response: PrefectResponse) -> str:
+    """An answer in plain text; a web page comes from something that is no API."""
+    if "html" in response.headers.get("content-type", ""):
+        json_of(response)
+    return response.text
+
+
 class FlowRunOperations:
-    """Flow runs and their states."""
+    """Flow runs, their states, and what they are handed."""
 
     create_flow_run = create_flow_run
     read_flow_run = read_flow_run
     read_flow_runs = read_flow_runs
-    set_flow_run_state = set_flow_run_state
+    count_flow_runs = count_flow_runs
+    update_flow_run = update_flow_run
+    set_flow_run_name = set_flow_run_name
+    update_flow_run_labels = update_flow_run_labels
     delete_flow_run = delete_flow_run
+    set_flow_run_state = set_flow_run_state
+    cancel_flow_run = cancel_flow_run
+    pause_flow_run = pause_flow_run
+    resume_flow_run = resume_flow_run
+    read_flow_run_state = read_flow_run_state
+    read_flow_run_states = read_flow_run_states
+    read_flow_run_graph = read_flow_run_graph
+    read_flow_run_history = read_flow_run_history
+    average_flow_run_lateness = average_flow_run_lateness
+    bulk_delete_flow_runs = bulk_delete_flow_runs
+    bulk_set_flow_run_state = bulk_set_flow_run_state
+    create_flow_run_input = create_flow_run_input
+    filter_flow_run_input = filter_flow_run_input
+    read_flow_run_input = read_flow_run_input
+    delete_flow_run_input = delete_flow_run_input

@@ -2,14 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any
 from uuid import UUID
 
-from orchnb.api.calls import Call, a, list_of, operation, path, quoted, without_none
-from orchnb.api.models import Flow, ModelList
-from orchnb.api.operations.arguments import Filter
+from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.models import Flow, Model, ModelList
+from orchnb.api.operations.arguments import Filter, HasName, as_tags, as_uuid
+from orchnb.api.operations.filters import named_words, with_words
+from orchnb.api.operations.near_names import Names, first_pages, or_near
+from orchnb.http.response import PrefectResponse
 
 _flow = a(Flow)
 _flows = list_of(Flow)
+_count = a(int)
+
+
+class _Deleted(Model):
+    deleted: list[UUID]
+
+
+_deleted = a(_Deleted)
+
+
+def deleted_ids(response: PrefectResponse) -> list[UUID]:
+    """Read the answer to a deletion of many."""
+    return _deleted(response).deleted
+
+
+def _missing(flow_id: object) -> str:
+    return f"flow with the id {quoted(flow_id)}"
+
+
+def name_of_flow(flow: object) -> str:
+    """A flow's name, which is a text itself, or the name of something that has one.
+
+    Raises:
+        TypeError: there is none.
+    """
+    name = flow if isinstance(flow, str) else getattr(flow, "name", None)
+    if not isinstance(name, str) or not name:
+        raise TypeError(
+            "flow should be an id, a name, or something that has a name; "
+            f"{type(flow).__name__} is none of them"
+        )
+    return name
+
+
+def id_of_flow(flow: UUID | str | HasName) -> Generator[Call[Any], Any, UUID]:
+    """The id of a flow; one that a name does not find is created.
+
+    Raises:
+        TypeError: it is neither an id nor a name, nor has one.
+    """
+    flow_id = as_uuid(getattr(flow, "id", None)) or as_uuid(flow)
+    if flow_id is None:
+        flow_id = yield from create_flow_from_name(name_of_flow(flow))
+    return flow_id
+
+
+@operation
+def create_flow(
+    flow: str | HasName,
+    *,
+    tags: Iterable[str] | None = None,
+    labels: Mapping[str, Any] | None = None,
+) -> Call[UUID]:
+    """Make sure that a flow of this name exists, and return its id.
+
+    Args:
+        flow: its name, or anything that has a ``name``.
+        tags: for a flow that is created; one that exists keeps its own. So do its ``labels``.
+    """
+    return Call(
+        "POST",
+        path("/flows/"),
+        lambda response: _flow(response).id,
+        repeatable=True,  # by its name
+        json=without_none(
+            name=name_of_flow(flow),
+            tags=as_tags(tags),
+            labels=None if labels is None else dict(labels),
+        ),
+    )
 
 
 @operation
@@ -31,21 +106,26 @@ def read_flow(flow_id: UUID | str) -> Call[Flow]:
     Raises:
         ObjectNotFound: there is none of that id.
     """
-    return Call(
-        "GET", path("/flows/{}", flow_id), _flow, missing=f"flow with the id {quoted(flow_id)}"
-    )
+    return Call("GET", path("/flows/{}", flow_id), _flow, missing=_missing(flow_id))
 
 
 @operation
-def read_flow_by_name(flow_name: str) -> Call[Flow]:
+def read_flow_by_name(flow_name: str) -> Generator[Call[Any], Any, Flow]:
     """Read a flow by its name.
 
     Raises:
-        ObjectNotFound: there is none of that name.
+        ObjectNotFound: there is none of that name; its message says which names are near.
     """
-    return Call(
+    call = Call(
         "GET", path("/flows/name/{}", flow_name), _flow, missing=f"flow {quoted(flow_name)}"
     )
+    flow: Flow = yield from or_near(call, flow_name, _names)
+    return flow
+
+
+def _names() -> Names:
+    flows = yield from first_pages(lambda offset: read_flows(offset=offset))
+    return [flow.name for flow in flows]
 
 
 @operation
@@ -57,6 +137,8 @@ def read_flows(
     deployment_filter: Filter | None = None,
     work_pool_filter: Filter | None = None,
     work_queue_filter: Filter | None = None,
+    name_like: str | None = None,
+    tags: Iterable[str] | None = None,
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
@@ -66,7 +148,11 @@ def read_flows(
     Filters are the API's filter objects, ``sort`` one of its orders (``NAME_ASC``,
     ``CREATED_DESC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
     ``work_queue_filter`` is sent as Prefect's client sends it; Prefect's server, 3.8 at least, does
-    not look at it here.
+    not look at it here. In plain keywords: ``name_like`` is a part of the name, and the flow has all of
+    ``tags``.
+
+    Raises:
+        ValueError: a keyword says again what a filter object says.
     """
     return Call(
         "POST",
@@ -74,7 +160,9 @@ def read_flows(
         _flows,
         repeatable=True,
         json=without_none(
-            flows=flow_filter,
+            flows=with_words(
+                flow_filter, "flow_filter", named_words(name_like=name_like, tags=tags)
+            ),
             flow_runs=flow_run_filter,
             task_runs=task_run_filter,
             deployments=deployment_filter,
@@ -87,10 +175,81 @@ def read_flows(
     )
 
 
+@operation
+def count_flows(
+    *,
+    flow_filter: Filter | None = None,
+    flow_run_filter: Filter | None = None,
+    task_run_filter: Filter | None = None,
+    deployment_filter: Filter | None = None,
+    work_pool_filter: Filter | None = None,
+) -> Call[int]:
+    """How many flows there are; filters as in `read_flows`."""
+    return Call(
+        "POST",
+        path("/flows/count"),
+        _count,
+        repeatable=True,
+        json=without_none(
+            flows=flow_filter,
+            flow_runs=flow_run_filter,
+            task_runs=task_run_filter,
+            deployments=deployment_filter,
+            work_pools=work_pool_filter,
+        ),
+    )
+
+
+@operation
+def update_flow(flow_id: UUID | str, *, tags: Iterable[str]) -> Call[None]:
+    """Change a flow's tags; all else of a flow stays as it is.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "PATCH",
+        path("/flows/{}", flow_id),
+        nothing,
+        json={"tags": as_tags(tags)},
+        missing=_missing(flow_id),
+    )
+
+
+@operation
+def delete_flow(flow_id: UUID | str) -> Call[None]:
+    """Delete a flow, its deployments with it.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call("DELETE", path("/flows/{}", flow_id), nothing, missing=_missing(flow_id))
+
+
+@operation
+def bulk_delete_flows(flow_filter: Filter, *, limit: int | None = None) -> Call[list[UUID]]:
+    """Delete the flows that a filter finds, 50 at most in one call; return their ids.
+
+    An empty filter finds all flows. ``limit`` may be less than 50.
+    """
+    return Call(
+        "POST",
+        path("/flows/bulk_delete"),
+        deleted_ids,
+        json=without_none(flows=flow_filter, limit=limit),
+        look="read_flows",
+    )
+
+
 class FlowOperations:
     """Flows."""
 
+    create_flow = create_flow
     create_flow_from_name = create_flow_from_name
     read_flow = read_flow
     read_flow_by_name = read_flow_by_name
     read_flows = read_flows
+    count_flows = count_flows
+    update_flow = update_flow
+    delete_flow = delete_flow
+    bulk_delete_flows = bulk_delete_flows

@@ -1,0 +1,272 @@
+"""``client.operations``: what the server describes, as attributes that Tab finds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import httpx
+from typing_extensions import Self
+
+from orchnb.api.described.cache import DocumentCache
+from orchnb.api.described.document import DescribedOperation
+from orchnb.api.described.loading import Found, find_description
+from orchnb.api.described.names import free_name
+from orchnb.api.described.sending import call_of
+from orchnb.errors import ClientClosed, OrchnbError
+from orchnb.redaction import redact_url
+from orchnb.runtime.ephemeral import EphemeralApp
+
+if TYPE_CHECKING:
+    from orchnb.api.calls import Call
+    from orchnb.api.client import PrefectClient, SyncPrefectClient
+
+logger = logging.getLogger(__name__)
+
+C = TypeVar("C", "PrefectClient", "SyncPrefectClient")
+
+_WIDTH = 100
+
+
+class Listed(NamedTuple):
+    """An operation as a table shows it."""
+
+    name: str
+    """As it is called: ``flow_runs.read_flow_run``."""
+    request: str
+    """``GET /flow_runs/{id}``."""
+    summary: str
+
+
+class OperationGroup:
+    """Some operations of a server's, each a method: those under one tag of its OpenAPI document."""
+
+    if TYPE_CHECKING:  # tools cannot know the names; Python finds them as attributes
+
+        def __getattr__(self, name: str) -> Callable[..., Any]: ...
+
+    def __init__(self, name: str, methods: Iterable[tuple[DescribedOperation, Any]]) -> None:
+        self.__dict__["_name"] = name
+        self.__dict__["_described"] = {}
+        for operation, method in methods:
+            self._described[operation.name] = operation
+            self.__dict__[operation.name] = method
+
+    _name: str
+    _described: dict[str, DescribedOperation]
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._described)
+
+    def __iter__(self) -> Iterator[Listed]:
+        for name, each in sorted(self._described.items()):
+            yield Listed(f"{self._name}.{name}", f"{each.method} {each.path}", each.summary)
+
+    def __len__(self) -> int:
+        return len(self._described)
+
+    def __repr__(self) -> str:
+        rows = [(each.name.partition(".")[2], each.request, each.summary) for each in self]
+        return "\n".join([f"<{self._name}: {_count(rows, 'operation')}>", *_columns(rows)])
+
+
+class _ServerOperations(Generic[C]):
+    """What the server describes in its OpenAPI document, in groups: ``client.operations``.
+
+    The document is fetched when the first group is asked for, or with `load`; whether the server has
+    another one by then is not looked at again. Documents of Prefect's server are kept on disk by
+    version.
+    """
+
+    def __init__(self, client: C, cache: DocumentCache | None = None) -> None:
+        # The client has this object, and who forgets the client is to have forgotten it.
+        self._client_ref: weakref.ref[C] = weakref.ref(client)
+        self._cache: DocumentCache = cache or DocumentCache()
+        self._lock: threading.RLock = threading.RLock()
+        self._groups: dict[str, OperationGroup] | None = None
+        self._place = redact_url(client.api_url)
+
+    def __getattr__(self, name: str) -> OperationGroup:
+        # Called only for what is not there. Those with an underscore are asked for by tools.
+        if name.startswith("_") or self._groups is not None:
+            raise AttributeError(self._unknown(name), name=name, obj=self)
+        self._load_here()
+        group = self.__dict__.get(name)
+        if not isinstance(group, OperationGroup):
+            raise AttributeError(self._unknown(name), name=name, obj=self)
+        return group
+
+    def __dir__(self) -> list[str]:
+        if self._groups is None:
+            try:
+                self._glance()
+            except (OrchnbError, httpx.HTTPError, RuntimeError, OSError) as exc:
+                # Who presses Tab wants no error; who goes on without will meet it.
+                logger.debug("There is no Tab for the server's operations: %r", exc)
+        return sorted([*(self._groups or ()), "load"])
+
+    def __iter__(self) -> Iterator[Listed]:
+        for group in (self._groups or {}).values():
+            yield from group
+
+    def __len__(self) -> int:
+        return len({row.request for row in self})
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        if self._groups is None:
+            return f"<operations of {self._place}: not loaded yet>"
+        rows: list[tuple[str, str]] = [
+            (name, ", ".join(dir(group))) for name, group in sorted(self._groups.items())
+        ]
+        head = f"<operations of {self._place}: {len(self)} in {_count(rows, 'group')}>"
+        return "\n".join([head, *_columns(rows)])
+
+    def _unknown(self, name: str) -> str:
+        groups = self.__dict__.get("_groups") or {}
+        words = f"The server describes no group of operations {name!r}"
+        holders = [f"{group}.{name}" for group, each in groups.items() if name in dir(each)]
+        near = holders[:3] or get_close_matches(name, groups, 3, 0.5)
+        return f"{words}: did you mean {' or '.join(near)}?" if near else words
+
+    def _client(self) -> C:
+        client = self._client_ref()
+        if client is None:
+            raise ClientClosed("The client of these operations is gone")
+        return client
+
+    def _find(self, client: C, refresh: bool = False) -> Generator[Call[Any], Any, Found]:
+        app = client._app
+        # An app that is being written stays at its version. Prefect's server does not.
+        by_version = app is None or (isinstance(app, EphemeralApp) and app.is_prefect)
+        return find_description(
+            client.api_url,
+            self._cache if by_version else None,
+            in_process=app is not None,
+            refresh=refresh,
+        )
+
+    def _fill(self, found: Found) -> None:
+        """Have the operations as attributes, in place of those that were there."""
+        description, place = found
+        grouped: dict[str, list[tuple[DescribedOperation, Any]]] = {}
+        for operation in description.operations:
+            method = self._method(operation, place.address(description.servers, operation.path))
+            for group in operation.groups:
+                grouped.setdefault(group, []).append((operation, method))
+        groups: dict[str, OperationGroup] = {}
+        for name, methods in grouped.items():
+            name = free_name(f"{name}_" if name in _OWN_NAMES else name, groups)
+            groups[name] = OperationGroup(name, methods)
+        with self._lock:
+            for name in self._groups or ():
+                del self.__dict__[name]
+            self.__dict__.update(groups)
+            self._groups = groups
+
+    def _load_here(self) -> None:
+        raise NotImplementedError
+
+    def _method(self, operation: DescribedOperation, address: str) -> Callable[..., Any]:
+        raise NotImplementedError
+
+    def _glance(self) -> None:
+        """Load it in plain code without much patience, for somebody who has pressed Tab."""
+        with self._lock:
+            if self._groups is None:
+                client = self._client()
+                with client._brief_twin() as twin:
+                    self._fill(twin.perform(self._find(client)))
+
+
+class AsyncServerOperations(_ServerOperations["PrefectClient"]):
+    __doc__ = _ServerOperations.__doc__
+
+    async def load(self, *, refresh: bool = False) -> Self:
+        """Fetch what the server describes, unless that has been done; ``refresh`` does it anew.
+
+        Without it, Tab and the first attribute do so: in plain code, which cannot await, and so keeps
+        the event loop waiting for as long as it takes, a moment mostly, 15 s at most.
+
+        Raises:
+            UnexpectedAnswer: the server's document cannot be used.
+            PrefectHTTPStatusError: it has none, or refuses it.
+        """
+        if refresh or self._groups is None:
+            client = self._client()
+            self._fill(await client.perform(self._find(client, refresh)))
+        return self
+
+    def _load_here(self) -> None:
+        self._glance()
+
+    def _method(self, operation: DescribedOperation, address: str) -> Callable[..., Any]:
+        async def method(*args: Any, **kwargs: Any) -> Any:
+            return await self._client().perform(call_of(operation, address, args, kwargs))
+
+        return _dressed(method, operation)
+
+
+class SyncServerOperations(_ServerOperations["SyncPrefectClient"]):
+    __doc__ = _ServerOperations.__doc__
+
+    def load(self, *, refresh: bool = False) -> Self:
+        """Fetch what the server describes, unless that has been done; ``refresh`` does it anew.
+
+        Without it, Tab and the first attribute do so.
+
+        Raises:
+            UnexpectedAnswer: the server's document cannot be used.
+            PrefectHTTPStatusError: it has none, or refuses it.
+        """
+        with self._lock:
+            if refresh or self._groups is None:
+                client = self._client()
+                self._fill(client.perform(self._find(client, refresh)))
+        return self
+
+    def _load_here(self) -> None:
+        self.load()
+
+    def _method(self, operation: DescribedOperation, address: str) -> Callable[..., Any]:
+        def method(*args: Any, **kwargs: Any) -> Any:
+            return self._client().perform(call_of(operation, address, args, kwargs))
+
+        return _dressed(method, operation)
+
+
+_OWN_NAMES = frozenset({"load"})
+
+
+def _dressed(method: Any, operation: DescribedOperation) -> Callable[..., Any]:
+    """The method with the name, signature and help of its operation."""
+    signature = operation.signature
+    method.__name__ = operation.name
+    method.__qualname__ = f"operations.{operation.groups[0]}.{operation.name}"
+    method.__doc__ = operation.help
+    method.__signature__ = signature
+    method.__annotations__ = {
+        **{name: parameter.annotation for name, parameter in signature.parameters.items()},
+        "return": signature.return_annotation,
+    }
+    found: Callable[..., Any] = method
+    return found
+
+
+def _count(rows: Sequence[Any], what: str) -> str:
+    return f"{len(rows)} {what}{'' if len(rows) == 1 else 's'}"
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Lines with the cells below each other, cut where a screen mostly ends."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        line = f"  {'  '.join(cells)}".rstrip()
+        yield line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}..."

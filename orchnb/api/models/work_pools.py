@@ -1,0 +1,103 @@
+"""Work pools, their queues, and the workers that take runs from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import Field
+
+from orchnb.api.models.base import Model, NullIsDefault, Time
+from orchnb.api.models.runs import FlowRun
+
+
+class WorkPool(Model):
+    """Where runs wait for workers of one type."""
+
+    id: UUID
+    name: str
+    type: str
+    description: str | None = None
+    created: Time | None = None
+    updated: Time | None = None
+    base_job_template: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
+    is_paused: Annotated[bool, NullIsDefault] = False
+    concurrency_limit: int | None = None
+    status: str | None = None
+    """``READY``, ``NOT_READY`` or ``PAUSED``."""
+    default_queue_id: UUID | None = None
+    active_slots: int | None = None
+
+
+class WorkQueue(Model):
+    """A line within a work pool; those of lower ``priority`` come first."""
+
+    id: UUID
+    name: str
+    description: str | None = None
+    created: Time | None = None
+    updated: Time | None = None
+    is_paused: Annotated[bool, NullIsDefault] = False
+    concurrency_limit: int | None = None
+    priority: Annotated[int, NullIsDefault] = 1
+    work_pool_id: UUID | None = None
+    work_pool_name: str | None = None
+    last_polled: Time | None = None
+    status: str | None = None
+    """``READY``, ``NOT_READY`` or ``PAUSED``."""
+    active_slots: int | None = None
+
+
+class WorkQueueStatusDetail(Model):
+    """Whether a queue's runs are taken in time."""
+
+    healthy: bool
+    late_runs_count: Annotated[int, NullIsDefault] = 0
+    last_polled: Time | None = None
+    health_check_policy: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
+
+
+class WorkPoolConcurrencyStatus(Model):
+    """How many runs of a work pool take its slots, by queue; one page of its queues."""
+
+    active_slots: int
+    concurrency_limit: int | None = None
+    queues: Annotated[list[dict[str, Any]], NullIsDefault] = Field(default_factory=list)
+    count: int
+    limit: int
+    pages: int
+    page: int
+
+
+class WorkQueueConcurrencyStatus(Model):
+    """Which runs take a work queue's slots; one page of them."""
+
+    active_slots: int
+    concurrency_limit: int | None = None
+    flow_runs: Annotated[list[dict[str, Any]], NullIsDefault] = Field(default_factory=list)
+    count: int
+    limit: int
+    pages: int
+    page: int
+
+
+class Worker(Model):
+    """A process that takes runs from a work pool, and when it was last heard of."""
+
+    id: UUID
+    name: str
+    created: Time | None = None
+    updated: Time | None = None
+    work_pool_id: UUID | None = None
+    last_heartbeat_time: Time | None = None
+    heartbeat_interval_seconds: float | None = None
+    status: str | None = None
+    """``ONLINE`` or ``OFFLINE``."""
+
+
+class WorkerFlowRun(Model):
+    """A flow run that a worker may take, and the pool and queue it waits in."""
+
+    work_pool_id: UUID
+    work_queue_id: UUID
+    flow_run: FlowRun

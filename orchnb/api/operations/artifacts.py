@@ -1,0 +1,224 @@
+"""Artifacts: what runs have made to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.models import Artifact, ArtifactCollection, ModelList
+from orchnb.api.operations.arguments import Filter
+from orchnb.api.operations.fields import UNCHANGED, Data, Unchanged, changes_of, fields_of
+
+_artifact = a(Artifact)
+_artifacts = list_of(Artifact)
+_collections = list_of(ArtifactCollection)
+_count = a(int)
+
+
+def _missing(artifact_id: object) -> str:
+    return f"artifact with the id {quoted(artifact_id)}"
+
+
+@operation
+def create_artifact(
+    artifact: Data | None = None,
+    *,
+    key: str | None = None,
+    type: str | None = None,
+    description: str | None = None,
+    data: Any = None,
+    metadata_: Mapping[str, str] | None = None,
+    flow_run_id: UUID | str | None = None,
+    task_run_id: UUID | str | None = None,
+) -> Call[Artifact]:
+    """Create an artifact: ``create_artifact(key="report", type="markdown", data="# Done")``.
+
+    Args:
+        artifact: its fields, where they are not given by keyword.
+        key: what it goes under; artifacts of one key are versions of one thing. Small letters,
+            digits and dashes.
+        type: ``markdown``, ``table``, ``link``, ``progress``, ``image``, or any other.
+        data: what it holds: a text, or, for a table, rows in JSON.
+    """
+    return Call(
+        "POST",
+        path("/artifacts/"),
+        _artifact,
+        json=fields_of(
+            artifact,
+            key=key,
+            type=type,
+            description=description,
+            data=data,
+            metadata_=metadata_,
+            flow_run_id=flow_run_id,
+            task_run_id=task_run_id,
+        ),
+        look="read_artifacts",
+    )
+
+
+@operation
+def read_artifact(artifact_id: UUID | str) -> Call[Artifact]:
+    """Read an artifact by its id.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call("GET", path("/artifacts/{}", artifact_id), _artifact, missing=_missing(artifact_id))
+
+
+def _narrowed(
+    artifact_filter: Filter | None,
+    flow_run_filter: Filter | None,
+    task_run_filter: Filter | None,
+    flow_filter: Filter | None,
+    deployment_filter: Filter | None,
+) -> dict[str, Any]:
+    return without_none(
+        artifacts=artifact_filter,
+        flow_runs=flow_run_filter,
+        task_runs=task_run_filter,
+        flows=flow_filter,
+        deployments=deployment_filter,
+    )
+
+
+@operation
+def read_artifacts(
+    *,
+    artifact_filter: Filter | None = None,
+    flow_run_filter: Filter | None = None,
+    task_run_filter: Filter | None = None,
+    flow_filter: Filter | None = None,
+    deployment_filter: Filter | None = None,
+    sort: str | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+) -> Call[ModelList[Artifact]]:
+    """Read artifacts.
+
+    Filters are the API's filter objects, ``sort`` one of its orders (``KEY_ASC``, ``CREATED_DESC``,
+    ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+    """
+    filters = _narrowed(
+        artifact_filter, flow_run_filter, task_run_filter, flow_filter, deployment_filter
+    )
+    return Call(
+        "POST",
+        path("/artifacts/filter"),
+        _artifacts,
+        repeatable=True,
+        json=filters | without_none(sort=sort, limit=limit, offset=offset),
+    )
+
+
+@operation
+def read_latest_artifacts(
+    *,
+    artifact_filter: Filter | None = None,
+    flow_run_filter: Filter | None = None,
+    task_run_filter: Filter | None = None,
+    flow_filter: Filter | None = None,
+    deployment_filter: Filter | None = None,
+    sort: str | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+) -> Call[ModelList[ArtifactCollection]]:
+    """Read the latest artifact of each key; arguments as for `read_artifacts`.
+
+    ``read_artifact(collection.latest_id)`` reads the artifact itself.
+    """
+    filters = _narrowed(
+        artifact_filter, flow_run_filter, task_run_filter, flow_filter, deployment_filter
+    )
+    return Call(
+        "POST",
+        path("/artifacts/latest/filter"),
+        _collections,
+        repeatable=True,
+        json=filters | without_none(sort=sort, limit=limit, offset=offset),
+    )
+
+
+@operation
+def count_artifacts(
+    *,
+    artifact_filter: Filter | None = None,
+    flow_run_filter: Filter | None = None,
+    task_run_filter: Filter | None = None,
+    flow_filter: Filter | None = None,
+    deployment_filter: Filter | None = None,
+) -> Call[int]:
+    """How many artifacts there are."""
+    filters = _narrowed(
+        artifact_filter, flow_run_filter, task_run_filter, flow_filter, deployment_filter
+    )
+    return Call("POST", path("/artifacts/count"), _count, repeatable=True, json=filters)
+
+
+@operation
+def count_latest_artifacts(
+    *,
+    artifact_filter: Filter | None = None,
+    flow_run_filter: Filter | None = None,
+    task_run_filter: Filter | None = None,
+    flow_filter: Filter | None = None,
+    deployment_filter: Filter | None = None,
+) -> Call[int]:
+    """How many keys there are artifacts of."""
+    filters = _narrowed(
+        artifact_filter, flow_run_filter, task_run_filter, flow_filter, deployment_filter
+    )
+    return Call("POST", path("/artifacts/latest/count"), _count, repeatable=True, json=filters)
+
+
+@operation
+def update_artifact(
+    artifact_id: UUID | str,
+    artifact: Data | None = None,
+    *,
+    data: Any = UNCHANGED,
+    description: str | Unchanged | None = UNCHANGED,
+    metadata_: Mapping[str, str] | Unchanged | None = UNCHANGED,
+) -> Call[None]:
+    """Change an artifact.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+        ValueError: there is nothing to change.
+    """
+    return Call(
+        "PATCH",
+        path("/artifacts/{}", artifact_id),
+        nothing,
+        json=changes_of(artifact, data=data, description=description, metadata_=metadata_),
+        missing=_missing(artifact_id),
+    )
+
+
+@operation
+def delete_artifact(artifact_id: UUID | str) -> Call[None]:
+    """Delete an artifact.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "DELETE", path("/artifacts/{}", artifact_id), nothing, missing=_missing(artifact_id)
+    )
+
+
+class ArtifactOperations:
+    """Artifacts: what runs have made to be looked at."""
+
+    create_artifact = create_artifact
+    read_artifact = read_artifact
+    read_artifacts = read_artifacts
+    read_latest_artifacts = read_latest_artifacts
+    count_artifacts = count_artifacts
+    count_latest_artifacts = count_latest_artifacts
+    update_artifact = update_artifact
+    delete_artifact = delete_artifact

@@ -1,0 +1,276 @@
+"""Automations: what is to be done when something happens."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Any
+from uuid import UUID
+
+from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.models import Automation, ModelList
+from orchnb.api.operations.arguments import Filter, as_tags, as_uuid
+from orchnb.api.operations.fields import Data, fields_of, required, with_defaults
+from orchnb.errors import ObjectNotFound
+
+_automation = a(Automation)
+_automations = list_of(Automation)
+
+
+def _missing(automation_id: object) -> str:
+    return f"automation with the id {quoted(automation_id)}"
+
+
+def _fields(
+    automation: Data | str | None,
+    name: str | None,
+    description: str | None,
+    enabled: bool | None,
+    tags: Iterable[str] | None,
+    trigger: Data | None,
+    actions: Iterable[Data] | None,
+    actions_on_trigger: Iterable[Data] | None,
+    actions_on_resolve: Iterable[Data] | None,
+) -> dict[str, Any]:
+    fields = fields_of(
+        with_defaults(automation),
+        name=name,
+        description=description,
+        enabled=enabled,
+        tags=as_tags(tags),
+        trigger=trigger,
+        actions=None if actions is None else list(actions),
+        actions_on_trigger=None if actions_on_trigger is None else list(actions_on_trigger),
+        actions_on_resolve=None if actions_on_resolve is None else list(actions_on_resolve),
+    )
+    required(fields, "name", "trigger", "actions")
+    return fields
+
+
+@operation
+def create_automation(
+    automation: Data | str | None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    enabled: bool | None = None,
+    tags: Iterable[str] | None = None,
+    trigger: Data | None = None,
+    actions: Iterable[Data] | None = None,
+    actions_on_trigger: Iterable[Data] | None = None,
+    actions_on_resolve: Iterable[Data] | None = None,
+) -> Call[UUID]:
+    """Create an automation and return its id.
+
+    Args:
+        automation: its name, or its fields.
+        trigger: what it waits for, in the API's form: ``{"type": "event", "posture": "Reactive",
+            "expect": ["prefect.flow-run.Failed"], "threshold": 1, "within": 0}``.
+        actions: what is done then: ``[{"type": "cancel-flow-run"}]``.
+
+    Raises:
+        TypeError: name, trigger or actions are missing.
+    """
+    return Call(
+        "POST",
+        path("/automations/"),
+        lambda response: _automation(response).id,
+        json=_fields(
+            automation,
+            name,
+            description,
+            enabled,
+            tags,
+            trigger,
+            actions,
+            actions_on_trigger,
+            actions_on_resolve,
+        ),
+        look="read_automations_by_name",
+    )
+
+
+@operation
+def read_automation(automation_id: UUID | str) -> Call[Automation]:
+    """Read an automation by its id.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "GET", path("/automations/{}", automation_id), _automation, missing=_missing(automation_id)
+    )
+
+
+@operation
+def read_automations(
+    *,
+    automations: Filter | None = None,
+    sort: str | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+) -> Call[ModelList[Automation]]:
+    """Read automations.
+
+    ``automations`` is the API's filter object, ``sort`` one of its orders (``NAME_ASC``,
+    ``UPDATED_DESC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+    """
+    return Call(
+        "POST",
+        path("/automations/filter"),
+        _automations,
+        repeatable=True,
+        json=without_none(automations=automations, sort=sort, limit=limit, offset=offset),
+    )
+
+
+@operation
+def read_automations_by_name(name: str) -> Call[ModelList[Automation]]:
+    """Read the automations of a name, which need not be unique, those changed last first."""
+    return Call(
+        "POST",
+        path("/automations/filter"),
+        _automations,
+        repeatable=True,
+        json={"automations": {"name": {"any_": [name]}}, "sort": "UPDATED_DESC"},
+    )
+
+
+@operation
+def find_automation(id_or_name: UUID | str) -> Generator[Call[Any], Any, Automation | None]:
+    """Read an automation by its id, or the one changed last of a name; None if there is none."""
+    if as_uuid(id_or_name) is not None:
+        try:
+            found: Automation = yield from read_automation(id_or_name)
+        except ObjectNotFound:
+            pass  # a name may look like an id
+        else:
+            return found
+    named = yield from read_automations_by_name(str(id_or_name))
+    return next(iter(named), None)
+
+
+@operation
+def count_automations(*, automations: Filter | None = None) -> Call[int]:
+    """How many automations there are."""
+    return Call(
+        "POST",
+        path("/automations/count"),
+        a(int),
+        repeatable=True,
+        json=without_none(automations=automations),
+    )
+
+
+@operation
+def update_automation(
+    automation_id: UUID | str,
+    automation: Data | None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    enabled: bool | None = None,
+    tags: Iterable[str] | None = None,
+    trigger: Data | None = None,
+    actions: Iterable[Data] | None = None,
+    actions_on_trigger: Iterable[Data] | None = None,
+    actions_on_resolve: Iterable[Data] | None = None,
+) -> Call[None]:
+    """Change an automation. The API wants its name, trigger and actions each time; the rest stays.
+
+    So give the one that was read, and the changes by keyword:
+    ``update_automation(old.id, old, description="for the night")``.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+        TypeError: name, trigger or actions are missing.
+    """
+    fields = _fields(
+        automation,
+        name,
+        description,
+        enabled,
+        tags,
+        trigger,
+        actions,
+        actions_on_trigger,
+        actions_on_resolve,
+    )
+    fields.pop("owner_resource", None)  # in Prefect's models; the API takes it at creation only
+    return Call(
+        "PUT",
+        path("/automations/{}", automation_id),
+        nothing,
+        json=fields,
+        missing=_missing(automation_id),
+    )
+
+
+def _switch(automation_id: UUID | str, enabled: bool) -> Call[None]:
+    return Call(
+        "PATCH",
+        path("/automations/{}", automation_id),
+        nothing,
+        json={"enabled": enabled},
+        missing=_missing(automation_id),
+    )
+
+
+@operation
+def pause_automation(automation_id: UUID | str) -> Call[None]:
+    """Let an automation do nothing until it is resumed.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return _switch(automation_id, enabled=False)
+
+
+@operation
+def resume_automation(automation_id: UUID | str) -> Call[None]:
+    """Let an automation act again that was paused.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return _switch(automation_id, enabled=True)
+
+
+@operation
+def delete_automation(automation_id: UUID | str) -> Call[None]:
+    """Delete an automation.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "DELETE", path("/automations/{}", automation_id), nothing, missing=_missing(automation_id)
+    )
+
+
+@operation
+def read_resource_related_automations(resource_id: str) -> Call[ModelList[Automation]]:
+    """Read the automations that have to do with a resource, such as ``prefect.deployment.<id>``."""
+    return Call("GET", path("/automations/related-to/{}", resource_id), _automations)
+
+
+@operation
+def delete_resource_owned_automations(resource_id: str) -> Call[None]:
+    """Delete the automations that a resource owns, such as those that a deployment came with."""
+    return Call("DELETE", path("/automations/owned-by/{}", resource_id), nothing)
+
+
+class AutomationOperations:
+    """Automations: what is to be done when something happens."""
+
+    create_automation = create_automation
+    read_automation = read_automation
+    read_automations = read_automations
+    read_automations_by_name = read_automations_by_name
+    find_automation = find_automation
+    count_automations = count_automations
+    update_automation = update_automation
+    pause_automation = pause_automation
+    resume_automation = resume_automation
+    delete_automation = delete_automation
+    read_resource_related_automations = read_resource_related_automations
+    delete_resource_owned_automations = delete_resource_owned_automations

@@ -1,0 +1,513 @@
+"""Blocks: their types, schemas, and documents.
+
+What is secret in a document is wrapped, see `orchnb.api.models.blocks`; what is sent is unwrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.models import BlockDocument, BlockSchema, BlockType, Model, ModelList
+from orchnb.api.models.blocks import unwrapped
+from orchnb.api.operations.arguments import Filter
+from orchnb.api.operations.fields import (
+    UNCHANGED,
+    Data,
+    Unchanged,
+    changes_of,
+    fields_of,
+    required,
+)
+from orchnb.http.response import PrefectResponse
+
+_type = a(BlockType)
+_types = list_of(BlockType)
+_schema = a(BlockSchema)
+_schemas = list_of(BlockSchema)
+_document = a(BlockDocument)
+_documents = list_of(BlockDocument)
+
+_CREATED_WITH = {"name", "data", "block_type_id", "block_schema_id", "is_anonymous"}
+_CHANGED_WITH = {"data", "block_schema_id", "merge_existing_data"}
+
+
+def _word(flag: bool) -> str:
+    return "true" if flag else "false"
+
+
+def _missing_type(slug: object) -> str:
+    return f"block type {quoted(slug)}"
+
+
+def _missing_type_id(block_type_id: object) -> str:
+    return f"block type with the id {quoted(block_type_id)}"
+
+
+def _missing_document(block_document_id: object) -> str:
+    return f"block document with the id {quoted(block_document_id)}"
+
+
+@operation
+def create_block_type(
+    block_type: Data | None = None,
+    *,
+    name: str | None = None,
+    slug: str | None = None,
+    logo_url: str | None = None,
+    documentation_url: str | None = None,
+    description: str | None = None,
+    code_example: str | None = None,
+) -> Call[BlockType]:
+    """Create a block type.
+
+    Raises:
+        ObjectAlreadyExists: there is one of that slug.
+        TypeError: name or slug are missing.
+    """
+    fields = fields_of(
+        block_type,
+        name=name,
+        slug=slug,
+        logo_url=logo_url,
+        documentation_url=documentation_url,
+        description=description,
+        code_example=code_example,
+    )
+    required(fields, "name", "slug")
+    return Call(
+        "POST",
+        path("/block_types/"),
+        _type,
+        repeatable=True,  # by its slug
+        json=fields,
+        conflict=f"There is a block type {quoted(fields['slug'])} already",
+    )
+
+
+@operation
+def read_block_types(
+    *,
+    block_type_filter: Filter | None = None,
+    block_schema_filter: Filter | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+) -> Call[ModelList[BlockType]]:
+    """Read block types. ``limit`` None leaves the number to the server, which gives 200 at most."""
+    return Call(
+        "POST",
+        path("/block_types/filter"),
+        _types,
+        repeatable=True,
+        json=without_none(
+            block_types=block_type_filter,
+            block_schemas=block_schema_filter,
+            limit=limit,
+            offset=offset,
+        ),
+    )
+
+
+@operation
+def read_block_type_by_slug(slug: str) -> Call[BlockType]:
+    """Read a block type by its slug, such as ``secret``.
+
+    Raises:
+        ObjectNotFound: there is none of that slug.
+    """
+    return Call("GET", path("/block_types/slug/{}", slug), _type, missing=_missing_type(slug))
+
+
+@operation
+def update_block_type(
+    block_type_id: UUID | str,
+    block_type: Data | None = None,
+    *,
+    logo_url: str | Unchanged | None = UNCHANGED,
+    documentation_url: str | Unchanged | None = UNCHANGED,
+    description: str | Unchanged | None = UNCHANGED,
+    code_example: str | Unchanged | None = UNCHANGED,
+) -> Call[None]:
+    """Change what a block type says of itself.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+        ValueError: there is nothing to change.
+    """
+    return Call(
+        "PATCH",
+        path("/block_types/{}", block_type_id),
+        nothing,
+        json=changes_of(
+            block_type,
+            logo_url=logo_url,
+            documentation_url=documentation_url,
+            description=description,
+            code_example=code_example,
+        ),
+        missing=_missing_type_id(block_type_id),
+    )
+
+
+@operation
+def delete_block_type(block_type_id: UUID | str) -> Call[None]:
+    """Delete a block type, its schemas and its documents.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+        PrefectHTTPStatusError: 403, it is one that the server needs itself.
+    """
+    return Call(
+        "DELETE",
+        path("/block_types/{}", block_type_id),
+        nothing,
+        missing=_missing_type_id(block_type_id),
+    )
+
+
+@operation
+def create_block_schema(
+    block_schema: Data | None = None,
+    *,
+    fields: Mapping[str, Any] | None = None,
+    block_type_id: UUID | str | None = None,
+    capabilities: Iterable[str] | None = None,
+    version: str | None = None,
+) -> Call[BlockSchema]:
+    """Make sure that a block schema exists; the server knows it by what its fields are.
+
+    Args:
+        block_schema: the fields of the schema, where they are not given by keyword.
+        fields: a JSON schema of the documents; ``secret_fields`` in it names those that are secret.
+
+    Raises:
+        TypeError: the block type's id is missing.
+    """
+    given = fields_of(
+        block_schema,
+        fields=fields,
+        block_type_id=block_type_id,
+        capabilities=None if capabilities is None else list(capabilities),
+        version=version,
+    )
+    required(given, "block_type_id")
+    return Call(
+        "POST",
+        path("/block_schemas/"),
+        _schema,
+        repeatable=True,  # by its checksum
+        json=given,
+        conflict="The server could not make the schema",
+    )
+
+
+@operation
+def read_block_schemas(
+    *, block_schema_filter: Filter | None = None, limit: int | None = None, offset: int = 0
+) -> Call[ModelList[BlockSchema]]:
+    """Read block schemas, the latest first.
+
+    ``limit`` None leaves the number to the server, which gives 200 at most.
+    """
+    return Call(
+        "POST",
+        path("/block_schemas/filter"),
+        _schemas,
+        repeatable=True,
+        json=without_none(block_schemas=block_schema_filter, limit=limit, offset=offset),
+    )
+
+
+@operation
+def read_block_schema_by_checksum(checksum: str, version: str | None = None) -> Call[BlockSchema]:
+    """Read a block schema by its checksum, the latest version or the given one.
+
+    Raises:
+        ObjectNotFound: there is none.
+    """
+    return Call(
+        "GET",
+        path("/block_schemas/checksum/{}", checksum)
+        if not version
+        else path("/block_schemas/checksum/{}?version={}", checksum, version),
+        _schema,
+        missing=f"block schema with the checksum {quoted(checksum)}",
+    )
+
+
+@operation
+def get_most_recent_block_schema_for_block_type(
+    block_type_id: UUID | str,
+) -> Call[BlockSchema | None]:
+    """Read the latest schema of a block type; None if it has none."""
+    return Call(
+        "POST",
+        path("/block_schemas/filter"),
+        lambda response: next(iter(_schemas(response)), None),
+        repeatable=True,
+        json={"block_schemas": {"block_type_id": {"any_": [str(block_type_id)]}}, "limit": 1},
+    )
+
+
+@operation
+def create_block_document(
+    block_document: Data | None = None,
+    include_secrets: bool = True,
+    *,
+    name: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    block_type_id: UUID | str | None = None,
+    block_schema_id: UUID | str | None = None,
+    is_anonymous: bool | None = None,
+) -> Call[BlockDocument]:
+    """Keep a block: ``create_block_document(name="db", data={...}, block_type_id=type.id, ...)``.
+
+    Args:
+        block_document: its fields, where they are not given by keyword.
+        include_secrets: send the values of wrapped secrets, and not asterisks.
+        data: the values of the block's fields; secret ones may be wrapped, as in pydantic's
+            ``SecretStr``.
+        is_anonymous: it has no name, and cannot be found by it.
+
+    Returns:
+        The document as the server keeps it, with asterisks for its secrets.
+
+    Raises:
+        ObjectAlreadyExists: there is one of that name and type.
+        TypeError: the ids of block type or schema are missing.
+    """
+    fields = fields_of(
+        _plain(block_document, _CREATED_WITH, include_secrets),
+        name=name,
+        data=data,
+        block_type_id=block_type_id,
+        block_schema_id=block_schema_id,
+        is_anonymous=is_anonymous,
+    )
+    required(fields, "block_type_id", "block_schema_id")
+    return Call(
+        "POST",
+        path("/block_documents/"),
+        _document,
+        repeatable=not fields.get("is_anonymous"),  # by its name
+        json=unwrapped(fields) if include_secrets else fields,
+        look="read_block_documents",
+        conflict=f"There is a block document {quoted(fields.get('name'))} of that type already",
+    )
+
+
+def _plain(document: Data | None, wanted: set[str], include_secrets: bool = True) -> Data | None:
+    """The wanted fields of a document as plain data: a model would make asterisks of its secrets."""
+    if isinstance(document, Model):
+        return {name: getattr(document, name) for name in document.model_fields_set & wanted}
+    if isinstance(document, BaseModel):
+        return document.model_dump(
+            exclude_unset=True,
+            include=wanted,
+            context={"include_secrets": include_secrets},  # for Prefect's models
+        )
+    return document
+
+
+@operation
+def read_block_document(
+    block_document_id: UUID | str, include_secrets: bool = True
+) -> Call[BlockDocument]:
+    """Read a block document by its id.
+
+    Args:
+        include_secrets: the server gives secret values, and not asterisks. They are wrapped:
+            ``document.data["password"].get_secret_value()``.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "GET",
+        path("/block_documents/{}?include_secrets={}", block_document_id, _word(include_secrets)),
+        _document,
+        missing=_missing_document(block_document_id),
+    )
+
+
+@operation
+def read_block_document_by_name(
+    name: str, block_type_slug: str, include_secrets: bool = True
+) -> Call[BlockDocument]:
+    """Read a block document by its name and the slug of its type; see `read_block_document`.
+
+    Raises:
+        ObjectNotFound: there is none.
+    """
+    return Call(
+        "GET",
+        path(
+            "/block_types/slug/{}/block_documents/name/{}?include_secrets={}",
+            block_type_slug,
+            name,
+            _word(include_secrets),
+        ),
+        _document,
+        missing=f"block document {quoted(name)} of the type {quoted(block_type_slug)}",
+    )
+
+
+@operation
+def read_block_documents(
+    block_schema_type: str | None = None,
+    offset: int | None = None,
+    limit: int | None = None,
+    include_secrets: bool = True,
+    *,
+    block_document_filter: Filter | None = None,
+    block_type_filter: Filter | None = None,
+    block_schema_filter: Filter | None = None,
+    sort: str | None = None,
+) -> Call[ModelList[BlockDocument]]:
+    """Read block documents, those with names unless a filter says otherwise.
+
+    Filters are the API's filter objects. ``limit`` None leaves the number to the server, which
+    gives 200 at most. ``block_schema_type`` is sent as Prefect's client sends it; Prefect's server,
+    3.8 at least, does not look at it.
+    """
+    return Call(
+        "POST",
+        path("/block_documents/filter"),
+        _documents,
+        repeatable=True,
+        json=without_none(
+            block_schema_type=block_schema_type,
+            block_documents=block_document_filter,
+            block_types=block_type_filter,
+            block_schemas=block_schema_filter,
+            sort=sort,
+            offset=offset,
+            limit=limit,
+            include_secrets=include_secrets,
+        ),
+    )
+
+
+@operation
+def read_block_documents_by_type(
+    block_type_slug: str,
+    offset: int | None = None,
+    limit: int | None = None,
+    include_secrets: bool = True,
+) -> Call[ModelList[BlockDocument]]:
+    """Read the block documents of a type.
+
+    Raises:
+        ObjectNotFound: there is no block type of that slug.
+    """
+
+    def read(response: PrefectResponse) -> ModelList[BlockDocument]:
+        documents = _documents(response)[offset or 0 :]  # the server gives them all
+        return ModelList(documents[:limit], model=BlockDocument)
+
+    return Call(
+        "GET",
+        path(
+            "/block_types/slug/{}/block_documents?include_secrets={}",
+            block_type_slug,
+            _word(include_secrets),
+        ),
+        read,
+        missing=_missing_type(block_type_slug),
+    )
+
+
+@operation
+def count_block_documents(
+    *,
+    block_document_filter: Filter | None = None,
+    block_type_filter: Filter | None = None,
+    block_schema_filter: Filter | None = None,
+) -> Call[int]:
+    """How many block documents there are."""
+    return Call(
+        "POST",
+        path("/block_documents/count"),
+        a(int),
+        repeatable=True,
+        json=without_none(
+            block_documents=block_document_filter,
+            block_types=block_type_filter,
+            block_schemas=block_schema_filter,
+        ),
+    )
+
+
+@operation
+def update_block_document(
+    block_document_id: UUID | str,
+    block_document: Data | None = None,
+    *,
+    data: Mapping[str, Any] | Unchanged = UNCHANGED,
+    block_schema_id: UUID | str | Unchanged = UNCHANGED,
+    merge_existing_data: bool | None = None,
+) -> Call[None]:
+    """Change a block document.
+
+    Args:
+        data: the values to change; wrapped secrets are unwrapped.
+        merge_existing_data: keep the values that are not given, as is the default.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+        ValueError: there is nothing to change.
+    """
+    changes = changes_of(
+        _plain(block_document, _CHANGED_WITH), data=data, block_schema_id=block_schema_id
+    )
+    return Call(
+        "PATCH",
+        path("/block_documents/{}", block_document_id),
+        nothing,
+        json={
+            **unwrapped(changes),
+            **without_none(merge_existing_data=merge_existing_data),
+        },
+        missing=_missing_document(block_document_id),
+    )
+
+
+@operation
+def delete_block_document(block_document_id: UUID | str) -> Call[None]:
+    """Delete a block document.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "DELETE",
+        path("/block_documents/{}", block_document_id),
+        nothing,
+        missing=_missing_document(block_document_id),
+    )
+
+
+class BlockOperations:
+    """Blocks: their types, schemas, and documents."""
+
+    create_block_type = create_block_type
+    read_block_types = read_block_types
+    read_block_type_by_slug = read_block_type_by_slug
+    update_block_type = update_block_type
+    delete_block_type = delete_block_type
+    create_block_schema = create_block_schema
+    read_block_schemas = read_block_schemas
+    read_block_schema_by_checksum = read_block_schema_by_checksum
+    get_most_recent_block_schema_for_block_type = get_most_recent_block_schema_for_block_type
+    create_block_document = create_block_document
+    read_block_document = read_block_document
+    read_block_document_by_name = read_block_document_by_name
+    read_block_documents = read_block_documents
+    read_block_documents_by_type = read_block_documents_by_type
+    count_block_documents = count_block_documents
+    update_block_document = update_block_document
+    delete_block_document = delete_block_document

@@ -1,0 +1,734 @@
+"""Deployments, their schedules, and the runs that are made from them."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from orchnb.api.calls import Call, a, list_of, nothing, operation, quoted, without_none
+from orchnb.api.calls import path as api_path  # two operations have an argument of that name
+from orchnb.api.models import (
+    Deployment,
+    DeploymentSchedule,
+    FlowRun,
+    FlowRunCreateResult,
+    Model,
+    ModelList,
+    State,
+    StateType,
+)
+from orchnb.api.operations.arguments import (
+    AnyState,
+    Filter,
+    HasName,
+    as_state,
+    as_tags,
+    as_uuid,
+)
+from orchnb.api.operations.fields import UNCHANGED, Data, Unchanged, changes_of
+from orchnb.api.operations.filters import called, named_words, with_words
+from orchnb.api.operations.flows import deleted_ids, id_of_flow, read_flows
+from orchnb.api.operations.near_names import (
+    Names,
+    did_you_mean,
+    first_pages,
+    near_names,
+    or_near,
+    or_none,
+)
+from orchnb.api.operations.parameters import check_parameters
+from orchnb.api.operations.schedules import (
+    ScheduleLike,
+    ToCome,
+    as_schedule,
+    as_schedules,
+    from_now,
+)
+
+_deployment = a(Deployment)
+_deployments = list_of(Deployment)
+_schedules = list_of(DeploymentSchedule)
+_flow_run = a(FlowRun)
+_flow_runs = list_of(FlowRun)
+_count = a(int)
+
+# Prefect's server refuses them in names, and answers with no more than that it failed.
+_BANNED = frozenset("/%&<>")
+
+
+class _Results(Model):
+    results: list[FlowRunCreateResult]
+
+
+_results = a(_Results)
+
+
+def _missing(deployment_id: object) -> str:
+    return f"deployment with the id {quoted(deployment_id)}"
+
+
+@operation
+def create_deployment(
+    flow_id: UUID | str | HasName,
+    name: str,
+    *,
+    version: str | None = None,
+    version_info: Data | None = None,
+    schedules: Iterable[ScheduleLike] | None = None,
+    concurrency_limit: int | None = None,
+    concurrency_options: Data | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    description: str | None = None,
+    work_queue_name: str | None = None,
+    work_pool_name: str | None = None,
+    tags: Iterable[str] | None = None,
+    storage_document_id: UUID | str | None = None,
+    path: str | None = None,
+    entrypoint: str | None = None,
+    infrastructure_document_id: UUID | str | None = None,
+    parameter_openapi_schema: Data | None = None,
+    paused: bool | None = None,
+    pull_steps: Sequence[Mapping[str, Any]] | None = None,
+    enforce_parameter_schema: bool | None = None,
+    job_variables: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    branch: str | None = None,
+    base: UUID | str | None = None,
+    root: UUID | str | None = None,
+) -> Generator[Call[Any], Any, UUID]:
+    """Create a deployment of a flow and return its id; the flow's deployment of that name is updated.
+
+    Then what is not given stays as it is, save for schedules and parameters: those are what is given.
+
+    Args:
+        flow_id: the flow's id or name, or anything that has a ``name``; a flow that a name does not
+            find is created.
+        schedules: when it makes runs by itself: ``[{"cron": "0 6 * * *", "timezone": "Asia/Tokyo"}]``,
+            ``[{"interval": timedelta(hours=1), "parameters": {...}}]``, or objects of Prefect's.
+        parameters: what its runs are given if they are not given something else.
+        parameter_openapi_schema: which parameters the flow takes, as a JSON Schema. By default
+            anything goes.
+        work_pool_name: where its runs are to run; without one, whoever asks for them runs them.
+        branch: this and ``base`` and ``root`` are for Prefect Cloud.
+
+    Raises:
+        ObjectNotFound: there is no such work pool, or something else that it names.
+        ValueError: a schedule is none, or the name holds a character that no name does.
+    """
+    if not _BANNED.isdisjoint(name):
+        raise ValueError(
+            f"The name of a deployment cannot hold any of {' '.join(sorted(_BANNED))}, as "
+            f"{quoted(name)} does; what stands before a / is the name of its flow"
+        )
+    scheduled = None if schedules is None else as_schedules(schedules)
+    labelled = as_tags(tags)
+    flow = yield from id_of_flow(flow_id)
+    deployment: Deployment = yield from Call(
+        "POST",
+        api_path("/deployments/"),
+        _deployment,
+        repeatable=True,  # by its flow and name
+        json=without_none(
+            flow_id=str(flow),
+            name=name,
+            version=version,
+            version_info=version_info,
+            schedules=scheduled,
+            concurrency_limit=concurrency_limit,
+            concurrency_options=concurrency_options,
+            parameters=None if parameters is None else dict(parameters),
+            description=description,
+            work_queue_name=work_queue_name,
+            work_pool_name=work_pool_name,
+            tags=labelled,
+            storage_document_id=storage_document_id,
+            path=path,
+            entrypoint=entrypoint,
+            infrastructure_document_id=infrastructure_document_id,
+            parameter_openapi_schema=parameter_openapi_schema,
+            paused=paused,
+            pull_steps=None if pull_steps is None else list(pull_steps),
+            enforce_parameter_schema=enforce_parameter_schema,
+            job_variables=None if job_variables is None else dict(job_variables),
+            labels=None if labels is None else dict(labels),
+            branch=branch,
+            base=base,
+            root=root,
+        ),
+        missing=f"such thing as deployment {quoted(name)} refers to",
+        conflict="The server could not make the deployment: what it refers to does not exist, or its "
+        "job variables or parameters are not such as they should be",
+    )
+    return deployment.id
+
+
+@operation
+def read_deployment(deployment_id: UUID | str) -> Call[Deployment]:
+    """Read a deployment by its id.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "GET",
+        api_path("/deployments/{}", deployment_id),
+        _deployment,
+        missing=_missing(deployment_id),
+    )
+
+
+@operation
+def read_deployment_by_name(name: str) -> Generator[Call[Any], Any, Deployment]:
+    """Read a deployment by its name, which is ``flow/deployment``.
+
+    Raises:
+        ObjectNotFound: there is none of that name; its message says which names are near.
+        ValueError: the name is not of that form; its message says which names are near.
+    """
+    flow_name, _, deployment_name = name.partition("/")
+    if not flow_name or not deployment_name:
+        names = yield from or_none(_names())
+        near = [each for each in names if name and name in each.split("/")] or near_names(
+            name, names
+        )
+        words = f"A deployment's name is 'flow/deployment', which {quoted(name)} is not"
+        raise ValueError(f"{words}. {did_you_mean(near[:3])}".strip())
+    call = Call(
+        "GET",
+        api_path("/deployments/name/{}/{}", flow_name, deployment_name),
+        _deployment,
+        missing=f"deployment {quoted(name)}",
+    )
+    deployment: Deployment = yield from or_near(call, name, _names)
+    return deployment
+
+
+def _names() -> Names:
+    deployments = yield from first_pages(lambda offset: read_deployments(offset=offset))
+    ids = sorted({str(deployment.flow_id) for deployment in deployments})
+    flows = yield from first_pages(
+        lambda offset: read_flows(flow_filter={"id": {"any_": ids}}, offset=offset)
+    )
+    flow_names = {flow.id: flow.name for flow in flows}
+    return [
+        f"{flow_names[deployment.flow_id]}/{deployment.name}"
+        for deployment in deployments
+        if deployment.flow_id in flow_names
+    ]
+
+
+@operation
+def read_deployments(
+    *,
+    flow_filter: Filter | None = None,
+    flow_run_filter: Filter | None = None,
+    task_run_filter: Filter | None = None,
+    deployment_filter: Filter | None = None,
+    work_pool_filter: Filter | None = None,
+    work_queue_filter: Filter | None = None,
+    name_like: str | None = None,
+    tags: Iterable[str] | None = None,
+    flow_name: str | None = None,
+    limit: int | None = None,
+    sort: str | None = None,
+    offset: int = 0,
+) -> Call[ModelList[Deployment]]:
+    """Read deployments.
+
+    Filters are the API's filter objects, ``sort`` one of its orders (``NAME_ASC``,
+    ``CREATED_DESC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+    In plain keywords: ``name_like`` is a part of the name, and it has all of ``tags``; its flow is called
+    ``flow_name``.
+
+    Raises:
+        ValueError: a keyword says again what a filter object says.
+    """
+    return Call(
+        "POST",
+        api_path("/deployments/filter"),
+        _deployments,
+        repeatable=True,
+        json=without_none(
+            flows=with_words(flow_filter, "flow_filter", called(flow_name)),
+            flow_runs=flow_run_filter,
+            task_runs=task_run_filter,
+            deployments=with_words(
+                deployment_filter, "deployment_filter", named_words(name_like=name_like, tags=tags)
+            ),
+            work_pools=work_pool_filter,
+            work_pool_queues=work_queue_filter,
+            limit=limit,
+            sort=sort,
+            offset=offset,
+        ),
+    )
+
+
+@operation
+def count_deployments(
+    *,
+    flow_filter: Filter | None = None,
+    flow_run_filter: Filter | None = None,
+    task_run_filter: Filter | None = None,
+    deployment_filter: Filter | None = None,
+    work_pool_filter: Filter | None = None,
+    work_queue_filter: Filter | None = None,
+) -> Call[int]:
+    """How many deployments there are; filters as in `read_deployments`."""
+    return Call(
+        "POST",
+        api_path("/deployments/count"),
+        _count,
+        repeatable=True,
+        json=without_none(
+            flows=flow_filter,
+            flow_runs=flow_run_filter,
+            task_runs=task_run_filter,
+            deployments=deployment_filter,
+            work_pools=work_pool_filter,
+            work_pool_queues=work_queue_filter,
+        ),
+    )
+
+
+@operation
+def update_deployment(
+    deployment_id: UUID | str,
+    deployment: Data | None = None,
+    *,
+    version: str | Unchanged | None = UNCHANGED,
+    version_info: Data | Unchanged = UNCHANGED,
+    description: str | Unchanged | None = UNCHANGED,
+    paused: bool | Unchanged = UNCHANGED,
+    schedules: Iterable[ScheduleLike] | Unchanged = UNCHANGED,
+    concurrency_limit: int | Unchanged | None = UNCHANGED,
+    concurrency_options: Data | Unchanged | None = UNCHANGED,
+    parameters: Mapping[str, Any] | Unchanged = UNCHANGED,
+    parameter_openapi_schema: Data | Unchanged | None = UNCHANGED,
+    enforce_parameter_schema: bool | Unchanged = UNCHANGED,
+    tags: Iterable[str] | Unchanged = UNCHANGED,
+    work_pool_name: str | Unchanged | None = UNCHANGED,
+    work_queue_name: str | Unchanged | None = UNCHANGED,
+    path: str | Unchanged | None = UNCHANGED,
+    entrypoint: str | Unchanged | None = UNCHANGED,
+    pull_steps: Sequence[Mapping[str, Any]] | Unchanged | None = UNCHANGED,
+    job_variables: Mapping[str, Any] | Unchanged = UNCHANGED,
+    storage_document_id: UUID | str | Unchanged | None = UNCHANGED,
+    infrastructure_document_id: UUID | str | Unchanged | None = UNCHANGED,
+) -> Call[None]:
+    """Change a deployment: ``update_deployment(id, tags=["nightly"], parameters={"day": 1})``.
+
+    Each thing given takes the place of the old one; schedules with a ``slug`` that the deployment
+    knows change that schedule.
+
+    Args:
+        deployment: what to change, where it is not given by keyword.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+        ValueError: there is nothing to change, or a schedule is none.
+    """
+    changes = changes_of(
+        deployment,
+        version=version,
+        version_info=version_info,
+        description=description,
+        paused=paused,
+        schedules=schedules,
+        concurrency_limit=concurrency_limit,
+        concurrency_options=concurrency_options,
+        parameters=parameters,
+        parameter_openapi_schema=parameter_openapi_schema,
+        enforce_parameter_schema=enforce_parameter_schema,
+        tags=tags if isinstance(tags, Unchanged) else as_tags(tags),
+        work_pool_name=work_pool_name,
+        work_queue_name=work_queue_name,
+        path=path,
+        entrypoint=entrypoint,
+        pull_steps=pull_steps,
+        job_variables=job_variables,
+        storage_document_id=storage_document_id,
+        infrastructure_document_id=infrastructure_document_id,
+    )
+    if changes.get("schedules") is not None:
+        changes["schedules"] = as_schedules(changes["schedules"])
+    return Call(
+        "PATCH",
+        api_path("/deployments/{}", deployment_id),
+        nothing,
+        json=changes,
+        missing=_missing(deployment_id),
+        conflict="The server could not change the deployment: its job variables or parameters are not "
+        "such as they should be",
+    )
+
+
+@operation
+def pause_deployment(deployment_id: UUID | str) -> Call[None]:
+    """Stop a deployment's schedules; runs that they have made, and that have not begun, are deleted.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "POST",
+        api_path("/deployments/{}/pause_deployment", deployment_id),
+        nothing,
+        repeatable=True,  # done twice, it is paused
+        missing=_missing(deployment_id),
+    )
+
+
+@operation
+def resume_deployment(deployment_id: UUID | str) -> Call[None]:
+    """Let a paused deployment's schedules make runs again.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "POST",
+        api_path("/deployments/{}/resume_deployment", deployment_id),
+        nothing,
+        repeatable=True,  # done twice, it is resumed
+        missing=_missing(deployment_id),
+    )
+
+
+@operation
+def delete_deployment(deployment_id: UUID | str) -> Call[None]:
+    """Delete a deployment.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "DELETE",
+        api_path("/deployments/{}", deployment_id),
+        nothing,
+        missing=_missing(deployment_id),
+    )
+
+
+@operation
+def bulk_delete_deployments(
+    deployment_filter: Filter, *, limit: int | None = None
+) -> Call[list[UUID]]:
+    """Delete the deployments that a filter finds, 50 at most in one call; return their ids.
+
+    An empty filter finds all deployments. ``limit`` may be less than 50.
+    """
+    return Call(
+        "POST",
+        api_path("/deployments/bulk_delete"),
+        deleted_ids,
+        json=without_none(deployments=deployment_filter, limit=limit),
+        look="read_deployments",
+    )
+
+
+# Schedules.
+
+
+@operation
+def create_deployment_schedules(
+    deployment_id: UUID | str,
+    schedules: Iterable[ScheduleLike],
+    *,
+    max_scheduled_runs: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    slug: str | None = None,
+) -> Call[ModelList[DeploymentSchedule]]:
+    """Give a deployment more schedules: ``[{"cron": "0 6 * * *", "timezone": "Europe/Vienna"}]``.
+
+    Args:
+        schedules: plain data, or objects of Prefect's; see `create_deployment`.
+        max_scheduled_runs: for each that does not say so itself. So are ``parameters`` and ``slug``.
+
+    Raises:
+        ObjectNotFound: there is no deployment of that id.
+        ValueError: a schedule is none.
+    """
+    beside = without_none(max_scheduled_runs=max_scheduled_runs, parameters=parameters, slug=slug)
+    return Call(
+        "POST",
+        api_path("/deployments/{}/schedules", deployment_id),
+        _schedules,
+        json=[{**beside, **schedule} for schedule in as_schedules(schedules)],
+        look="read_deployment_schedules",
+        missing=_missing(deployment_id),
+        conflict="The deployment has a schedule of that slug already",
+    )
+
+
+@operation
+def read_deployment_schedules(
+    deployment_id: UUID | str,
+) -> Call[ModelList[DeploymentSchedule]]:
+    """Read a deployment's schedules.
+
+    Raises:
+        ObjectNotFound: there is no deployment of that id.
+    """
+    return Call(
+        "GET",
+        api_path("/deployments/{}/schedules", deployment_id),
+        _schedules,
+        missing=_missing(deployment_id),
+    )
+
+
+@operation
+def update_deployment_schedule(
+    deployment_id: UUID | str,
+    schedule_id: UUID | str,
+    *,
+    active: bool | None = None,
+    schedule: ScheduleLike | None = None,
+    max_scheduled_runs: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    slug: str | None = None,
+) -> Call[None]:
+    """Change one of a deployment's schedules.
+
+    Args:
+        schedule: when it makes runs: ``{"interval": 3600}``, ``{"cron": ...}``, ``{"rrule": ...}``.
+
+    Raises:
+        ObjectNotFound: there is no such deployment, or it has no schedule of that id.
+        ValueError: there is nothing to change, or the schedule is none.
+    """
+    changes = without_none(
+        active=active,
+        schedule=None if schedule is None else as_schedule(schedule),
+        max_scheduled_runs=max_scheduled_runs,
+        parameters=None if parameters is None else dict(parameters),
+        slug=slug,
+    )
+    if not changes:
+        raise ValueError("There is nothing to change: give active, schedule, parameters, ...")
+    return Call(
+        "PATCH",
+        api_path("/deployments/{}/schedules/{}", deployment_id, schedule_id),
+        nothing,
+        json=changes,
+        missing=f"schedule {quoted(schedule_id)} of a deployment {quoted(deployment_id)}",
+    )
+
+
+@operation
+def delete_deployment_schedule(deployment_id: UUID | str, schedule_id: UUID | str) -> Call[None]:
+    """Delete one of a deployment's schedules.
+
+    Raises:
+        ObjectNotFound: there is no such deployment, or it has no schedule of that id.
+    """
+    return Call(
+        "DELETE",
+        api_path("/deployments/{}/schedules/{}", deployment_id, schedule_id),
+        nothing,
+        missing=f"schedule {quoted(schedule_id)} of a deployment {quoted(deployment_id)}",
+    )
+
+
+# Runs.
+
+
+@operation
+def get_scheduled_flow_runs_for_deployments(
+    deployment_ids: Iterable[UUID | str],
+    *,
+    scheduled_before: ToCome | None = None,
+    limit: int | None = None,
+) -> Call[ModelList[FlowRun]]:
+    """Read the flow runs that are due, of some deployments, the earliest first.
+
+    Args:
+        scheduled_before: a time, or how far from now; by default all that are scheduled. Whoever
+            asks is taken by the server to be about to run them: the deployments become ``READY``.
+    """
+    return Call(
+        "POST",
+        api_path("/deployments/get_scheduled_flow_runs"),
+        _flow_runs,
+        repeatable=True,
+        json=without_none(
+            deployment_ids=[str(deployment_id) for deployment_id in deployment_ids],
+            scheduled_before=None if scheduled_before is None else from_now(scheduled_before),
+            limit=limit,
+        ),
+    )
+
+
+@operation
+def create_flow_run_from_deployment(
+    deployment_id: UUID | str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
+    state: AnyState | None = None,
+    name: str | None = None,
+    tags: Iterable[str] | None = None,
+    idempotency_key: str | None = None,
+    parent_task_run_id: UUID | str | None = None,
+    work_queue_name: str | None = None,
+    job_variables: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    scheduled_time: ToCome | None = None,
+    enforce_parameter_schema: bool | None = None,
+) -> Generator[Call[Any], Any, FlowRun]:
+    """Create a run of a deployment, to be run where the deployment says.
+
+    Args:
+        deployment_id: its id, or its name, ``flow/deployment``.
+        parameters: what the run is given; what is left out is as the deployment says. They are
+            checked against the deployment's schema before the run is asked for.
+        state: the first state, ``SCHEDULED`` for now by default.
+        tags: the run's tags, beside those of the deployment.
+        idempotency_key: two calls with the same key make one run. By default a key of its own, so
+            that a request whose answer is lost can be sent again without making a second run.
+        scheduled_time: when it is to run, or how far from now that is.
+        enforce_parameter_schema: False gives the run any parameters, unchecked, here and by the
+            server. By default as the deployment says.
+
+    Raises:
+        ObjectNotFound: there is no such deployment; the message says which names are near.
+        InvalidParameters: the deployment does not take these parameters.
+        ValueError: the text is neither an id nor a name.
+    """
+    run = _run_of(
+        parameters=parameters,
+        context=context,
+        state=_first_state(state, scheduled_time),
+        name=name,
+        tags=as_tags(tags),
+        idempotency_key=idempotency_key,
+        parent_task_run_id=parent_task_run_id,
+        work_queue_name=work_queue_name,
+        job_variables=job_variables,
+        labels=labels,
+        enforce_parameter_schema=enforce_parameter_schema,
+    )
+    found = as_uuid(deployment_id)
+    deployment: Deployment | None = None
+    if found is None:
+        deployment = yield from read_deployment_by_name(str(deployment_id))
+        found = deployment.id
+    create = Call(
+        "POST",
+        api_path("/deployments/{}/create_flow_run", found),
+        _flow_run,
+        repeatable=True,  # by its idempotency key
+        json=run,
+        missing=f"deployment {quoted(deployment_id)}",
+        conflict="The server could not make the run: the deployment does not take these parameters or "
+        "job variables, or what the run refers to does not exist",
+    )
+    # What is checked is what will be sent.
+    sent = json.loads(create.options()["content"])
+    if enforce_parameter_schema is not False:
+        deployment = deployment or (yield from read_deployment(found))
+        if deployment.enforce_parameter_schema or enforce_parameter_schema:
+            check_parameters(deployment, f"Deployment {quoted(deployment_id)}", sent["parameters"])
+    flow_run: FlowRun = yield from create
+    return flow_run
+
+
+@operation
+def bulk_create_flow_runs_from_deployment(
+    deployment_id: UUID | str, flow_runs: Iterable[Mapping[str, Any]]
+) -> Call[ModelList[FlowRunCreateResult]]:
+    """Create runs of a deployment, 100 at most in one call; the results say what became of each.
+
+    Args:
+        flow_runs: for each run what `create_flow_run_from_deployment` takes by keyword:
+            ``[{"parameters": {"day": day}} for day in days]``. The server checks the parameters. One
+            that came to nothing may be asked for again; with the ``idempotency_key`` that it was
+            given, it is made once at most.
+
+    Raises:
+        ObjectNotFound: there is no deployment of that id.
+        TypeError: there is something else for a run.
+    """
+    return Call(
+        "POST",
+        api_path("/deployments/{}/create_flow_run/bulk", deployment_id),
+        lambda response: ModelList(_results(response).results, model=FlowRunCreateResult),
+        repeatable=True,  # by their idempotency keys
+        json=[_one_of_many(**run) for run in flow_runs],
+        missing=_missing(deployment_id),
+    )
+
+
+def _one_of_many(
+    *,
+    state: AnyState | None = None,
+    scheduled_time: ToCome | None = None,
+    tags: Iterable[str] | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    return _run_of(state=_first_state(state, scheduled_time), tags=as_tags(tags), **fields)
+
+
+def _run_of(
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
+    state: dict[str, Any] | None = None,
+    name: str | None = None,
+    tags: list[str] | None = None,
+    idempotency_key: str | None = None,
+    parent_task_run_id: UUID | str | None = None,
+    work_queue_name: str | None = None,
+    job_variables: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    enforce_parameter_schema: bool | None = None,
+) -> dict[str, Any]:
+    """A run of a deployment as the API takes it."""
+    return without_none(
+        parameters=dict(parameters or {}),
+        context=None if context is None else dict(context),
+        state=state,
+        name=name,
+        tags=tags,
+        idempotency_key=str(uuid.uuid4()) if idempotency_key is None else idempotency_key,
+        parent_task_run_id=None if parent_task_run_id is None else str(parent_task_run_id),
+        work_queue_name=work_queue_name,
+        job_variables=None if job_variables is None else dict(job_variables),
+        labels=None if labels is None else dict(labels),
+        enforce_parameter_schema=enforce_parameter_schema,
+    )
+
+
+def _first_state(state: AnyState | None, scheduled_time: ToCome | None) -> dict[str, Any] | None:
+    if scheduled_time is None:
+        return None if state is None else as_state(state)
+    if state is not None:
+        raise ValueError("Give state or scheduled_time; the latter is a SCHEDULED state")
+    details = {"scheduled_time": from_now(scheduled_time)}
+    return as_state(State.model_validate({"type": StateType.SCHEDULED, "state_details": details}))
+
+
+class DeploymentOperations:
+    """Deployments, their schedules, and the runs that are made from them."""
+
+    create_deployment = create_deployment
+    read_deployment = read_deployment
+    read_deployment_by_name = read_deployment_by_name
+    read_deployments = read_deployments
+    count_deployments = count_deployments
+    update_deployment = update_deployment
+    pause_deployment = pause_deployment
+    resume_deployment = resume_deployment
+    delete_deployment = delete_deployment
+    bulk_delete_deployments = bulk_delete_deployments
+    create_deployment_schedules = create_deployment_schedules
+    read_deployment_schedules = read_deployment_schedules
+    update_deployment_schedule = update_deployment_schedule
+    delete_deployment_schedule = delete_deployment_schedule
+    get_scheduled_flow_runs_for_deployments = get_scheduled_flow_runs_for_deployments
+    create_flow_run_from_deployment = create_flow_run_from_deployment
+    bulk_create_flow_runs_from_deployment = bulk_create_flow_runs_from_deployment

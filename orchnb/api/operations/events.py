@@ -1,0 +1,139 @@
+"""Events: what happened to resources."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from orchnb.api.calls import Call, a, list_of, nothing, operation, path, without_none
+from orchnb.api.models import EventCount, EventPage, ModelList
+from orchnb.api.operations.arguments import Filter
+from orchnb.api.times import When, moment
+from orchnb.http.response import PrefectResponse
+
+_page = a(EventPage)
+
+_LARGEST_PAGE = 50
+
+
+@operation
+def emit_event(
+    event: str,
+    resource: Mapping[str, str] | str,
+    *,
+    occurred: When | None = None,
+    related: Iterable[Mapping[str, str]] | None = None,
+    payload: Mapping[str, Any] | None = None,
+    id: UUID | str | None = None,
+    follows: UUID | str | None = None,
+) -> Call[UUID]:
+    """Tell that something happened to a resource; return the event's id.
+
+    The server takes it in at once and writes it down a moment later.
+
+    Args:
+        event: what happened, such as ``model.trained``.
+        resource: what it happened to: an id of your own such as ``lab.model.7``, or labels with the
+            id as ``prefect.resource.id``.
+        occurred: when, such as ``"5m"`` for five minutes ago; by default now.
+        related: labels of other resources that had a part, each with ``prefect.resource.role``.
+        payload: anything else worth knowing, such as JSON can hold.
+        id: two events with the same id are one. By default a new one, so that a request whose
+            answer is lost can be sent again without making a second event.
+        follows: the id of the event that this one came from.
+    """
+    event_id = UUID(str(id)) if id is not None else uuid.uuid4()
+    labels = {"prefect.resource.id": resource} if isinstance(resource, str) else dict(resource)
+    fields = without_none(
+        id=str(event_id),
+        event=event,
+        occurred=moment("now" if occurred is None else occurred),
+        resource=labels,
+        related=list(related or ()),
+        payload=dict(payload or {}),
+        follows=None if follows is None else str(follows),
+    )
+
+    def read(response: PrefectResponse) -> UUID:
+        nothing(response)
+        return event_id
+
+    return Call("POST", path("/events"), read, repeatable=True, json=[fields])  # by its id
+
+
+@operation
+def read_events(filter: Filter | None = None, limit: int = 100) -> Call[EventPage]:
+    """Read a page of events, the latest first; `read_events_page` reads the next one.
+
+    Args:
+        filter: the API's filter object, such as ``{"event": {"prefix": ["prefect.flow-run."]}}``.
+            Without times in it, the server looks at the last days only.
+        limit: how many on a page. Prefect's own server gives 50 at most and refuses to be asked
+            for more, so more than 50 are asked for as 50.
+    """
+    return Call(
+        "POST",
+        path("/events/filter"),
+        _page,
+        repeatable=True,
+        json=without_none(filter=filter, limit=min(limit, _LARGEST_PAGE)),
+    )
+
+
+@operation
+def read_events_page(next_page_url: str) -> Call[EventPage]:
+    """Read the page of events that a page names as its ``next_page``.
+
+    Only the token in the address is used; the request goes to the client's own API, wherever the
+    server believes itself to be.
+
+    Raises:
+        ValueError: the address is not one of a page.
+    """
+    token = httpx.URL(str(next_page_url)).params.get("page-token", "")
+    if not token:
+        raise ValueError("next_page_url should be the next_page of a page of events")
+    return Call("GET", path("/events/filter/next?page-token={}", token), _page)
+
+
+@operation
+def count_events(
+    filter: Filter | None = None,
+    countable: str = "day",
+    *,
+    time_unit: str = "day",
+    time_interval: float = 1.0,
+) -> Call[ModelList[EventCount]]:
+    """Count events by what they have in common.
+
+    Args:
+        filter: the API's filter object.
+        countable: ``day``, ``time``, ``event`` or ``resource``.
+        time_unit: of the stretches of time, for ``time``: ``week``, ``day``, ``hour``, ``minute``
+            or ``second``.
+        time_interval: how many units are one stretch.
+    """
+    return Call(
+        "POST",
+        path("/events/count-by/{}", countable),
+        list_of(EventCount),
+        repeatable=True,
+        json={
+            "filter": {} if filter is None else filter,
+            "time_unit": time_unit,
+            "time_interval": time_interval,
+        },
+    )
+
+
+class EventOperations:
+    """Events: what happened to resources."""
+
+    emit_event = emit_event
+    read_events = read_events
+    read_events_page = read_events_page
+    count_events = count_events

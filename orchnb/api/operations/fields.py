@@ -1,0 +1,91 @@
+"""The fields of what is created or changed, given as data, as a model, or by keyword."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias, TypeVar
+
+from pydantic import BaseModel
+
+from orchnb.api.models import Model
+
+T = TypeVar("T")
+
+Data: TypeAlias = Mapping[str, Any] | BaseModel
+"""The fields of an object of the API: plain data, or a model such as Prefect's ``WorkPoolCreate``."""
+
+
+class Unchanged(enum.Enum):
+    """The type of `UNCHANGED`."""
+
+    UNCHANGED = "UNCHANGED"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+"""The default of what an update may change; None is a value: it takes a limit away, for instance."""
+
+
+def fields_of(data: Data | str | None, /, **keywords: Any) -> dict[str, Any]:
+    """The fields to create something with: those that are set in the data, and over them the keywords.
+
+    A text is the name. Of one of our own models, which may have been read from a server, only the
+    fields that can be given by keyword are taken; the others are the server's to set.
+
+    Raises:
+        TypeError: the data is nothing that has fields.
+    """
+    given = {name: value for name, value in keywords.items() if value is not None}
+    if isinstance(data, str):
+        return {"name": data, **given}
+    return {**_set_in(data, keywords), **given}
+
+
+def changes_of(data: Data | None, /, **keywords: Any) -> dict[str, Any]:
+    """The fields to change, as `fields_of`; a keyword that is `UNCHANGED` was not given.
+
+    Raises:
+        TypeError: the data is nothing that has fields.
+        ValueError: there is nothing to change.
+    """
+    given = {name: value for name, value in keywords.items() if value is not UNCHANGED}
+    changes = {**_set_in(data, keywords), **given}
+    if not changes:
+        raise ValueError(f"Nothing to change was given: give one of {', '.join(keywords)}")
+    return changes
+
+
+def with_defaults(data: T) -> T | dict[str, Any]:
+    """A model that is not ours as plain data, fields that were not set included: some that the API
+    needs, such as the type of a trigger, are defaults in Prefect's models."""
+    if isinstance(data, BaseModel) and not isinstance(data, Model):
+        return data.model_dump(mode="json")
+    return data
+
+
+def required(fields: Mapping[str, Any], *names: str) -> None:
+    """Check that these fields were given.
+
+    Raises:
+        TypeError: one was not.
+    """
+    missing = [name for name in names if fields.get(name) in (None, "")]
+    if missing:
+        raise TypeError(f"Give also {' and '.join(missing)}, by keyword or in the data")
+
+
+def _set_in(data: Data | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    if data is None:
+        return {}
+    if isinstance(data, Model):
+        return data.model_dump(mode="json", exclude_unset=True, include=set(keywords))
+    if isinstance(data, BaseModel):
+        return data.model_dump(mode="json", exclude_unset=True)
+    if isinstance(data, Mapping):
+        return dict(data)
+    raise TypeError(
+        f"The fields should be a mapping, a model, or keywords; {type(data).__name__} is none of them"
+    )

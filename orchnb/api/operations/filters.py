@@ -1,0 +1,104 @@
+"""Plain keywords for the API's filter objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from orchnb.api.models import StateType
+from orchnb.api.operations.arguments import Filter, as_tags
+from orchnb.api.times import When, moment
+
+_TYPES = frozenset(kind.value for kind in StateType)
+
+
+def with_words(filter: Filter | None, name: str, words: Mapping[str, Any]) -> Filter | None:
+    """The filter object with what was said in plain keywords; None if there is neither.
+
+    ``name`` is what the caller knows the filter object by. Keywords that are None were not given.
+
+    Raises:
+        ValueError: the same is said by a keyword and by the filter object.
+    """
+    said = {field: value for field, value in words.items() if value is not None}
+    if not said:
+        return filter
+    given = _plain(filter)
+    twice = sorted(said.keys() & given.keys())
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is given twice: as a keyword, and in {name}")
+    return {**given, **said}
+
+
+def run_words(
+    *,
+    state: str | Iterable[str] | None = None,
+    name_like: str | None = None,
+    since: When | None = None,
+    until: When | None = None,
+    tags: Iterable[str] | None = None,
+) -> dict[str, Any]:
+    """What keywords say of flow runs or task runs, as the parts of a filter object.
+
+    ``since`` and ``until`` are about when a run was, or is, to start.
+    """
+    return {
+        "state": None if state is None else _states(state),
+        **named_words(name_like=name_like, tags=tags),
+        "expected_start_time": _period(since, until),
+    }
+
+
+def named_words(
+    *, name_like: str | None = None, tags: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """What keywords say of anything with a name and tags, as the parts of a filter object.
+
+    ``name_like`` is a part of the name, in capitals or not; ``tags`` are those that it must all have.
+    """
+    return {
+        "name": None if name_like is None else {"like_": name_like},
+        "tags": None if tags is None else {"all_": as_tags(tags)},
+    }
+
+
+def called(name: str | None) -> dict[str, Any]:
+    """What says that something has just this name."""
+    return {"name": None if name is None else {"any_": [name]}}
+
+
+def identified(id: UUID | str | None) -> dict[str, Any]:
+    """What says that something has this id."""
+    return {"id": None if id is None else {"any_": [str(id)]}}
+
+
+def _states(state: str | Iterable[str]) -> dict[str, Any]:
+    wanted = [str(each) for each in ([state] if isinstance(state, str) else state)]
+    types = [each.upper() for each in wanted if each.upper() in _TYPES]
+    if len(types) == len(wanted):
+        return {"type": {"any_": types}}
+    if types:
+        names = [each for each in wanted if each.upper() not in _TYPES]
+        raise ValueError(
+            f"state holds types ({', '.join(types)}) and names ({', '.join(names)}); ask for the one or "
+            "the other"
+        )
+    return {"name": {"any_": wanted}}
+
+
+def _period(since: When | None, until: When | None) -> dict[str, Any] | None:
+    after = None if since is None else moment(since)
+    before = None if until is None else moment(until)
+    if after is not None and before is not None and after > before:
+        raise ValueError("since is later than until: nothing can be in between")
+    bounds = {"after_": after, "before_": before}
+    return {name: bound for name, bound in bounds.items() if bound is not None} or None
+
+
+def _plain(filter: Filter | None) -> dict[str, Any]:
+    if isinstance(filter, BaseModel):
+        return filter.model_dump(mode="json", exclude_none=True)
+    return dict(filter or {})

@@ -1,0 +1,96 @@
+"""What runs have logged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from orchnb.api.calls import Call, list_of, nothing, operation, path, without_none
+from orchnb.api.models import Log, ModelList
+from orchnb.api.operations.arguments import Filter
+from orchnb.api.operations.fields import Data, fields_of, required, with_defaults
+
+_logs = list_of(Log)
+
+
+@operation
+def create_logs(logs: Iterable[Data]) -> Call[None]:
+    """Write lines to the log of runs.
+
+    Args:
+        logs: each with ``name`` (the logger's), ``level`` (as in ``logging``), ``message``,
+            ``timestamp``, and ``flow_run_id`` or ``task_run_id``.
+
+    Raises:
+        TypeError: a line lacks one of them.
+    """
+    if isinstance(logs, (str, Mapping, BaseModel)):
+        raise TypeError("logs should be a list of lines, each with its fields")
+    lines = [
+        fields_of(
+            with_defaults(line),
+            name=None,
+            level=None,
+            message=None,
+            timestamp=None,
+            flow_run_id=None,
+            task_run_id=None,
+        )
+        for line in logs
+    ]
+    for line in lines:
+        required(line, "name", "level", "timestamp")
+    return Call("POST", path("/logs/"), nothing, json=lines, look="read_logs")
+
+
+@operation
+def read_logs(
+    log_filter: Filter | None = None,
+    limit: int | None = None,
+    offset: int | None = None,
+    sort: str | None = None,
+    *,
+    flow_run_id: UUID | str | None = None,
+    task_run_id: UUID | str | None = None,
+) -> Call[ModelList[Log]]:
+    """Read what was logged, oldest first: ``read_logs(flow_run_id=run.id)``.
+
+    Args:
+        log_filter: the API's filter object.
+        limit: None leaves the number to the server, which gives 200 at most.
+        sort: ``TIMESTAMP_ASC`` or ``TIMESTAMP_DESC``.
+        flow_run_id: of this flow run only, its task runs included.
+        task_run_id: of this task run only.
+
+    Raises:
+        ValueError: a run is given beside a filter, which can name it itself.
+    """
+    runs: dict[str, Any] = {
+        name: {"any_": [str(run_id)]}
+        for name, run_id in (("flow_run_id", flow_run_id), ("task_run_id", task_run_id))
+        if run_id is not None
+    }
+    if runs and log_filter is not None:
+        raise ValueError("Give a run or a log_filter, not both; a filter can hold the run's id")
+    return Call(
+        "POST",
+        path("/logs/filter"),
+        _logs,
+        repeatable=True,
+        json=without_none(
+            logs=log_filter if log_filter is not None else runs or None,
+            limit=limit,
+            offset=offset,
+            sort=sort,
+        ),
+    )
+
+
+class LogOperations:
+    """What runs have logged."""
+
+    create_logs = create_logs
+    read_logs = read_logs

@@ -1,0 +1,116 @@
+"""Times to come: schedules of deployments, as plain data or as Prefect's objects, and single ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+from pydantic import BaseModel
+
+from orchnb.api.times import moment
+
+ToCome: TypeAlias = datetime | timedelta
+"""A time, or how far from now it is. A time that names no zone is meant in the local one."""
+
+
+class Dataclass(Protocol):
+    """An object of a dataclass, such as Prefect's ``Cron(...)``."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+ScheduleLike: TypeAlias = Mapping[str, Any] | BaseModel | Dataclass | tuple[Any, bool]
+"""``{"interval": timedelta(hours=1)}`` (or seconds), ``{"cron": "0 6 * * *", "timezone": "Asia/Tokyo"}``
+or ``{"rrule": "FREQ=DAILY"}``, each with ``active``, ``parameters``, ``max_scheduled_runs`` and
+``slug`` as wanted; a schedule that was read; an object of Prefect's, such as ``Cron(...)``; or a pair
+of one of these and whether it is active."""
+
+_ABOUT = {
+    "interval": ("interval", "anchor_date", "timezone"),
+    "cron": ("cron", "timezone", "day_or"),
+    "rrule": ("rrule", "timezone"),
+}
+_BESIDE = ("active", "max_scheduled_runs", "parameters", "slug", "replaces")
+
+
+def from_now(time: ToCome) -> datetime:
+    """The time that is meant, with its zone."""
+    return datetime.now(timezone.utc) + time if isinstance(time, timedelta) else moment(time)
+
+
+def as_seconds(length: timedelta | float) -> float:
+    """A length of time in seconds, which is what a number is taken for."""
+    return length.total_seconds() if isinstance(length, timedelta) else length
+
+
+def as_schedules(schedules: Iterable[ScheduleLike]) -> list[dict[str, Any]]:
+    """Schedules as the API takes them when a deployment is given some.
+
+    Raises:
+        TypeError, ValueError: one of them is none.
+    """
+    if isinstance(schedules, (str, Mapping, BaseModel)):
+        raise TypeError('schedules should be a list: [{"cron": "0 6 * * *"}]')
+    return [as_deployment_schedule(schedule) for schedule in schedules]
+
+
+def as_deployment_schedule(schedule: ScheduleLike) -> dict[str, Any]:
+    """A schedule with what stands beside it (``active``, ``slug``, ...)."""
+    if isinstance(schedule, tuple):
+        inner, active = schedule
+        return {**as_deployment_schedule(inner), "active": active}
+    data = _data_of(schedule)
+    beside = {name: data.pop(name) for name in _BESIDE if name in data}
+    when = data if data.get("schedule") is None else _data_of(data["schedule"])
+    return {
+        **{name: value for name, value in beside.items() if value is not None},
+        "schedule": _when(when, of_an_object=not isinstance(schedule, Mapping)),
+    }
+
+
+def as_schedule(schedule: ScheduleLike) -> dict[str, Any]:
+    """A schedule alone, as the API takes it.
+
+    Raises:
+        TypeError: it is no mapping and no model.
+        ValueError: it does not say when, or says it in two ways; or it says what no schedule says.
+    """
+    return _when(_data_of(schedule), of_an_object=not isinstance(schedule, Mapping))
+
+
+def _when(data: dict[str, Any], *, of_an_object: bool) -> dict[str, Any]:
+    data = {name: value for name, value in data.items() if value is not None}
+    kinds = [kind for kind in _ABOUT if kind in data]
+    if len(kinds) != 1:
+        raise ValueError(
+            "A schedule should have one of interval, cron and rrule; "
+            f"it has {' and '.join(kinds) or 'none'}"
+        )
+    (kind,) = kinds
+    known = _ABOUT[kind]
+    if of_an_object:  # which may have the fields of all kinds, and others
+        data = {name: value for name, value in data.items() if name in known}
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ValueError(
+            f"A schedule with {kind} takes {' and '.join(known[1:])} beside it; "
+            f"it has {' and '.join(unknown)}"
+        )
+    if isinstance(data.get("interval"), timedelta):
+        data["interval"] = data["interval"].total_seconds()
+    return data
+
+
+def _data_of(schedule: ScheduleLike) -> dict[str, Any]:
+    if isinstance(schedule, Mapping):
+        return dict(schedule)
+    if isinstance(schedule, BaseModel):
+        return schedule.model_dump(exclude_unset=True)
+    if dataclasses.is_dataclass(schedule) and not isinstance(schedule, type):
+        return dataclasses.asdict(schedule)
+    raise TypeError(
+        "A schedule should be a mapping with interval, cron or rrule, or an object of Prefect's; "
+        f"{type(schedule).__name__} is neither"
+    )

@@ -1,0 +1,155 @@
+"""Variables: values that flows share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Any
+
+from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.models import ModelList, Variable
+from orchnb.api.operations.arguments import Filter, as_tags
+from orchnb.api.operations.fields import (
+    UNCHANGED,
+    Data,
+    Unchanged,
+    changes_of,
+    fields_of,
+    required,
+)
+from orchnb.errors import ObjectNotFound
+
+_variable = a(Variable)
+_variables = list_of(Variable)
+
+
+def _missing(name: object) -> str:
+    return f"variable {quoted(name)}"
+
+
+@operation
+def create_variable(
+    variable: Data | str | None = None,
+    *,
+    name: str | None = None,
+    value: Any = None,
+    tags: Iterable[str] | None = None,
+) -> Call[Variable]:
+    """Create a variable: ``create_variable("threshold", value=0.5)``.
+
+    Args:
+        variable: its name, or its fields.
+        value: anything that JSON can hold.
+
+    Raises:
+        ObjectAlreadyExists: there is one of that name; `update_variable` changes it.
+        TypeError: it has no name.
+    """
+    fields = fields_of(variable, name=name, value=value, tags=as_tags(tags))
+    required(fields, "name")
+    return Call(
+        "POST",
+        path("/variables/"),
+        _variable,
+        repeatable=True,  # by its name
+        json={"value": None, **fields},
+        conflict=f"There is a variable {quoted(fields['name'])} already",
+    )
+
+
+@operation
+def read_variable_by_name(name: str) -> Generator[Call[Any], Any, Variable | None]:
+    """Read a variable by its name; None if there is none of that name."""
+    try:
+        variable: Variable = yield from Call(
+            "GET", path("/variables/name/{}", name), _variable, missing=_missing(name)
+        )
+    except ObjectNotFound:
+        return None
+    return variable
+
+
+@operation
+def read_variables(
+    limit: int | None = None,
+    *,
+    variable_filter: Filter | None = None,
+    sort: str | None = None,
+    offset: int = 0,
+) -> Call[ModelList[Variable]]:
+    """Read variables.
+
+    The filter is the API's, ``sort`` one of its orders (``NAME_ASC``, ``UPDATED_DESC``, ...).
+    ``limit`` None leaves the number to the server, which gives 200 at most.
+    """
+    return Call(
+        "POST",
+        path("/variables/filter"),
+        _variables,
+        repeatable=True,
+        json=without_none(variables=variable_filter, sort=sort, limit=limit, offset=offset),
+    )
+
+
+@operation
+def count_variables(*, variable_filter: Filter | None = None) -> Call[int]:
+    """How many variables there are."""
+    return Call(
+        "POST",
+        path("/variables/count"),
+        a(int),
+        repeatable=True,
+        json=without_none(variables=variable_filter),
+    )
+
+
+@operation
+def update_variable(
+    variable: Data | str | None = None,
+    *,
+    name: str | None = None,
+    value: Any = UNCHANGED,
+    tags: Iterable[str] | Unchanged = UNCHANGED,
+) -> Call[None]:
+    """Change a variable's value or tags: ``update_variable("threshold", value=0.6)``.
+
+    Args:
+        variable: its name, or its fields, which are its name and what is to change.
+
+    Raises:
+        ObjectNotFound: there is none of that name.
+        TypeError: it has no name.
+        ValueError: there is nothing to change.
+    """
+    fields = fields_of(variable, name=name, value=None, tags=None)
+    required(fields, "name")
+    found = fields.pop("name")
+    return Call(
+        "PATCH",
+        path("/variables/name/{}", found),
+        nothing,
+        json=changes_of(
+            fields, value=value, tags=tags if isinstance(tags, Unchanged) else as_tags(tags)
+        ),
+        missing=_missing(found),
+    )
+
+
+@operation
+def delete_variable_by_name(name: str) -> Call[None]:
+    """Delete a variable.
+
+    Raises:
+        ObjectNotFound: there is none of that name.
+    """
+    return Call("DELETE", path("/variables/name/{}", name), nothing, missing=_missing(name))
+
+
+class VariableOperations:
+    """Variables: values that flows share."""
+
+    create_variable = create_variable
+    read_variable_by_name = read_variable_by_name
+    read_variables = read_variables
+    count_variables = count_variables
+    update_variable = update_variable
+    delete_variable_by_name = delete_variable_by_name

@@ -1,0 +1,557 @@
+"""Work pools, their queues, and the workers that take runs from them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.models import (
+    FlowRun,
+    ModelList,
+    Worker,
+    WorkerFlowRun,
+    WorkPool,
+    WorkPoolConcurrencyStatus,
+    WorkQueue,
+    WorkQueueConcurrencyStatus,
+    WorkQueueStatusDetail,
+)
+from orchnb.api.operations.arguments import Filter
+from orchnb.api.operations.fields import (
+    UNCHANGED,
+    Data,
+    Unchanged,
+    changes_of,
+    fields_of,
+    required,
+)
+from orchnb.api.times import When, moment
+from orchnb.errors import ObjectAlreadyExists
+
+_work_pool = a(WorkPool)
+_work_pools = list_of(WorkPool)
+_work_queue = a(WorkQueue)
+_work_queues = list_of(WorkQueue)
+
+
+def _missing_pool(name: object) -> str:
+    return f"work pool {quoted(name)}"
+
+
+def _missing_queue(queue_id: object) -> str:
+    return f"work queue with the id {quoted(queue_id)}"
+
+
+@operation
+def create_work_pool(
+    work_pool: Data | str | None = None,
+    overwrite: bool = False,
+    *,
+    name: str | None = None,
+    type: str | None = None,
+    description: str | None = None,
+    base_job_template: Mapping[str, Any] | None = None,
+    is_paused: bool | None = None,
+    concurrency_limit: int | None = None,
+) -> Generator[Call[Any], Any, WorkPool]:
+    """Create a work pool: ``create_work_pool("lab", type="process")``.
+
+    Args:
+        work_pool: its name, or its fields.
+        overwrite: change the pool if there is one of that name; its type stays, and a warning tells
+            if another was asked for.
+        type: of its workers, such as ``process``, ``docker`` or ``kubernetes``.
+
+    Raises:
+        ObjectAlreadyExists: there is one of that name, and it is not to be overwritten.
+        TypeError: it has no name.
+    """
+    fields = fields_of(
+        work_pool,
+        name=name,
+        type=type,
+        description=description,
+        base_job_template=base_job_template,
+        is_paused=is_paused,
+        concurrency_limit=concurrency_limit,
+    )
+    required(fields, "name")
+    try:
+        created: WorkPool = yield from Call(
+            "POST",
+            path("/work_pools/"),
+            _work_pool,
+            repeatable=True,  # by its name
+            json=fields,
+            conflict=f"There is a work pool {quoted(fields['name'])} already",
+        )
+    except ObjectAlreadyExists:
+        if not overwrite:
+            raise
+    else:
+        return created
+    changes = {key: value for key, value in fields.items() if key not in ("name", "type")}
+    if changes:
+        yield from update_work_pool(fields["name"], changes)
+    pool = yield from read_work_pool(fields["name"])
+    if fields.get("type") not in (None, pool.type):
+        warnings.warn(
+            f"The work pool {quoted(pool.name)} stays of the type {quoted(pool.type)}: a pool's type "
+            "cannot be changed",
+            stacklevel=5,  # the caller of the client's method
+        )
+    return pool
+
+
+@operation
+def read_work_pool(work_pool_name: str) -> Call[WorkPool]:
+    """Read a work pool by its name.
+
+    Raises:
+        ObjectNotFound: there is none of that name.
+    """
+    return Call(
+        "GET",
+        path("/work_pools/{}", work_pool_name),
+        _work_pool,
+        missing=_missing_pool(work_pool_name),
+    )
+
+
+@operation
+def read_work_pools(
+    limit: int | None = None, offset: int = 0, work_pool_filter: Filter | None = None
+) -> Call[ModelList[WorkPool]]:
+    """Read work pools. ``limit`` None leaves the number to the server, which gives 200 at most."""
+    return Call(
+        "POST",
+        path("/work_pools/filter"),
+        _work_pools,
+        repeatable=True,
+        json=without_none(work_pools=work_pool_filter, limit=limit, offset=offset),
+    )
+
+
+@operation
+def count_work_pools(*, work_pool_filter: Filter | None = None) -> Call[int]:
+    """How many work pools there are."""
+    return Call(
+        "POST",
+        path("/work_pools/count"),
+        a(int),
+        repeatable=True,
+        json=without_none(work_pools=work_pool_filter),
+    )
+
+
+@operation
+def update_work_pool(
+    work_pool_name: str,
+    work_pool: Data | None = None,
+    *,
+    description: str | Unchanged | None = UNCHANGED,
+    is_paused: bool | Unchanged = UNCHANGED,
+    base_job_template: Mapping[str, Any] | Unchanged = UNCHANGED,
+    concurrency_limit: int | Unchanged | None = UNCHANGED,
+) -> Call[None]:
+    """Change a work pool: ``update_work_pool("lab", is_paused=True)``.
+
+    ``concurrency_limit=None`` takes its limit away.
+
+    Raises:
+        ObjectNotFound: there is none of that name.
+        ValueError: there is nothing to change.
+    """
+    return Call(
+        "PATCH",
+        path("/work_pools/{}", work_pool_name),
+        nothing,
+        json=changes_of(
+            work_pool,
+            description=description,
+            is_paused=is_paused,
+            base_job_template=base_job_template,
+            concurrency_limit=concurrency_limit,
+        ),
+        missing=_missing_pool(work_pool_name),
+    )
+
+
+@operation
+def delete_work_pool(work_pool_name: str) -> Call[None]:
+    """Delete a work pool and its queues.
+
+    Raises:
+        ObjectNotFound: there is none of that name.
+    """
+    return Call(
+        "DELETE",
+        path("/work_pools/{}", work_pool_name),
+        nothing,
+        missing=_missing_pool(work_pool_name),
+    )
+
+
+@operation
+def get_scheduled_flow_runs_for_work_pool(
+    work_pool_name: str,
+    work_queue_names: Iterable[str] | None = None,
+    scheduled_before: When | None = None,
+) -> Call[ModelList[WorkerFlowRun]]:
+    """Read the runs that workers of a work pool may take, as a worker does.
+
+    To the server this is a sign of life: queues that are asked count as polled.
+
+    Args:
+        work_queue_names: of these queues only.
+        scheduled_before: only those that should have begun by then, such as ``"1h"`` ago.
+
+    Raises:
+        ObjectNotFound: there is no work pool of that name.
+    """
+    return Call(
+        "POST",
+        path("/work_pools/{}/get_scheduled_flow_runs", work_pool_name),
+        list_of(WorkerFlowRun),
+        repeatable=True,
+        json=without_none(
+            work_queue_names=None if work_queue_names is None else list(work_queue_names),
+            scheduled_before=None if scheduled_before is None else moment(scheduled_before),
+        ),
+        missing=_missing_pool(work_pool_name),
+    )
+
+
+@operation
+def read_work_pool_concurrency_status(
+    work_pool_name: str, page: int = 1, limit: int | None = None, flow_run_limit: int = 10
+) -> Call[WorkPoolConcurrencyStatus]:
+    """Read which runs take a work pool's slots.
+
+    Args:
+        page: of its queues, from 1.
+        limit: queues on a page; None leaves it to the server.
+        flow_run_limit: runs named for each queue.
+
+    Raises:
+        ObjectNotFound: there is none of that name.
+    """
+    return Call(
+        "POST",
+        path("/work_pools/{}/concurrency_status", work_pool_name),
+        a(WorkPoolConcurrencyStatus),
+        repeatable=True,
+        json=without_none(page=page, limit=limit, flow_run_limit=flow_run_limit),
+        missing=_missing_pool(work_pool_name),
+    )
+
+
+@operation
+def read_workers_for_work_pool(
+    work_pool_name: str,
+    worker_filter: Filter | None = None,
+    offset: int | None = None,
+    limit: int | None = None,
+) -> Call[ModelList[Worker]]:
+    """Read the workers of a work pool, those last heard of first.
+
+    Raises:
+        ObjectNotFound: there is no work pool of that name.
+    """
+    return Call(
+        "POST",
+        path("/work_pools/{}/workers/filter", work_pool_name),
+        list_of(Worker),
+        repeatable=True,
+        json=without_none(workers=worker_filter, offset=offset, limit=limit),
+        missing=_missing_pool(work_pool_name),
+    )
+
+
+@operation
+def send_worker_heartbeat(
+    work_pool_name: str,
+    worker_name: str,
+    heartbeat_interval_seconds: float | None = None,
+    get_worker_id: bool = False,
+    worker_metadata: Data | None = None,
+) -> Call[UUID | None]:
+    """Tell that a worker is alive; the first time makes it known.
+
+    Returns the worker's id if it is asked for and the server gives it, which Prefect Cloud does.
+
+    Raises:
+        ObjectNotFound: there is no work pool of that name.
+    """
+    return Call(
+        "POST",
+        path("/work_pools/{}/workers/heartbeat", work_pool_name),
+        lambda response: a(UUID)(response) if get_worker_id and response.content else None,
+        repeatable=True,  # by its name
+        json=without_none(
+            name=worker_name,
+            heartbeat_interval_seconds=heartbeat_interval_seconds,
+            metadata=worker_metadata,
+            return_id=get_worker_id or None,
+        ),
+        missing=_missing_pool(work_pool_name),
+    )
+
+
+@operation
+def delete_worker(work_pool_name: str, worker_name: str) -> Call[None]:
+    """Make the server forget a worker; one that lives comes back with its next heartbeat.
+
+    Raises:
+        ObjectNotFound: there is no such work pool, or no such worker in it.
+    """
+    return Call(
+        "DELETE",
+        path("/work_pools/{}/workers/{}", work_pool_name, worker_name),
+        nothing,
+        missing=f"worker {quoted(worker_name)} of the work pool {quoted(work_pool_name)}",
+    )
+
+
+@operation
+def create_work_queue(
+    name: str,
+    description: str | None = None,
+    is_paused: bool | None = None,
+    concurrency_limit: int | None = None,
+    priority: int | None = None,
+    work_pool_name: str | None = None,
+) -> Call[WorkQueue]:
+    """Create a work queue.
+
+    Args:
+        priority: runs of a lower one come first; 1 is the lowest.
+        work_pool_name: by default the server's pool for agents.
+
+    Raises:
+        ObjectAlreadyExists: there is one of that name in the pool.
+        ObjectNotFound: there is no such work pool.
+    """
+    pool = () if work_pool_name is None else (work_pool_name,)
+    return Call(
+        "POST",
+        path("/work_pools/{}/queues", *pool) if pool else path("/work_queues/"),
+        _work_queue,
+        repeatable=True,  # by its name
+        json=fields_of(
+            name,
+            description=description,
+            is_paused=is_paused,
+            concurrency_limit=concurrency_limit,
+            priority=priority,
+        ),
+        conflict=f"There is a work queue {quoted(name)} already",
+        missing=_missing_pool(work_pool_name) if pool else "",
+    )
+
+
+@operation
+def read_work_queue(id: UUID | str) -> Call[WorkQueue]:
+    """Read a work queue by its id.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call("GET", path("/work_queues/{}", id), _work_queue, missing=_missing_queue(id))
+
+
+@operation
+def read_work_queue_by_name(name: str, work_pool_name: str | None = None) -> Call[WorkQueue]:
+    """Read a work queue by its name, in a work pool or in the server's pool for agents.
+
+    Raises:
+        ObjectNotFound: there is none of that name.
+    """
+    if work_pool_name is None:
+        place, pool = path("/work_queues/name/{}", name), ""
+    else:
+        place = path("/work_pools/{}/queues/{}", work_pool_name, name)
+        pool = f" in the work pool {quoted(work_pool_name)}"
+    return Call("GET", place, _work_queue, missing=f"work queue {quoted(name)}{pool}")
+
+
+@operation
+def read_work_queues(
+    work_pool_name: str | None = None,
+    work_queue_filter: Filter | None = None,
+    limit: int | None = None,
+    offset: int | None = None,
+) -> Call[ModelList[WorkQueue]]:
+    """Read work queues, of one work pool or of all.
+
+    ``limit`` None leaves the number to the server, which gives 200 at most.
+
+    Raises:
+        ObjectNotFound: there is no such work pool.
+    """
+    everywhere = work_pool_name is None
+    return Call(
+        "POST",
+        path("/work_queues/filter")
+        if everywhere
+        else path("/work_pools/{}/queues/filter", work_pool_name),
+        _work_queues,
+        repeatable=True,
+        json=without_none(work_queues=work_queue_filter, limit=limit, offset=offset),
+        missing="" if everywhere else _missing_pool(work_pool_name),
+    )
+
+
+@operation
+def match_work_queues(
+    prefixes: Iterable[str], work_pool_name: str | None = None
+) -> Generator[Call[Any], Any, ModelList[WorkQueue]]:
+    """Read all work queues whose names begin with one of the prefixes.
+
+    Raises:
+        ObjectNotFound: there is no such work pool.
+        TypeError: ``prefixes`` is one text, of which each letter would become a prefix.
+    """
+    if isinstance(prefixes, str):
+        raise TypeError(f"prefixes should be a list of texts: [{prefixes!r}]")
+    wanted = {"name": {"startswith_": list(prefixes)}}
+    queues = ModelList[WorkQueue](model=WorkQueue)
+    while True:
+        page = yield from read_work_queues(work_pool_name, wanted, offset=len(queues))
+        queues.extend(page)
+        if not page:
+            return queues
+
+
+@operation
+def update_work_queue(
+    id: UUID | str,
+    *,
+    name: str | Unchanged = UNCHANGED,
+    description: str | Unchanged | None = UNCHANGED,
+    is_paused: bool | Unchanged = UNCHANGED,
+    concurrency_limit: int | Unchanged | None = UNCHANGED,
+    priority: int | Unchanged = UNCHANGED,
+) -> Call[None]:
+    """Change a work queue; ``concurrency_limit=None`` takes its limit away.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+        ValueError: there is nothing to change.
+    """
+    return Call(
+        "PATCH",
+        path("/work_queues/{}", id),
+        nothing,
+        json=changes_of(
+            None,
+            name=name,
+            description=description,
+            is_paused=is_paused,
+            concurrency_limit=concurrency_limit,
+            priority=priority,
+        ),
+        missing=_missing_queue(id),
+    )
+
+
+@operation
+def delete_work_queue_by_id(id: UUID | str) -> Call[None]:
+    """Delete a work queue.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call("DELETE", path("/work_queues/{}", id), nothing, missing=_missing_queue(id))
+
+
+@operation
+def get_runs_in_work_queue(
+    id: UUID | str,
+    limit: int = 10,
+    scheduled_before: When | None = None,
+) -> Call[ModelList[FlowRun]]:
+    """Read the runs that wait in a work queue, as an agent does.
+
+    To the server this is a sign of life: the queue counts as polled.
+
+    Args:
+        scheduled_before: only those that should have begun by then, by default by now.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    before = moment("now" if scheduled_before is None else scheduled_before)
+    return Call(
+        "POST",
+        path("/work_queues/{}/get_runs", id),
+        list_of(FlowRun),
+        repeatable=True,
+        json={"limit": limit, "scheduled_before": before},
+        missing=_missing_queue(id),
+    )
+
+
+@operation
+def read_work_queue_status(id: UUID | str) -> Call[WorkQueueStatusDetail]:
+    """Read whether a work queue's runs are taken in time.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "GET",
+        path("/work_queues/{}/status", id),
+        a(WorkQueueStatusDetail),
+        missing=_missing_queue(id),
+    )
+
+
+@operation
+def read_work_queue_concurrency_status(
+    id: UUID | str,
+    page: int = 1,
+    limit: int | None = None,
+) -> Call[WorkQueueConcurrencyStatus]:
+    """Read which runs take a work queue's slots; pages are counted from 1.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    return Call(
+        "POST",
+        path("/work_queues/{}/concurrency_status", id),
+        a(WorkQueueConcurrencyStatus),
+        repeatable=True,
+        json=without_none(page=page, limit=limit),
+        missing=_missing_queue(id),
+    )
+
+
+class WorkPoolOperations:
+    """Work pools, their queues, and the workers that take runs from them."""
+
+    create_work_pool = create_work_pool
+    read_work_pool = read_work_pool
+    read_work_pools = read_work_pools
+    count_work_pools = count_work_pools
+    update_work_pool = update_work_pool
+    delete_work_pool = delete_work_pool
+    get_scheduled_flow_runs_for_work_pool = get_scheduled_flow_runs_for_work_pool
+    read_work_pool_concurrency_status = read_work_pool_concurrency_status
+    read_workers_for_work_pool = read_workers_for_work_pool
+    send_worker_heartbeat = send_worker_heartbeat
+    delete_worker = delete_worker
+    create_work_queue = create_work_queue
+    read_work_queue = read_work_queue
+    read_work_queue_by_name = read_work_queue_by_name
+    read_work_queues = read_work_queues
+    match_work_queues = match_work_queues
+    update_work_queue = update_work_queue
+    delete_work_queue_by_id = delete_work_queue_by_id
+    get_runs_in_work_queue = get_runs_in_work_queue
+    read_work_queue_status = read_work_queue_status
+    read_work_queue_concurrency_status = read_work_queue_concurrency_status

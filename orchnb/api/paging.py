@@ -1,0 +1,137 @@
+"""Reading what is long, page by page.
+
+The API pages by offset, and rows come and go meanwhile. So they are asked for in an order that does not
+change, mostly that of their ids; what has been given is known by its id; and each page begins with the
+last row of the one before. A page without any row that is known is one too far, because rows have been
+deleted: then it goes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_type_hints,
+    overload,
+)
+
+from typing_extensions import ParamSpec
+
+from orchnb.api.calls import Steps, dressed
+from orchnb.api.models import ModelList
+
+if TYPE_CHECKING:
+    from orchnb.api.client import PrefectClient, SyncPrefectClient
+
+P = ParamSpec("P")
+
+PAGE = 200
+"""Rows of a page: so many Prefect's server gives at most."""
+
+
+class Identified(Protocol):
+    """A row that can be told from the others."""
+
+    @property
+    def id(self) -> Any: ...
+
+
+Row = TypeVar("Row", bound=Identified)
+
+
+class Paging(Generic[Row]):
+    """A long read: ``page(offset, limit)`` makes the call for one page, in an order that does not change.
+
+    ``limit`` is how many rows are wanted, None for all.
+
+    Raises:
+        ValueError: ``limit`` is negative.
+    """
+
+    def __init__(
+        self,
+        page: Callable[[int, int], Steps[ModelList[Any]]],
+        limit: int | None = None,
+        *,
+        size: int = PAGE,
+    ) -> None:
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit should be 0 or more, or None for all; it is {limit}")
+        self._page = page
+        self._limit = limit
+        self._size = size
+        self._offset = 0
+        self._given: set[Any] = set()
+        self.done = limit == 0
+        """Whether there is no further page."""
+
+    def call(self) -> Steps[ModelList[Any]]:
+        """The call for the page that is wanted next."""
+        return self._page(self._offset, self._size)
+
+    def take(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """What of that page was not given before."""
+        if self._offset and not any(row.id in self._given for row in rows):
+            self._offset = max(0, self._offset - self._size + 1)
+            return []
+        new = [row for row in rows if row.id not in self._given]
+        if self._limit is not None:
+            new = new[: self._limit - len(self._given)]
+        self._given.update(row.id for row in new)
+        self._offset += len(rows) - 1
+        self.done = len(rows) < self._size or len(self._given) == self._limit
+        return new
+
+
+class iteration(Generic[P, Row]):
+    """A method of both clients that iterates, made from a function that says what to page through."""
+
+    def __init__(self, function: Callable[P, Paging[Row]]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+        async def iterate_async(
+            client: PrefectClient, /, *args: P.args, **kwargs: P.kwargs
+        ) -> AsyncIterator[Row]:
+            paging = function(*args, **kwargs)
+            while not paging.done:
+                for row in paging.take(await client.perform(paging.call())):
+                    yield row
+
+        def iterate(
+            client: SyncPrefectClient, /, *args: P.args, **kwargs: P.kwargs
+        ) -> Iterator[Row]:
+            paging = function(*args, **kwargs)
+            while not paging.done:
+                yield from paging.take(client.perform(paging.call()))
+
+        row = get_args(get_type_hints(function)["return"])[-1]  # Paging[Row]
+        self._async = dressed(iterate_async, function, returns=AsyncIterator[row])  # type: ignore[valid-type] # made at run time
+        self._sync = dressed(iterate, function, returns=Iterator[row])  # type: ignore[valid-type] # as above
+
+    @overload
+    def __get__(
+        self, client: None, owner: type[PrefectClient]
+    ) -> Callable[Concatenate[PrefectClient, P], AsyncIterator[Row]]: ...
+    @overload
+    def __get__(
+        self, client: None, owner: type[SyncPrefectClient]
+    ) -> Callable[Concatenate[SyncPrefectClient, P], Iterator[Row]]: ...
+    @overload
+    def __get__(
+        self, client: PrefectClient, owner: type[PrefectClient]
+    ) -> Callable[P, AsyncIterator[Row]]: ...
+    @overload
+    def __get__(
+        self, client: SyncPrefectClient, owner: type[SyncPrefectClient]
+    ) -> Callable[P, Iterator[Row]]: ...
+    def __get__(self, client: Any, owner: Any) -> Any:
+        method: Any = self._async if owner.is_async else self._sync
+        return method if client is None else method.__get__(client, owner)

@@ -1,0 +1,1336 @@
+"""``client.operations``: what servers describe, on real servers, odd ones and hostile ones."""
+
+from __future__ import annotations
+
+import asyncio
+import email.message
+import functools
+import gc
+import inspect
+import io
+import json
+import keyword
+import os
+import pydoc
+import stat
+import sys
+import time
+import typing
+import uuid
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import anyio.from_thread
+import httpx
+import pytest
+from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+import orchnb
+from orchnb import (
+    ClientClosed,
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    PrefectClient,
+    PrefectHTTPStatusError,
+    SyncPrefectClient,
+    UnexpectedAnswer,
+)
+from orchnb.api.described import document as document_module
+from orchnb.api.described.cache import DocumentCache, document_key, user_cache_folder
+from orchnb.api.described.document import Description, read_description
+from orchnb.api.described.loading import Place
+from orchnb.api.described.names import operation_names, snake_case
+from orchnb.api.described.sending import call_of
+from orchnb.http.retry import ONCE
+from orchnb.runtime.ephemeral import EphemeralApp
+from orchnb.runtime.host import HostedApp, lease_host
+from tests.api.fakes import Scripted, http_server, tiny_api
+from tests.servers import run_script
+
+pytestmark = pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, whichever platform this is."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
+    return user_cache_folder()
+
+
+@contextmanager
+def operations_of(kind: str, api: Any, **options: Any) -> Iterator[Any]:
+    """``client.operations`` of an open client of either kind, with plain results."""
+    if kind == "sync":
+        with SyncPrefectClient(api, **options) as client:
+            yield client.operations
+        return
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(PrefectClient(api, **options)) as client,
+    ):
+        yield _Awaited(client.operations, portal)
+
+
+class _Awaited:
+    """An async namespace whose coroutine functions are awaited on another thread's loop."""
+
+    def __init__(self, inner: Any, portal: anyio.from_thread.BlockingPortal) -> None:
+        self._inner = inner
+        self._portal = portal
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not inspect.iscoroutinefunction(found):
+            return _Awaited(found, self._portal)
+        return lambda *args, **kwargs: self._portal.call(functools.partial(found, *args, **kwargs))
+
+
+def document(paths: Any = None, **more: Any) -> bytes:
+    return json.dumps({"openapi": "3.1.0", "info": {}, "paths": paths or {}, **more}).encode()
+
+
+def only(paths: Any, **more: Any) -> document_module.DescribedOperation:
+    (operation,) = read_description(document(paths, **more)).operations
+    return operation
+
+
+def get(**operation: Any) -> dict[str, Any]:
+    return {"/things": {"get": operation}}
+
+
+def body(
+    schema: Any, media_type: str = "application/json", required: bool = True
+) -> dict[str, Any]:
+    content = {media_type: {"schema": schema}}
+    return {"/things": {"post": {"requestBody": {"content": content, "required": required}}}}
+
+
+def call(paths: Any, *args: Any, **kwargs: Any) -> Any:
+    operation = only(paths)
+    return call_of(operation, operation.path, args, kwargs)
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("operation_id", "method", "path", "name"),
+    [
+        ("read_flow_runs_flow_runs_filter_post", "post", "/flow_runs/filter", "read_flow_runs"),
+        ("delete_flow_flows__id__delete", "delete", "/flows/{id}", "delete_flow"),
+        ("read_x__get", "get", "/", "read_x"),
+        ("either_things_put", "post", "/things", "either"),  # one route of two methods
+        ("things_get", "get", "/things", "things_get"),
+        ("listPets", "get", "/pets", "list_pets"),
+        ("UISettings", "get", "/x", "ui_settings"),
+        ("pets.list/all", "get", "/x", "pets_list_all"),
+        (None, "get", "/pets/{pet-id}", "get_pets_pet_id"),
+        ("", "get", "/", "get"),
+        ("class", "get", "/x", "class_"),
+        ("__import__('os').system('id')", "get", "/x", "import_os_system_id"),
+        ("3d", "get", "/x", "n3d"),
+        ("größe_lesen", "get", "/x", "größe_lesen"),
+        ("ﬁnd", "get", "/x", "find"),  # a ligature, which Python reads as two letters
+        ("²", "get", "/x", "n2"),
+        ("\ud800 ' \n", "get", "/x", "operation"),
+    ],
+)
+def test_operations_get_the_names_that_people_know(
+    operation_id: Any, method: str, path: str, name: str
+) -> None:
+    assert operation_names(operation_id, method, path)[0] == name
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [
+        ("Block types", "block_types"),
+        ("SavedSearches", "saved_searches"),
+        ("V2", "v2"),
+        ("--", "x"),
+    ],
+)
+def test_groups_are_named_in_snake_case(tag: str, name: str) -> None:
+    assert snake_case(tag, "x") == name
+
+
+def test_names_that_meet_give_way_to_longer_ones_and_then_to_numbers() -> None:
+    paths = {
+        "/a": {"get": {"operationId": "read_a_get", "tags": ["t"]}},
+        "/b": {"get": {"operationId": "read_b_get", "tags": ["t"]}},
+        "/c": {"get": {"operationId": "same", "tags": ["t"]}},
+        "/d": {"get": {"operationId": "same", "tags": ["t", "u"]}},
+        "/e": {"get": {"operationId": "same", "tags": ["u"]}},
+        "/f": {"get": {"operationId": "read_f_get"}},
+    }
+    operations = read_description(document(paths)).operations
+    assert [(each.groups, each.name) for each in operations] == [
+        (("t",), "read_a_get"),
+        (("t",), "read_b_get"),
+        (("t",), "same"),
+        (("t", "u"), "same_2"),
+        (("u",), "same"),
+        (("f",), "read"),
+    ]
+
+
+def test_arguments_get_names_of_pythons_and_none_twice() -> None:
+    parameters = [
+        {"name": name, "in": place}
+        for name, place in [
+            ("id", "query"), ("page-token", "query"), ("any[]", "query"), ("class", "query"),
+            ("__class__", "query"), ("X-Id", "header"), ("id", "header"), ("1st", "query"),
+            ("'); import os #", "query"), ("", "query"), ("Authorization", "header"),
+            ("a\r\nb", "header"),
+        ]
+    ]  # fmt: skip
+    operation = only({"/things/{id}": {"get": {"parameters": parameters}}})
+    assert [argument.name for argument in operation.arguments] == [
+        "id", "id_query", "page_token", "any__", "class_", "class_query", "X_Id", "id_header", "n1st",
+        "import_os", "argument",
+    ]  # fmt: skip
+
+
+# Types, signatures and help.
+
+
+@pytest.mark.parametrize(
+    ("schema", "annotation"),
+    [
+        ({"type": "string"}, "str"),
+        ({"type": ["integer", "null"]}, "int | None"),
+        ({"type": "number", "nullable": True}, "float | None"),
+        ({"type": "string", "format": "uuid"}, "uuid.UUID | str"),
+        ({"type": "string", "format": "date-time"}, "datetime.datetime | str"),
+        ({"type": "array", "items": {"type": "string"}}, "list[str]"),
+        ({"type": "array"}, "list[typing.Any]"),
+        ({"type": "object"}, "dict[str, typing.Any]"),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, "dict[str, int]"),
+        ({"properties": {"a": {}}}, "dict[str, typing.Any]"),
+        ({"anyOf": [{"type": "null"}, {"type": "boolean"}]}, "bool | None"),
+        ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, "str | int"),
+        ({"allOf": [{"$ref": "#/components/schemas/Text"}]}, "str"),
+        ({"enum": ["a", "b"]}, "Literal['a', 'b']"),
+        ({"const": 3}, "Literal[3]"),
+        ({"$ref": "#/components/schemas/Loop"}, "list[typing.Any]"),
+        ({"$ref": "#/components/schemas/Nowhere"}, "Any"),
+        ({"$ref": "https://evil.example/schema.json"}, "Any"),
+        ({"type": "unheard-of"}, "Any"),
+        ({"type": ["string", {"a": 1}]}, "Any"),
+        ({"enum": ["x" * 1000]}, "Any"),
+        ({"enum": list(range(100_000)), "type": "integer"}, "int"),
+        (True, "Any"),
+        (None, "Any"),
+        (3, "Any"),
+    ],
+)
+def test_types_come_from_schemas(schema: Any, annotation: str) -> None:
+    schemas = {
+        "Text": {"type": "string"},
+        "Loop": {"type": "array", "items": {"$ref": "#/components/schemas/Loop"}},
+    }
+    parameter = {"name": "a", "in": "query", "schema": schema}
+    operation = only(get(parameters=[parameter]), components={"schemas": schemas})
+    assert str(operation.signature) == f"(*, a: {annotation} = ...) -> Any".replace(
+        "-> Any", ""
+    ) + ("-> Any")
+
+
+def test_a_signature_has_paths_first_and_what_must_be_given_before_what_may() -> None:
+    operation = only(
+        {
+            "/a/{b}/{a}": {
+                "parameters": [{"name": "a", "in": "path", "schema": {"type": "integer"}}],
+                "post": {
+                    "parameters": [
+                        {"name": "q", "in": "query", "schema": {"type": "integer", "default": 3}},
+                        {"name": "r", "in": "query", "required": True},
+                    ],
+                    "requestBody": {
+                        "required": True,
+                        "content": {
+                            "application/json": {
+                                "schema": {
+                                    "type": "object",
+                                    "required": ["need"],
+                                    "properties": {
+                                        "may": {"type": "string", "default": "it's"},
+                                        "need": {"type": "string"},
+                                        "made": {"type": "string", "readOnly": True},
+                                    },
+                                }
+                            }
+                        },
+                    },
+                    "responses": {
+                        "200": {"content": {"application/json": {"schema": {"type": "string"}}}}
+                    },
+                },
+            }
+        }
+    )
+    assert str(operation.signature) == (
+        '(b: Any, a: int, *, r: Any, need: str, q: int = 3, may: str = "it\'s") -> str'
+    )
+
+
+def test_a_body_that_is_no_plain_object_is_given_whole() -> None:
+    for schema in (
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "object", "additionalProperties": True, "properties": {"a": {}}},
+        {"oneOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]},
+        {"type": "object", "properties": {f"f{n}": {} for n in range(1000)}},
+    ):
+        assert [argument.name for argument in only(body(schema)).arguments] == ["body"]
+
+
+def test_a_patch_shows_no_defaults_as_what_is_not_given_stays_as_it_is() -> None:
+    paths = body({"properties": {"paused": {"type": "boolean", "default": False}}})
+    assert "False" in str(only(paths).signature)
+    paths["/things"]["patch"] = paths["/things"].pop("post")
+    assert "False" not in str(only(paths).signature)
+
+
+def test_parts_of_an_object_are_put_together() -> None:
+    operation = only(
+        body(
+            {
+                "allOf": [
+                    {"$ref": "#/components/schemas/A"},
+                    {"properties": {"b": {"type": "integer"}}},
+                ]
+            }
+        ),
+        components={"schemas": {"A": {"properties": {"a": {"type": "string"}}, "required": ["a"]}}},
+    )
+    assert str(operation.signature) == "(*, a: str, b: int = ...) -> Any"
+
+
+# What is sent.
+
+
+def test_what_is_not_given_is_not_sent_and_none_is_null() -> None:
+    paths = body({"properties": {"a": {}, "b": {}, "c": {"default": 3}}})
+    assert call(paths, a=None, b=datetime(2026, 11, 1, tzinfo=timezone.utc)).options()[
+        "content"
+    ] == ('{"a": null, "b": "2026-11-01T00:00:00Z"}')
+    assert call(paths).options()["content"] == "{}"
+    assert "content" not in call(body({"properties": {"a": {}}}, required=False)).options()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "pairs"),
+    [
+        ({}, True, [("q", "true")]),
+        ({}, None, []),
+        ({}, 1.5, [("q", "1.5")]),
+        ({}, uuid.UUID(int=1), [("q", str(uuid.UUID(int=1)))]),
+        ({}, datetime(2026, 1, 1, tzinfo=timezone.utc), [("q", "2026-01-01T00:00:00Z")]),
+        ({}, orchnb.ServerType.CLOUD, [("q", "CLOUD")]),
+        ({}, ["a", 1, False], [("q", "a"), ("q", "1"), ("q", "false")]),
+        ({}, {"a", }, [("q", "a")]),
+        ({"explode": False}, ["a", "b"], [("q", "a,b")]),
+        ({"style": "pipeDelimited"}, ["a", "b"], [("q", "a|b")]),
+        ({"style": "spaceDelimited"}, ["a", "b"], [("q", "a b")]),
+        ({"style": "deepObject"}, {"a": 1, "b": True}, [("q[a]", "1"), ("q[b]", "true")]),
+        ({}, {"a": 1}, [("a", "1")]),
+        ({"explode": False}, {"a": 1}, [("q", "a,1")]),
+        ({"content": {"application/json": {}}}, {"a": [1]}, [("q", '{"a": [1]}')]),
+        ({"style": "unheard-of"}, "x", [("q", "x")]),
+    ],
+)  # fmt: skip
+def test_queries_are_written_as_the_document_says(parameter: Any, value: Any, pairs: Any) -> None:
+    made = call(get(parameters=[{"name": "q", "in": "query", **parameter}]), q=value)
+    assert made.options().get("params", []) == pairs
+
+
+@pytest.mark.parametrize("value", ["../admin", "a/b", "..", ".", "a?b#c", "%2e%2e", "{x}", "é\n"])
+def test_a_value_stays_within_its_part_of_the_path(value: str) -> None:
+    made = call({"/a/{x}/b": {"get": {}}}, value)
+    url = _HTTP.build_request("GET", made.path).url
+    assert url.raw_path.startswith(b"/api/a/")
+    assert url.raw_path.endswith(b"/b")
+    assert url.raw_path.count(b"/") == 4
+    assert not url.query
+    assert not url.fragment
+
+
+def test_a_path_that_would_lead_elsewhere_is_refused() -> None:
+    with pytest.raises(ValueError, match="no id and no name"):
+        call({"/a/{x}": {"delete": {}}}, "")
+    with pytest.raises(ValueError, match=r"the path would be /a/\.\."):
+        call({"/a/.{x}": {"get": {}}}, ".")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "things",
+        "//evil.example/x",
+        "/a//b",
+        "/../x",
+        "/a/%2e%2E/b",
+        "/./a",
+        "http://evil/x",
+        "/" * 9,
+    ],
+)
+def test_a_document_with_a_path_that_leads_elsewhere_is_broken(path: str) -> None:
+    with pytest.raises(UnexpectedAnswer, match="is no path"):
+        read_description(document({path: {"get": {}}}))
+
+
+def test_a_path_is_quoted_once() -> None:
+    for path in ("/a b/{x y}?q#f", "/a%20b/{x y}%3Fq%23f"):
+        assert call({path: {"get": {}}}, "v").path == "/a%20b/v%3Fq%23f"
+
+
+def test_wrong_arguments_are_told_as_python_does() -> None:
+    paths = {
+        "/a/{id}": {
+            "get": {"operationId": "read", "parameters": [{"name": "limit", "in": "query"}]}
+        }
+    }
+    with pytest.raises(TypeError, match=r"read\(\): missing a required argument: 'id'"):
+        call(paths)
+    with pytest.raises(TypeError, match=r"read\(\) has no argument 'limits': did you mean limit\?"):
+        call(paths, 1, limits=3)
+    with pytest.raises(TypeError, match=r"read\(\) has no argument 'zzz': it takes id, limit"):
+        call(paths, 1, zzz=3)
+    with pytest.raises(TypeError, match="too many positional"):
+        call(paths, 1, 2)
+    with pytest.raises(ValueError, match="a cannot be sent as JSON"):
+        call(body({"properties": {"a": {}}}), a=object()).options()
+
+
+def test_headers_are_sent_if_they_are_the_operations_own() -> None:
+    names = ["X-Trace", "authorization", "Host", "Content-Length", "x-prefect-api-version"]
+    paths = get(parameters=[{"name": name, "in": "header"} for name in names])
+    assert call(paths, X_Trace=True).options()["headers"] == {"X-Trace": "true"}
+    assert len(only(paths).arguments) == 1
+    for value in ("a\r\nHost: evil", "é"):
+        with pytest.raises(ValueError, match="plain ASCII on one line"):
+            call(paths, X_Trace=value)
+
+
+def test_only_what_is_known_to_change_nothing_may_be_sent_twice() -> None:
+    paths = {
+        "/a/filter": {"post": {}, "get": {}, "patch": {}, "put": {}, "delete": {}},
+        "/a": {"post": {}, "patch": {}},
+    }
+
+    def once(title: str) -> set[tuple[str, str]]:
+        operations = read_description(document(paths, info={"title": title})).operations
+        calls = [call_of(each, each.path, (), {}) for each in operations]
+        return {
+            (each.method, each.path)
+            for each in calls
+            if ONCE in each.options().get("extensions", {})
+        }
+
+    posts = {("POST", "/a/filter"), ("POST", "/a")}
+    assert once("Some API") == posts | {("PATCH", "/a"), ("PATCH", "/a/filter")}
+    assert once("Prefect REST API") == {("POST", "/a")}
+
+
+# Addresses.
+
+
+@pytest.mark.parametrize(
+    ("url", "servers", "path", "address"),
+    [
+        ("http://h/api", [], "/flows", "/flows"),
+        ("http://h/api", ["/api"], "/flows/", "/flows/"),
+        ("http://h/api", ["/"], "/api/flows", "/flows"),
+        ("http://h/api", [], "/api/flows", "/flows"),
+        ("http://h/api", ["http://h/api"], "/flows", "/flows"),
+        ("http://h/api", ["http://h/api/v2"], "/flows", "/v2/flows"),
+        ("http://h/api", ["v2"], "/flows", "/v2/flows"),
+        ("http://h/api", ["/apix"], "/flows", "/flows"),
+        ("https://hub/user/me/api", ["/api"], "/flows", "/flows"),  # behind a proxy
+        ("http://h/api", ["http://evil.example/api", "//evil.example"], "/flows", "/flows"),
+        ("http://h/api", ["http://h:81/api/v2", "http://h@evil/api"], "/flows", "/flows"),
+        ("http://h/api", ["/api/%2e%2e/admin", "/api/../admin", "http://[", "{x}"], "/f", "/f"),
+        ("http://h", ["/v1"], "/flows", "/v1/flows"),
+        ("http://h", [], "//flows", "//flows"),
+    ],
+)
+def test_operations_stay_below_the_api(
+    url: str, servers: list[str], path: str, address: str
+) -> None:
+    assert Place(url).address(tuple(servers), path) == address
+
+
+def test_an_app_in_this_process_may_be_at_its_root() -> None:
+    place = Place("http://here.invalid", is_api=False)
+    assert place.address((), "/items") == "http://here.invalid/items"
+    assert place.address(("/v1",), "/items") == "http://here.invalid/v1/items"
+    assert place.address(("http://evil.example/v1",), "/items") == "http://here.invalid/items"
+
+
+def test_variables_of_servers_are_filled_in() -> None:
+    servers = [{"url": "/{base}", "variables": {"base": {"default": "v1"}}}, {"url": 3}, "x"]
+    assert read_description(document(servers=servers)).servers == ("/v1",)
+
+
+# Broken and hostile documents.
+
+
+BILLION = {
+    f"S{n}": {
+        "anyOf": [{"type": "array", "items": ref}, {"type": "object", "additionalProperties": ref}]
+    }
+    for n in range(60)
+    for ref in [{"$ref": f"#/components/schemas/S{n + 1}"}]
+}
+BILLION_PARTS = {
+    f"P{n}": {
+        "allOf": [{"$ref": f"#/components/schemas/P{n + 1}"}] * 2,
+        "properties": {f"p{n}": {}},
+    }
+    for n in range(60)
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not JSON"),
+        (b"<html>", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 10_000, "nested too deeply|not JSON"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply|not JSON"),
+        (b"[]", "it is no object"),
+        (b"{}", "version should be 3.0 or 3.1"),
+        (b'{"swagger": "2.0"}', "'2.0'"),
+        (b'{"openapi": 3}', "'3'"),
+        (document([1]), "'paths' is no object"),
+        (document({"/a": []}), "the path '/a' is no object"),
+        (document({"/a": {"$ref": "#/nowhere"}}), "the path '/a' is no object"),
+        (document({"/a": {"get": "x"}}), "GET of the path '/a' is no object"),
+        (document({"/a": {"get": {"parameters": {}}}}), "the parameters of GET"),
+        (document({"/a": {"get": {"parameters": [3]}}}), "a parameter of GET"),
+        (document({"/a": {"get": {"parameters": [{"in": "query"}]}}}), "no name"),
+        (document({"/a": {"post": {"requestBody": []}}}), "the body of POST"),
+        (document({"/a": {"post": {"requestBody": {"content": {"a\r\nb": {}}}}}}), "no media type"),
+        (document({"/a": {"get": {"responses": 3}}}), "the responses of GET"),
+        (document({f"/{n}": {"get": {}} for n in range(5001)}), "more than 5000 operations"),
+        (document({"/a": {"get": {"parameters": [{"name": "a", "in": "query"}] * 301}}}), "too many"),
+        (document(dict.fromkeys((f"/{n}" for n in range(1000)),
+            body({"properties": {f"f{n}": {} for n in range(150)}})["/things"])), "too many arguments"),
+        (b" " * 20_000_001, "larger than 20 MB"),
+    ],
+)  # fmt: skip
+def test_a_broken_document_is_an_error_that_says_what_is_wrong(content: bytes, words: str) -> None:
+    with pytest.raises(UnexpectedAnswer, match=words) as caught:
+        read_description(content)
+    assert len(str(caught.value)) < 400
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        body({"$ref": "#/components/schemas/S0"}),
+        body({"$ref": "#/components/schemas/P0"}),
+        body({"$ref": "#/components/schemas/Self"}),
+        body({"$ref": "#/components/schemas/Twins"}),
+        body({"$ref": "#/components/schemas/Wide"}),
+        body({"$ref": "#/" + "paths/" * 100_000}),
+        get(
+            parameters=[{"name": "a", "in": "query", "schema": {"$ref": "#/components/schemas/S0"}}]
+            * 200
+        ),
+        get(operationId="x" * 1_000_000, tags=["y" * 10_000] * 1000, summary="z" * 1_000_000),
+        get(
+            operationId="a+" * 500_000,
+            responses={"200": {"content": {"application/" + "+" * 100_000: {}}}},
+        ),
+        {f"/{n}": {"get": {"operationId": "same", "tags": ["same"]}} for n in range(5000)},
+    ],
+)
+def test_a_document_that_is_made_to_grow_is_read_all_the_same(paths: Any) -> None:
+    schemas = {
+        **BILLION,
+        **BILLION_PARTS,
+        "Self": {"$ref": "#/components/schemas/Self"},
+        "Twins": {"allOf": [{"$ref": "#/components/schemas/Twins"}] * 2},
+        "Wide": {"anyOf": [{"$ref": "#/components/schemas/Wide"}] * 10_000},
+    }
+    began = time.process_time()
+    description = read_description(document(paths, components={"schemas": schemas}))
+    for operation in description.operations[:10]:
+        assert len(str(operation.signature)) < 100_000
+        assert len(operation.help) < 10_000
+        hash(operation.result)
+    assert time.process_time() - began < 5
+
+
+def test_text_of_a_server_is_data() -> None:
+    evil = "\x1b]0;owned\x07\x1b[31m'''\"\"\"\n__import__('os').system('id')\x00\u202e\ud800"
+    operation = only(
+        {
+            "/a": {
+                "get": {
+                    "operationId": evil,
+                    "tags": [evil],
+                    "summary": evil,
+                    "description": evil,
+                    "parameters": [
+                        {
+                            "name": evil,
+                            "in": "query",
+                            "description": evil,
+                            "schema": {"enum": [evil], "default": evil},
+                        }
+                    ],
+                }
+            }
+        },
+        info={"title": evil},
+    )
+    assert "import_os" in operation.name
+    for text in (operation.help, str(operation.signature)):
+        text.encode()  # without half of a character
+        assert not [char for char in text if ord(char) < 32 and char != "\n"]
+        assert "\u202e" not in text
+        assert "owned" not in text or text is not operation.help
+    (argument,) = operation.arguments
+    assert call_of(operation, "/a", (), {argument.name: 1}).query == ((evil, "1"),)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+_WORDS = st.sampled_from(
+    [
+        *(
+            "type",
+            "items",
+            "properties",
+            "required",
+            "anyOf",
+            "oneOf",
+            "allOf",
+            "enum",
+            "const",
+            "$ref",
+        ),
+        *(
+            "format",
+            "default",
+            "description",
+            "additionalProperties",
+            "nullable",
+            "readOnly",
+            "title",
+        ),
+    ]
+)
+_REFERENCES = st.sampled_from(
+    ["#/components/schemas/A", "#/components/schemas/B", "#/", "#", "x", "#/paths"]
+)
+_SCHEMAS = st.recursive(
+    _JSON | _REFERENCES | st.sampled_from(["string", "array", "object", "null", "integer", "uuid"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=4),
+    max_leaves=15,
+)
+_PARAMETERS = st.fixed_dictionaries(
+    {"name": st.text(max_size=8), "in": st.sampled_from(["query", "path", "header", "cookie"])},
+    optional={
+        "schema": _SCHEMAS,
+        "required": _JSON,
+        "style": _JSON,
+        "explode": _JSON,
+        "content": _SCHEMAS,
+    },
+)
+_MEDIA = st.fixed_dictionaries({"schema": _SCHEMAS})
+_KINDS = st.sampled_from(["application/json", "multipart/form-data", "text/plain"])
+_OPERATIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "operationId": st.text(max_size=12),
+        "tags": st.lists(st.text(max_size=8), max_size=3) | _JSON,
+        "parameters": st.lists(_PARAMETERS, max_size=4),
+        "requestBody": st.fixed_dictionaries(
+            {"content": st.dictionaries(_KINDS, _MEDIA, max_size=2)}
+        ),
+        "responses": st.dictionaries(st.sampled_from(["200", "2XX", "default"]), _JSON, max_size=2),
+        "summary": _JSON,
+        "description": _JSON,
+    },
+)
+_HTTP = httpx.Client(base_url="http://server/api", verify=False)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_JSON)
+def test_any_json_is_an_error_or_a_description(value: Any) -> None:
+    for content in (
+        value,
+        {"openapi": "3.1.0", "paths": value},
+        {"openapi": "3.0.0", "paths": {"/a": value}},
+    ):
+        with suppress(UnexpectedAnswer):
+            assert isinstance(read_description(json.dumps(content).encode()), Description)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_OPERATIONS, max_size=4), _SCHEMAS, _SCHEMAS)
+def test_any_operation_has_a_name_a_signature_and_a_call(operations: Any, a: Any, b: Any) -> None:
+    paths = {f"/x{n}/{{id}}": {"post": operation} for n, operation in enumerate(operations)}
+    described = read_description(
+        document(paths, components={"schemas": {"A": a, "B": b}})
+    ).operations
+    assert len(described) == len(operations)
+    for operation in described:
+        for name in (operation.name, *operation.groups, *operation.signature.parameters):
+            assert name.isidentifier()
+            assert not keyword.iskeyword(name)
+        assert not operation.name.startswith("_")
+        (operation.help + str(operation.signature)).encode()
+        given_values = dict.fromkeys(operation.signature.parameters, "value")
+        if operation.encoding == "multipart" and "body" in given_values:
+            given_values["body"] = {"a": 1}  # type: ignore[assignment]
+        made = call_of(operation, operation.path, (), given_values)
+        request = _HTTP.build_request(made.method, made.path, **made.options())
+        assert str(request.url).startswith("http://server/api/")
+
+
+# The real server.
+
+
+@pytest.fixture(scope="module")
+def prefect_here(in_process_app: EphemeralApp) -> Iterator[EphemeralApp]:
+    """The server in this process, up for as long as this module wants it."""
+    lease = HostedApp(in_process_app)
+    lease.wait_started()
+    yield in_process_app
+    lease.close()
+    assert lease.wait_closed()
+
+
+@pytest.fixture
+def nothing_is_left() -> None:
+    """Instead of the check after each test; what it looks at is checked by the fixture above."""
+
+
+@pytest.fixture(params=["in-process", "http"])
+def api(request: pytest.FixtureRequest, prefect_here: EphemeralApp, server_url: str) -> Any:
+    return server_url if request.param == "http" else prefect_here
+
+
+@pytest.fixture
+def operations(api: Any, kind: str) -> Iterator[Any]:
+    with operations_of(kind, api) as operations:
+        yield operations
+
+
+@pytest.fixture
+def name() -> str:
+    return f"openapi-{uuid.uuid4()}"
+
+
+def test_operations_of_prefects_server_do_what_they_say(operations: Any, name: str) -> None:
+    ops = operations
+    flow = ops.flows.create_flow(name=name, tags=["a", "b"])
+    assert isinstance(flow, dict)
+    assert ops.flows.read_flow(flow["id"]) == ops.flows.read_flow(id=uuid.UUID(flow["id"]))
+    assert ops.flows.read_flow_by_name(name)["tags"] == ["a", "b"]
+    assert ops.flows.update_flow(flow["id"], tags=["c"]) is None
+    assert ops.flows.read_flows(flows={"name": {"any_": [name]}}, limit=5)[0]["tags"] == ["c"]
+    assert ops.flows.count_flows(flows={"name": {"any_": [name]}}) == 1
+    assert isinstance(ops.flows.count_flows(), int)
+
+    run = ops.flow_runs.create_flow_run(
+        flow_id=flow["id"], parameters={"x": 1}, state={"type": "PENDING"}
+    )
+    result = ops.flow_runs.set_flow_run_state(run["id"], state={"type": "RUNNING"}, force=True)
+    assert result["status"] == "ACCEPT"
+    states = ops.flow_run_states.read_flow_run_states(flow_run_id=run["id"])
+    assert [state["type"] for state in states] == ["PENDING", "RUNNING"]
+    now = datetime.now(timezone.utc)
+    ops.logs.create_logs(
+        [{"name": "n", "level": 20, "message": "hello", "timestamp": now, "flow_run_id": run["id"]}]
+    )
+    logs = ops.logs.read_logs(logs={"flow_run_id": {"any_": [run["id"]]}})
+    assert [log["message"] for log in logs] == ["hello"]
+    assert "hello" in ops.flow_runs.download_logs(run["id"])  # text, though described as JSON
+    ops.flow_runs.create_flow_run_input(run["id"], key="k", value='"v"')
+    assert json.loads(ops.flow_runs.read_flow_run_input(run["id"], "k")) == "v"
+    assert ops.flow_runs.update_flow_run_labels(run["id"], {"team": "data"}) is None
+    assert ops.flow_runs.read_flow_run(run["id"])["labels"]["team"] == "data"
+    history = ops.flow_runs.flow_run_history(
+        history_start=now - timedelta(minutes=5),
+        history_end=now + timedelta(minutes=5),
+        history_interval_seconds=60,
+        flows={"name": {"any_": [name]}},
+    )
+    assert sum(state["count_runs"] for each in history for state in each["states"]) == 1
+
+    pool = ops.work_pools.create_work_pool(name=name, type="process", description=None)
+    assert pool["description"] is None
+    assert ops.work_pools.update_work_pool(name, is_paused=True) is None
+    assert ops.work_pools.read_work_pool(name)["is_paused"] is True
+    assert [each["name"] for each in ops.work_pools.read_work_queues(name)] == ["default"]
+    assert ops.work_pools.delete_work_pool(name) is None
+
+    ops.variables.create_variable(name=name.replace("-", "_"), value={"deep": [1, None]})
+    assert ops.variables.read_variable_by_name(name.replace("-", "_"))["value"] == {
+        "deep": [1, None]
+    }
+    assert ops.admin.read_version().count(".") >= 2
+    assert ops.root.health_check() is True
+    assert ops.flows.delete_flow(flow["id"]) is None
+    with pytest.raises(ObjectNotFound, match=f"There is no object at /flows/{flow['id']}"):
+        ops.flows.read_flow(flow["id"])
+
+
+def test_errors_are_those_of_every_operation(operations: Any, name: str) -> None:
+    with pytest.raises(PrefectHTTPStatusError, match="422") as caught:
+        operations.flows.read_flows(limit="nonsense")
+    assert caught.value.fields[0].location == "body.limit"
+    with pytest.raises(ObjectNotFound, match="There is no object at /flows/nonsense"):
+        operations.flows.read_flow("nonsense")
+    operations.work_pools.create_work_pool(name=name, type="process")
+    with pytest.raises(ObjectAlreadyExists, match="already exists"):
+        operations.work_pools.create_work_pool(name=name, type="process")
+    with pytest.raises(TypeError, match="did you mean"):
+        operations.work_pools.create_work_pool(name=name, typ="process")
+
+
+def test_every_operation_of_the_server_is_there(api: Any, kind: str) -> None:
+    with SyncPrefectClient(api) as client:
+        listed = client.request("GET", "/openapi.json").json()["paths"]
+        wanted = {(method.upper(), path) for path, item in listed.items() for method in item}
+        assert len(wanted) > 180
+        rows = {row.request for row in client.operations.load()}
+        assert rows == {f"{method} {path}" for method, path in wanted}
+        assert len(client.operations) == len(wanted)
+
+
+def test_signatures_and_help_are_real(server_url: str, kind: str) -> None:
+    with operations_of(kind, server_url) as operations:
+        flow_runs = operations.flow_runs
+        flow_runs = getattr(flow_runs, "_inner", flow_runs)
+        method = flow_runs.read_flow_run
+        assert inspect.iscoroutinefunction(method) is (kind == "async")
+        assert str(inspect.signature(method)) == "(id: uuid.UUID | str) -> dict[str, typing.Any]"
+        assert typing.get_type_hints(method) == {"id": uuid.UUID | str, "return": dict[str, Any]}
+        out = io.StringIO()
+        pydoc.Helper(output=out).help(flow_runs.read_flow_runs)
+        assert "read_flow_runs(*, " in out.getvalue()
+        assert "limit: int" in out.getvalue()
+        assert "flow_runs: (FlowRunFilter: operator, id, name" in out.getvalue()
+        for group_name in dir(getattr(operations, "_inner", operations)):
+            group = getattr(getattr(operations, "_inner", operations), group_name)
+            for name in dir(group) if group_name != "load" else ():
+                each = getattr(group, name)
+                assert each.__name__ == name
+                typing.get_type_hints(each)
+        text = repr(flow_runs)
+        assert text.startswith("<flow_runs: ")
+        assert "read_flow_run " in text
+        assert "GET /flow_runs/{id}" in text
+
+
+# Tab and attributes.
+
+
+def completions(text: str, **names: Any) -> list[str]:
+    """What Tab gives in a real IPython, as a notebook has it."""
+    from IPython.core.completer import provisionalcompleter
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    shell.user_ns.update(names)
+    assert shell.Completer.use_jedi
+    with provisionalcompleter():
+        found = [each.text.lstrip(".") for each in shell.Completer.completions(text, len(text))]
+    for name in names:
+        del shell.user_ns[name]
+    return found
+
+
+@pytest.mark.parametrize(
+    "text", ["client.operations.flow_runs.", "client.operations.flow_runs.read_flow"]
+)
+def test_tab_finds_operations_at_once(server_url: str, kind: str, text: str) -> None:
+    async def complete() -> list[str]:
+        async with PrefectClient(server_url) as client:
+            return completions(text, client=client)
+
+    if kind == "async":
+        found = asyncio.run(complete())
+    else:
+        with SyncPrefectClient(server_url) as client:
+            found = completions(text, client=client)
+    assert {"read_flow_run", "read_flow_runs"} <= set(found)
+
+
+def test_tab_finds_groups(server_url: str) -> None:
+    with SyncPrefectClient(server_url) as client:
+        assert {"flow_runs", "work_pools", "load"} <= set(
+            completions("client.operations.", client=client)
+        )
+        assert "operations" in completions("client.oper", client=client)
+
+
+def test_tab_without_a_server_is_quiet_and_a_use_is_not(kind: str) -> None:
+    with http_server(lambda _: (500, {}, b"")) as url:
+        pass  # nobody is there any more
+    with operations_of(kind, f"{url}/api") as operations:
+        inner = getattr(operations, "_inner", operations)
+        assert dir(inner) == ["load"]
+        assert repr(inner) == f"<operations of {url}/api: not loaded yet>"
+        assert inner
+        with pytest.raises(httpx.ConnectError):
+            operations.flows  # noqa: B018 - to be looked up
+        with pytest.raises(httpx.ConnectError):
+            operations.load()
+
+
+def test_tools_that_look_for_hooks_cause_no_request(kind: str) -> None:
+    wire = Scripted(lambda request: httpx.Response(500))
+    with operations_of(kind, "http://server/api", httpx_settings={"transport": wire}) as operations:
+        inner = getattr(operations, "_inner", operations)
+        for hook in ("_repr_html_", "_ipython_display_", "__wrapped__", "_ipython_canary_method_x"):
+            assert not hasattr(inner, hook)
+        repr(inner)
+        bool(inner)
+        list(inner)
+        inspect.unwrap(inner)
+    assert wire.requests == []
+
+
+def test_a_client_that_is_not_open_says_so(kind: str) -> None:
+    client = (SyncPrefectClient if kind == "sync" else PrefectClient)("http://server/api")
+    with pytest.raises(ClientClosed, match="not open"):
+        client.operations.flows  # noqa: B018 - to be looked up
+    assert dir(client.operations) == ["load"]
+
+
+def test_a_client_is_not_held_by_its_operations() -> None:
+    client = SyncPrefectClient("http://server/api")
+    operations, ref = client.operations, weakref.ref(client)
+    assert client.operations is operations
+    gc.disable()
+    try:
+        del client
+        assert ref() is None
+    finally:
+        gc.enable()
+    with pytest.raises(ClientClosed, match="gone"):
+        operations.load()
+
+
+def test_a_group_that_is_not_there_suggests_others(odd_app: FastAPI) -> None:
+    with SyncPrefectClient(odd_app) as client:
+        with pytest.raises(AttributeError, match="did you mean items"):
+            client.operations.itemz  # noqa: B018 - to be looked up
+        with pytest.raises(AttributeError, match=r"did you mean items\.read_item\?"):
+            client.operations.read_item  # noqa: B018 - to be looked up
+
+
+def test_in_the_code_of_a_hosted_app_it_says_what_to_do_instead_of_waiting_for_itself(
+    odd_app: FastAPI,
+) -> None:
+    async def look() -> tuple[str, Any]:
+        async with PrefectClient(odd_app) as client:
+            try:
+                client.operations.items  # noqa: B018 - to be looked up
+            except RuntimeError as exc:
+                await client.operations.load()
+                return str(exc), await client.operations.items.read_item(1)
+            return "", None
+
+    with lease_host() as host:
+        words, item = host.call(look())
+    assert "await client.operations.load()" in words
+    assert item["item_id"] == 1
+
+
+def test_a_transport_that_is_only_async_needs_an_await() -> None:
+    class OnlyAsync(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, content=document({"/a": {"get": {"tags": ["t"]}}}))
+
+    async def look() -> None:
+        options = {"transport": OnlyAsync()}
+        async with PrefectClient("http://server/api", httpx_settings=options) as client:
+            with pytest.raises(RuntimeError, match=r"await client\.operations\.load"):
+                client.operations.t  # noqa: B018 - to be looked up
+            await client.operations.load()
+            assert dir(client.operations.t) == ["get_a"]
+
+    asyncio.run(look())
+
+
+def test_the_twin_has_the_credentials_and_no_patience() -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(503)
+
+    async def look() -> None:
+        options = {"transport": Scripted(answer)}
+        async with PrefectClient(
+            "http://server/api", auth_string="u:p", httpx_settings=options
+        ) as client:
+            with pytest.raises(PrefectHTTPStatusError, match="503"):
+                client.operations.x  # noqa: B018 - to be looked up
+
+    asyncio.run(look())
+    assert len(asked) == 1
+    assert asked[0].headers["Authorization"].startswith("Basic ")
+
+
+# Any app.
+
+
+class Item(BaseModel):
+    name: str
+    price: float | None = None
+
+
+@pytest.fixture
+def odd_app() -> FastAPI:
+    app = FastAPI(title="Odd")
+
+    @app.get("/items/{item_id}")
+    def read_item(item_id: int, tags: list[str] = Query([]), on: bool = False) -> Any:  # noqa: B008
+        if item_id == 404:
+            raise HTTPException(404, "no such item")
+        return {"item_id": item_id, "tags": tags, "on": on}
+
+    @app.put("/items/{item_id}", tags=["Items & More"])
+    def write_item(item_id: int, item: Item) -> Item:
+        return item
+
+    @app.get("/files/{file_path:path}", response_class=PlainTextResponse)
+    def read_file(file_path: str) -> str:
+        return f"file {file_path}"
+
+    def takes(media_type: str, **properties: Any) -> Any:
+        schema = {"type": "object", "properties": properties}
+        return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+    text, file = {"type": "string"}, {"type": "string", "format": "binary"}
+
+    @app.post("/upload", openapi_extra=takes("multipart/form-data", file=file, note=text))
+    async def upload(request: Request) -> Any:
+        head = f"Content-Type: {request.headers['content-type']}\n\n".encode()
+        message = email.message_from_bytes(head + await request.body())
+        return [
+            [
+                part.get_param("name", header="content-disposition"),
+                part.get_filename(),
+                part.get_payload(),
+            ]
+            for part in typing.cast(list[email.message.Message], message.get_payload())
+        ]
+
+    @app.post("/form", openapi_extra=takes("application/x-www-form-urlencoded", user=text, on=text))
+    async def form(request: Request) -> Any:
+        return [request.headers["content-type"], (await request.body()).decode()]
+
+    @app.post("/raw", openapi_extra=takes("text/csv"))
+    async def raw(request: Request) -> Any:
+        return [request.headers["content-type"], (await request.body()).decode()]
+
+    @app.get("/bytes")
+    def some_bytes() -> Response:
+        return Response(b"\x00\xff", media_type="application/octet-stream")
+
+    @app.get("/page", response_class=HTMLResponse)
+    def page() -> str:
+        return "<p>hello</p>"
+
+    @app.get("/login-page")
+    def login() -> Any:
+        return HTMLResponse("<form>")
+
+    @app.get("/load", tags=["load"])
+    def load(x_trace: str = Header("none")) -> Any:
+        return x_trace
+
+    @app.post("/class", tags=["import"], status_code=204)
+    def import_(payload: list[int]) -> None:
+        return None
+
+    return app
+
+
+def test_any_app_with_a_document_has_operations(odd_app: FastAPI, kind: str) -> None:
+    with operations_of(kind, odd_app) as ops:
+        assert ops.items.read_item(3, tags=["a", "b"], on=True) == {
+            "item_id": 3,
+            "tags": ["a", "b"],
+            "on": True,
+        }
+        assert ops.items_more.write_item(1, name="n") == {"name": "n", "price": None}
+        assert ops.files.read_file("a/b c.txt") == "file a/b c.txt"
+        assert ops.upload.upload(file=b"12345", note="x") == [
+            ["file", "file", "12345"],
+            ["note", None, "x"],
+        ]
+        assert ops.upload.upload(file=("n.txt", io.BytesIO(b"1"))) == [["file", "n.txt", "1"]]
+        assert ops.form.form(user="me & you", on=True) == [
+            "application/x-www-form-urlencoded",
+            "user=me+%26+you&on=true",
+        ]
+        assert ops.raw.raw("a,b") == ["text/csv", "a,b"]
+        assert ops.bytes.some_bytes() == b"\x00\xff"
+        assert ops.page.page() == "<p>hello</p>"
+        with pytest.raises(UnexpectedAnswer, match="text/html"):
+            ops.login_page.login()
+        assert ops.load_.load(x_trace="t") == "t"
+        assert ops.import_.import_([1, 2]) is None
+        with pytest.raises(ObjectNotFound, match="no such item"):
+            ops.items.read_item(404)
+
+
+def test_an_app_is_asked_again_by_the_next_client(odd_app: FastAPI, cache_folder: Path) -> None:
+    with SyncPrefectClient(odd_app) as client:
+        client.operations.load()
+
+        @odd_app.get("/new")
+        def new() -> int:
+            return 3
+
+        odd_app.openapi_schema = None
+        with pytest.raises(AttributeError):
+            client.operations.new  # noqa: B018 - to be looked up
+        assert client.operations.load(refresh=True).new.new() == 3
+    assert not cache_folder.exists()
+
+
+def test_an_app_without_a_document_is_an_error_that_says_so(kind: str) -> None:
+    with operations_of(kind, tiny_api) as ops:
+        with pytest.raises(ObjectNotFound, match="There is no OpenAPI document"):
+            ops.load()
+        with pytest.raises(ObjectNotFound, match="There is no OpenAPI document"):
+            ops.flows  # noqa: B018 - to be looked up
+    with operations_of(kind, FastAPI(openapi_url=None)) as ops, pytest.raises(ObjectNotFound):
+        ops.load()
+
+
+def test_a_page_where_the_document_should_be_is_an_error(kind: str) -> None:
+    page = (200, {"content-type": "text/html"}, b"<html>")
+    with http_server(lambda _: page) as url, operations_of(kind, f"{url}/api") as ops:
+        with pytest.raises(UnexpectedAnswer, match="not JSON"):
+            ops.load()
+        assert dir(getattr(ops, "_inner", ops)) == ["load"]
+
+
+def test_only_the_apis_own_place_is_asked_over_http(kind: str) -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(404, json={})
+
+    options = {"transport": Scripted(answer)}
+    with (
+        operations_of(kind, "http://u:secret@server/a/api", httpx_settings=options) as ops,
+        pytest.raises(ObjectNotFound) as caught,
+    ):
+        ops.load()
+    assert asked == ["http://server/a/api/admin/version", "http://server/a/api/openapi.json"]
+    assert "secret" not in str(caught.value)
+
+
+# The cache.
+
+
+class Server:
+    """A server with a version and a document, which counts what it is asked."""
+
+    def __init__(self, version: str | None = "1.0", name: str = "first") -> None:
+        self.version, self.name = version, name
+        self.asked: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        what = request.url.path.rpartition("/")[2]
+        self.asked.append(what)
+        if what == "version":
+            return (
+                httpx.Response(200, json=self.version)
+                if self.version
+                else httpx.Response(404, json={})
+            )
+        if what == "openapi.json":
+            return httpx.Response(
+                200, content=document({"/a": {"get": {"operationId": self.name, "tags": ["t"]}}})
+            )
+        return httpx.Response(200, json=what)
+
+    def names(self, url: str = "http://server/api", **options: Any) -> list[str]:
+        """What a new client finds; ``asked`` is then what this client asked for."""
+        self.asked.clear()
+        with SyncPrefectClient(url, httpx_settings={"transport": Scripted(self)}) as client:
+            return dir(client.operations.load(**options).t)
+
+
+def test_a_document_is_fetched_once_for_a_version(cache_folder: Path) -> None:
+    server = Server()
+    assert server.names() == ["first"]
+    assert server.asked == ["version", "openapi.json"]
+    (file,) = cache_folder.iterdir()
+    assert file.stat().st_size < 1000
+    if os.name == "posix":
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(cache_folder.stat().st_mode) == 0o700
+    server.name = "second"
+    assert server.names() == ["first"]
+    assert server.asked == ["version"]
+    assert server.names("http://user:secret@server/api") == ["first"]
+    assert server.names(refresh=True) == ["second"]
+    assert server.asked == ["version", "openapi.json"]
+    server.version = "1.1"
+    server.name = "third"
+    assert server.names() == ["third"]
+    assert server.names("http://other/api") == ["third"]
+    assert len(list(cache_folder.iterdir())) == 3
+
+
+def test_a_server_without_a_version_is_asked_each_time(cache_folder: Path) -> None:
+    server = Server(version=None)
+    assert server.names() == ["first"]
+    server.name = "second"
+    assert server.names() == ["second"]
+    assert not cache_folder.exists()
+
+
+def test_a_client_fetches_once(cache_folder: Path) -> None:
+    server = Server()
+    with SyncPrefectClient(
+        "http://server/api", httpx_settings={"transport": Scripted(server)}
+    ) as client:
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(lambda _: client.operations.t.first(), range(8))) == {"a"}
+        client.operations.load()
+    assert server.asked.count("openapi.json") == 1
+
+
+def _a_pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda file: file.write_bytes(b""), id="empty"),
+        pytest.param(lambda file: file.write_bytes(b'{"openapi": "3.1.0", "pat'), id="half"),
+        pytest.param(lambda file: file.write_bytes(b"[" * 100_000), id="deep"),
+        pytest.param(lambda file: file.write_bytes(document([1])), id="broken"),
+        pytest.param(lambda file: (file.write_bytes(document()), file.chmod(0o666)), id="anybodys"),
+        pytest.param(lambda file: file.symlink_to("/dev/zero"), id="endless"),
+        pytest.param(_a_pipe, id="pipe"),
+        pytest.param(lambda file: os.truncate(file.open("wb").name, 21_000_000), id="huge"),
+    ],
+)
+@pytest.mark.skipif(os.name != "posix", reason="modes, links and pipes as POSIX has them")
+def test_a_spoilt_file_is_replaced(cache_folder: Path, spoil: Callable[[Path], object]) -> None:
+    server = Server()
+    server.names()
+    (file,) = cache_folder.iterdir()
+    file.unlink()
+    spoil(file)
+    assert server.names() == ["first"]
+    assert server.asked == ["version", "openapi.json"]
+    assert server.names() == ["first"]
+    assert server.asked == ["version"]
+
+
+def test_a_folder_that_cannot_be_used_is_done_without(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "file"))
+    assert user_cache_folder().is_relative_to(tmp_path / "file") or sys.platform == "darwin"
+    assert Server().names() == ["first"]
+
+
+def test_the_cache_is_bounded_in_number_and_bytes(tmp_path: Path) -> None:
+    cache = DocumentCache(lambda: tmp_path / "c", most_files=3, most_bytes=100)
+    for age, key in enumerate("abcd"):
+        cache.write(key, b"x" * 10)
+        os.utime(tmp_path / "c" / f"{key}.json", (age, age))
+    assert cache.read("a") is None
+    assert cache.read("b") == b"x" * 10  # used, and so not the oldest any more
+    cache.write("e", b"x" * 10)
+    assert sorted(path.stem for path in (tmp_path / "c").iterdir()) == ["b", "d", "e"]
+    cache.write("f", b"x" * 95)
+    assert sorted(path.stem for path in (tmp_path / "c").iterdir()) == ["f"]
+    (tmp_path / "c" / "left.part").write_bytes(b"x" * 50)
+    os.utime(tmp_path / "c" / "left.part", (0, 0))
+    cache.write("g", b"x")
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["f.json", "g.json"]
+
+
+def test_processes_write_one_file_at_the_same_time(tmp_path: Path) -> None:
+    code = """
+        import sys
+        from pathlib import Path
+        from orchnb.api.described.cache import DocumentCache
+        cache = DocumentCache(lambda: Path(sys.argv[1]), most_files=2)
+        mine = sys.argv[2].encode() * 200_000
+        for n in range(150):
+            cache.write(f"k{n % 3}", mine)
+            found = cache.read(f"k{n % 3}")
+            assert found is None or (len(found) == 200_000 and len(set(found)) == 1), "torn"
+        print("sound")
+    """
+    with ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(run_script, code, tmp_path, arguments=(str(tmp_path / "c"), letter))
+            for letter in "ab"
+        ]
+        for run in runs:
+            assert run.result().stdout == "sound\n", run.result().stderr
+    assert 1 <= len(list((tmp_path / "c").iterdir())) <= 2
+
+
+def test_what_is_filed_under_tells_nothing_of_the_address() -> None:
+    key = document_key("http://user:secret@server/api", "1")
+    assert key == document_key("http://server/api", "1")
+    assert key != document_key("http://server/api", "2")
+    assert len(key) == 64
+
+
+def test_prefects_document_is_kept_for_the_server_in_this_process(
+    prefect_here: EphemeralApp, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SyncPrefectClient(prefect_here) as client:
+        client.operations.load()
+    (file,) = cache_folder.iterdir()
+    began = time.perf_counter()
+    with SyncPrefectClient(prefect_here) as client:
+        assert len(client.operations.load()) > 180
+    assert time.perf_counter() - began < 1
+    assert file.read_bytes().startswith(b"{")
+
+
+def test_the_cache_is_not_looked_for_before_it_is_wanted(tmp_path: Path) -> None:
+    code = """
+        import sys
+        from orchnb import SyncPrefectClient
+        print("platformdirs" in sys.modules)
+    """
+    assert run_script(code, tmp_path).stdout == "False\n"
