@@ -18,6 +18,7 @@ from orchnb.errors import (
     ObjectAlreadyExists,
     ObjectNotFound,
     OrchnbError,
+    OutcomeUnknown,
     PrefectHTTPStatusError,
     ServerStartFailed,
     UnexpectedAnswer,
@@ -45,10 +46,11 @@ ERRORS: dict[str, Exception] = {
         for name, kind in vars(errors).items()
         if isinstance(kind, type)
         and issubclass(kind, OrchnbError)
-        and not issubclass(kind, (PrefectHTTPStatusError, ServerStartFailed))
+        and not issubclass(kind, (PrefectHTTPStatusError, ServerStartFailed, OutcomeUnknown))
     },
     "UnexpectedAnswer with hint": UnexpectedAnswer("u", hint="h"),
     "ServerStartFailed": ServerStartFailed("s", phase="create", hint="h", log_lines=["a", "b"]),
+    "OutcomeUnknown": OutcomeUnknown("o", request=httpx.Request("POST", "http://s/api"), hint="h"),
     "PrefectHTTPStatusError": status_error(),
     "ObjectNotFound": status_error(ObjectNotFound),
     "ObjectAlreadyExists": status_error(ObjectAlreadyExists),

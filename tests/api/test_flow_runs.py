@@ -21,7 +21,7 @@ from orchnb.api.models import (
 )
 from tests.api import both
 
-pytestmark = [both.SQLALCHEMY, pytest.mark.filterwarnings("ignore:The Result.t method")]
+pytestmark = [*both.SQLALCHEMY, pytest.mark.filterwarnings("ignore:The Result.t method")]
 client, name = both.client, both.name
 server_here, nothing_is_left = both.server_here, both.nothing_is_left
 
