@@ -1,0 +1,142 @@
+"""Lists of results: a list in every way, a table, dicts, a pandas frame."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from orchnb import PrefectClient, SyncPrefectClient
+from orchnb.api.models import Flow, FlowRun, ModelList
+from orchnb.notebook.object_views import model_table
+from orchnb.notebook.views import Cell, html, text
+from tests.api.fakes import tiny_api
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+
+
+def run(**changes: Any) -> FlowRun:
+    values: dict[str, Any] = {
+        "id": uuid.UUID(int=2),
+        "flow_id": uuid.UUID(int=1),
+        "name": "nightly",
+        "state": {"type": "FAILED", "name": "Failed"},
+        "start_time": NOW - timedelta(minutes=3, seconds=5),
+        "brand_new": "kept",
+    }
+    return FlowRun.model_validate({**values, **changes})
+
+
+def cell(runs: ModelList[Any], column: str) -> str | Cell:
+    table = model_table(runs, NOW)
+    return table.rows[0][list(table.columns).index(column)]
+
+
+def test_states_are_in_words_and_colour() -> None:
+    state = cell(ModelList([run()]), "state")
+    assert isinstance(state, Cell)
+    assert (state.words, state.tone) == ("Failed", "error")
+    unknown = cell(ModelList([run(state={"type": "DREAMING"})]), "state")
+    assert isinstance(unknown, Cell)
+    assert (unknown.words, unknown.tone) == ("DREAMING", None)
+
+
+def test_times_say_how_long_ago_and_when_exactly() -> None:
+    start = cell(ModelList([run()]), "start time")
+    assert isinstance(start, Cell)
+    assert start.words == "3 min ago"
+    assert start.title.startswith("2026-11-21 ")
+    assert f'title="{start.title}"' in html(model_table(ModelList([run()]), NOW))
+
+
+def test_names_lead_to_the_servers_pages_where_it_has_some() -> None:
+    linked = ModelList([run()], ui_url="http://127.0.0.1:4200")
+    name = cell(linked, "name")
+    assert isinstance(name, Cell)
+    assert name.link == f"http://127.0.0.1:4200/runs/flow-run/{uuid.UUID(int=2)}"
+    assert f'<a href="{name.link}"' in html(model_table(linked, NOW))
+    assert "<a " not in html(model_table(ModelList([run()]), NOW))
+
+
+@pytest.mark.parametrize(
+    "ui_url", ["javascript:alert(1)//", "data:text/html,x", "//evil", " http://x"]
+)
+def test_no_other_address_becomes_a_link(ui_url: str) -> None:
+    assert "<a " not in html(model_table(ModelList([run()], ui_url=ui_url), NOW))
+
+
+def test_the_first_rows_are_shown_and_all_are_counted() -> None:
+    many = ModelList([run(id=uuid.uuid4()) for _ in range(1234)])
+    table = model_table(many, NOW)
+    assert len(table.rows) == 20
+    assert "the first 20 of 1,234 flow runs, as of 2026-11-21" in text(table)
+
+
+def test_a_list_that_may_be_longer_on_the_server_says_so() -> None:
+    assert "1 flow run, and there may be more" in text(
+        model_table(ModelList([run()], cut=True), NOW)
+    )
+
+
+def test_nothing_is_a_table_too() -> None:
+    assert "0 flows" in text(model_table(ModelList([], model=Flow), NOW))
+
+
+def test_a_slice_is_a_table_and_an_item_is_none() -> None:
+    runs = ModelList([run(), run()], model=FlowRun, ui_url="http://x")
+    part = runs[:1]
+    assert isinstance(part, ModelList)
+    assert (part.model, part.ui_url, len(part)) == (FlowRun, "http://x", 1)
+    assert isinstance(runs[0], FlowRun)
+    assert runs == list(runs)
+
+
+def test_dicts_hold_every_field() -> None:
+    (fields,) = ModelList([run()]).to_dicts()
+    assert fields["brand_new"] == "kept"
+    assert fields["id"] == uuid.UUID(int=2)
+
+
+def test_a_pandas_frame() -> None:
+    frame = ModelList([run(), run(name="other")]).to_pandas()
+    assert list(frame["name"]) == ["nightly", "other"]
+    assert frame["start_time"].dt.tz is not None
+    assert list(ModelList([], model=Flow).to_pandas().columns) == list(Flow.model_fields)
+
+
+def test_without_pandas_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        ModelList([run()]).to_pandas()
+
+
+WORKSPACE = "accounts/11111111-1111-1111-1111-111111111111/workspaces/22222222-2222"
+
+
+@pytest.mark.parametrize(
+    ("api", "ui_url"),
+    [
+        ("http://127.0.0.1:4200/api", "http://127.0.0.1:4200"),
+        ("https://user:secret@host/prefix/api", "https://host/prefix"),
+        (
+            f"https://api.prefect.cloud/api/{WORKSPACE}",
+            f"https://app.prefect.cloud/{WORKSPACE.replace('s/', '/')}",
+        ),
+        (tiny_api, None),
+    ],
+)
+def test_where_the_servers_pages_are(api: Any, ui_url: str | None) -> None:
+    assert PrefectClient(api).ui_url == ui_url
+    assert SyncPrefectClient(api).ui_url == ui_url
+
+
+def test_a_list_that_was_read_knows_its_server(server_url: str) -> None:
+    with SyncPrefectClient(server_url) as client:
+        client.create_flow_from_name("tables-a")
+        client.create_flow_from_name("tables-b")
+        assert client.read_flows(limit=1).cut
+        flows = client.read_flows(name_like="tables-")
+        assert (len(flows), flows.cut) == (2, False)
+        assert flows.ui_url == server_url.removesuffix("/api")
