@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import sys
 import tempfile
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
-from measure import Result, compare_async, compare_calls, process
+from measure import Result, compare_async, compare_calls, process, summarise
 
 import orchnb
 
@@ -125,10 +129,76 @@ def hosted_request() -> list[Result]:
         return asyncio.run(main())
 
 
+RUNS = 2000
+_PAGE = 200
+
+
+def listing() -> list[Result]:
+    """`RUNS` flow runs of a real server over HTTP, page by page, as models."""
+    return asyncio.run(_listing(_times))
+
+
+def listing_memory() -> list[Result]:
+    """The most memory that such a list takes while it is read, and with it."""
+    return asyncio.run(_listing(_peaks))
+
+
+async def _listing(
+    measure: Callable[[dict[str, Callable[[], Awaitable[object]]]], Awaitable[list[Result]]],
+) -> list[Result]:
+    from prefect.client.orchestration import PrefectClient as PeerClient
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.servers import prefect_home, prefect_server
+
+    with tempfile.TemporaryDirectory() as folder:
+        prefect_home(Path(folder, ".prefect"))
+        with prefect_server(Path(folder)) as url:
+            async with orchnb.PrefectClient(url) as client, PeerClient(url) as peer:
+                flow_id = await client.create_flow_from_name("listed")
+                for number in range(RUNS):
+                    await client.create_flow_run(
+                        flow_id, name=str(number), tags=["a"], parameters={"number": number}
+                    )
+
+                async def ours() -> object:
+                    return [run async for run in client.iter_flow_runs()]
+
+                async def theirs() -> object:
+                    runs = []
+                    for offset in range(0, RUNS, _PAGE):
+                        runs += await peer.read_flow_runs(
+                            sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=offset
+                        )
+                    return runs
+
+                return await measure({"prefect": theirs, "orchnb": ours})
+
+
+async def _times(operations: dict[str, Callable[[], Awaitable[object]]]) -> list[Result]:
+    return await compare_async(operations, reference="prefect", rounds=9, repeat=1)
+
+
+async def _peaks(operations: dict[str, Callable[[], Awaitable[object]]]) -> list[Result]:
+    peaks: dict[str, list[float]] = {name: [] for name in operations}
+    for _ in range(4):  # the first round imports and fills caches, and does not count
+        for name, operation in operations.items():
+            gc.collect()
+            tracemalloc.start()
+            listed = await operation()
+            peaks[name].append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            del listed
+    return summarise({name: found[1:] for name, found in peaks.items()}, "prefect", "B")
+
+
 CASES = (
     Case("A request's overhead (trivial ASGI app)", "httpx", 1.05, overhead),
     Case("Making a second client", "httpx", 0.1, second_client),
     Case("A process that imports it", "import httpx", 0.5, import_alone),
     Case("A process with a client ready", "prefect", 0.45, client_ready),
     Case("A request to the Prefect server in-process", "caller's own loop", 1.0, hosted_request),
+    Case(f"{RUNS:,} flow runs listed into models", "prefect", 1.0, listing),
+    Case(f"Memory of {RUNS:,} flow runs listed", "prefect", 1.0, listing_memory),
 )

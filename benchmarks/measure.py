@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -22,22 +23,25 @@ class Result:
     """One contestant's figure in one comparison."""
 
     name: str
-    seconds: float
-    """Median of a single operation."""
+    amount: float
+    """Median of a single operation, in ``unit``."""
     ratio: float
     """Median of the ratios to the reference, round by round."""
     low: float
     high: float
     """Quartiles of these ratios."""
+    unit: Literal["s", "B"] = "s"
 
 
-def summarise(rounds: Mapping[str, list[float]], reference: str) -> list[Result]:
-    """Medians and quartiles from the seconds of every round."""
+def summarise(
+    rounds: Mapping[str, list[float]], reference: str, unit: Literal["s", "B"] = "s"
+) -> list[Result]:
+    """Medians and quartiles from the amounts of every round."""
     results = []
-    for name, seconds in rounds.items():
-        ratios = sorted(own / base for own, base in zip(seconds, rounds[reference], strict=True))
+    for name, amounts in rounds.items():
+        ratios = sorted(own / base for own, base in zip(amounts, rounds[reference], strict=True))
         low, middle, high = statistics.quantiles(ratios, n=4)
-        results.append(Result(name, statistics.median(seconds), middle, low, high))
+        results.append(Result(name, statistics.median(amounts), middle, low, high, unit))
     return results
 
 

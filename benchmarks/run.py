@@ -33,7 +33,7 @@ def main() -> int:
         "Made by `make bench`. Ratios of medians, paired in one run; in brackets the quartiles. Machines "
         "are noisy: trust the ratios, not the times.",
         "",
-        "| what | contestant | ratio | time | limit |",
+        "| what | contestant | ratio | amount | limit |",
         "|---|---|---|---|---|",
     ]
     over = []
@@ -66,8 +66,11 @@ def run_case(number: int) -> list[Result]:
 
 def row(case: Case, result: Result) -> str:
     """A line of the table."""
-    time = result.seconds
-    shown = f"{1e6 * time:.0f} µs" if time < 1e-3 else f"{1e3 * time:.3g} ms"
+    amount = result.amount
+    if result.unit == "B":
+        shown = f"{amount / 1e6:.1f} MB"
+    else:
+        shown = f"{1e6 * amount:.0f} µs" if amount < 1e-3 else f"{1e3 * amount:.3g} ms"
     limit = f"at most {case.limit}" if is_ours(result) else ""
     ratio = "1" if result.name == case.reference else f"{result.ratio:.3f}"
     spread = "" if result.name == case.reference else f" ({result.low:.3f} to {result.high:.3f})"

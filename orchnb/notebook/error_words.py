@@ -86,6 +86,9 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
         httpx.TransportError,
         Kind("The connection broke", "The server, or a proxy before it, may have been restarted."),
     ),
+    # Last, as some of those above are kinds of these: an operation refuses what it is given.
+    (TypeError, Kind("This argument cannot be used")),
+    (ValueError, Kind("This argument cannot be used")),
 )
 
 # Why there was no connection, as the operating system or the TLS library says.

@@ -30,6 +30,7 @@ _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.s
 _CLIENT_FILES = tuple(
     os.path.join(_OWN_FOLDER, *parts) for parts in (("http", ""), ("api", "client.py"))
 )
+_API_FILES = (os.path.join(_OWN_FOLDER, "api", ""),)
 
 _MOST_CARDS = 3
 """So many of a group's errors get a card."""
@@ -160,15 +161,20 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether orchnb raised it, or httpx beneath orchnb."""
+    """Whether orchnb raised it, or httpx beneath orchnb, or an operation refuses its arguments."""
     errors, httpx = sys.modules.get("orchnb.errors"), sys.modules.get("httpx")
     if errors is not None and isinstance(error, errors.OrchnbError):
         return True
-    if httpx is None or not isinstance(error, (httpx.HTTPError, httpx.InvalidURL)):
-        return False
+    if httpx is not None and isinstance(error, (httpx.HTTPError, httpx.InvalidURL)):
+        return _is_from(error, _CLIENT_FILES)
+    return isinstance(error, (TypeError, ValueError)) and _is_from(error, _API_FILES)
+
+
+def _is_from(error: Exception, files: tuple[str, ...]) -> bool:
+    """Whether it was raised in or beneath these files of ours, and not in code that they have called."""
     ours = False
     for part in _frames(error.__traceback__):
-        if _file(part).startswith(_CLIENT_FILES):
+        if _file(part).startswith(files):
             ours = True
         elif _is_own(part):
             ours = False  # raised by the person's code, which ours has called

@@ -139,7 +139,13 @@ def _columns(kind: type[Model]) -> list[str]:
         return ["name", "state", "start_time", "run_time", "tags", "parameters", "id"]
     if issubclass(kind, Flow):
         return ["name", "created", "tags", "id"]
-    return list(kind.model_fields)[:6]
+    fields = [name for name in kind.model_fields if name not in _NO_COLUMN]
+    fields.sort(key=lambda name: (name not in _FIRST, name == "id" or name.endswith("_id")))
+    return [*fields[:5], *(["id"] if "id" in fields[5:] else [])]
+
+
+_FIRST = ("name", "key", "slug", "tag", "timestamp", "level", "message")
+_NO_COLUMN = frozenset({"updated", "logo_url", "documentation_url", "code_example"})
 
 
 def _column(model: Model, name: str) -> str:

@@ -25,6 +25,7 @@ from orchnb.api.models import (
     ModelList,
     StateType,
 )
+from orchnb.api.operations.schedules import as_schedule
 from orchnb.http.retry import RetryPolicy
 from tests.api import both
 from tests.api.conftest import opened
@@ -377,6 +378,11 @@ def test_a_schedule_may_be_given_in_any_way(
         first.active,
         first.parameters,
     )
+
+
+def test_an_interval_is_sent_in_seconds() -> None:
+    """The form that the API documents; Prefect's server takes others too."""
+    assert as_schedule({"interval": timedelta(hours=1)}) == {"interval": 3600.0}
 
 
 def test_schedules_are_added_changed_and_deleted(client: Any, name: str) -> None:

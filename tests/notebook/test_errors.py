@@ -484,3 +484,33 @@ def test_stopping_while_the_server_starts_says_that_nothing_was_sent(
         assert titles(shown) == ["• Stopped by you"]
         assert any("It was not sent" in bundle["text/plain"] for bundle in shown.bundles)
         assert "starting" in fresh("%orch_server_type").text, "which goes on"
+
+
+# Arguments that an operation refuses
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("await client.read_flow_runs(since='soon')", "'soon' is no point in time"),
+        ("plain.read_flow_runs(state=['FAILED', 'Late'])", "ask for the one or the other"),
+        ("await client.read_flow_runs(sicne='1h')", "unexpected keyword argument 'sicne'"),
+        ("plain.read_flow('')", "An empty text is no id and no name"),
+    ],
+)
+def test_an_argument_that_is_refused_has_a_card(cell: Kernel, source: str, words: str) -> None:
+    cell("client, plain = orchnb.get_client(), orchnb.get_client(sync_client=True)")
+    shown = cell(source)
+    assert titles(shown) == ["✗ This argument cannot be used"]
+    assert words in shown.text
+    assert "orchnb/" not in shown.traceback
+    assert source in shown.traceback
+
+
+def test_an_error_of_the_persons_own_below_an_operation_looks_as_ever(cell: Kernel) -> None:
+    shown = cell(
+        "class Odd:\n    def __str__(self):\n        raise ValueError('mine')\n"
+        "orchnb.get_client(sync_client=True).read_flow(Odd())"
+    )
+    assert titles(shown) == []
+    assert "mine" in shown.traceback
