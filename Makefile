@@ -40,11 +40,14 @@ $(OLDEST)/.installed: pyproject.toml constraints.txt tools/oldest.py
 demo: setup
 	@$(PREFECT_ENV) $(BIN)/python tools/demo.py notebooks/01_quickstart.ipynb build
 
+# A file of tests at a time on each core: what a file shares, such as a server, is started once.
+PARALLEL := -n auto --dist loadfile
+
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest
+	$(OLDEST)/bin/python -m pytest $(PARALLEL)
 
 check: setup
 	$(BIN)/ruff check .

@@ -249,6 +249,20 @@ def test_how_late_runs_are(client: Any, name: str) -> None:
     assert client.average_flow_run_lateness(flow_filter=of(name)) == pytest.approx(3600, abs=60)
 
 
+@pytest.mark.parametrize(
+    "kind_of_filter", ["flow_run", "task_run", "deployment", "work_pool", "work_queue"]
+)
+def test_every_filter_counts(client: Any, name: str, kind_of_filter: str) -> None:
+    client.create_flow_run(name, state="RUNNING")
+    filters = {"flow_filter": of(name), f"{kind_of_filter}_filter": of("no such")}
+    assert client.count_flow_runs(**filters) == 0
+    assert client.average_flow_run_lateness(**filters) is None
+    history = client.read_flow_run_history(
+        history_start="1h", history_interval=timedelta(hours=2), **filters
+    )
+    assert [interval.states for interval in history] == [[]]
+
+
 def test_many_runs_are_put_into_a_state(client: Any, name: str) -> None:
     ids = {client.create_flow_run(name, state="RUNNING").id for _ in range(3)}
     done = client.create_flow_run(name, state="COMPLETED").id
