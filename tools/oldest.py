@@ -33,8 +33,7 @@ def constraints(project: dict[str, Any], pinned: list[str]) -> list[str]:
     """The lines for pip, sorted, from the ``[project]`` table and the lines of a constraints file."""
     floors = {name: f"{name}=={version}" for name, version in lower_bounds(project)}
     ceilings = {
-        canonicalize_name(pin.name): str(pin).replace("==", "<=", 1)
-        for pin in requirements(pinned)
+        canonicalize_name(pin.name): str(pin).replace("==", "<=", 1) for pin in requirements(pinned)
     }
     return sorted({**ceilings, **floors}.values())
 
