@@ -123,7 +123,8 @@ class Cells:
     def _starter(self, start: Callable[[threading.Thread], None]) -> Callable[..., None]:
         def start_in_cell(thread: threading.Thread) -> None:
             cell = self.current()
-            if cell is not None:
+            # Our own threads are nobody's: they outlive the cell in which they happen to be started.
+            if cell is not None and not thread.name.startswith("orchnb-"):
                 target = getattr(thread, "_target", None)
                 self._threads[thread] = cell, getattr(target, "__module__", "") in _POOLS
             start(thread)

@@ -25,8 +25,9 @@ from orchnb.runtime.loops import Loop, Task, current_loop, discard_task, is_clos
 
 logger = logging.getLogger(__name__)
 
-SHUTDOWN_TIMEOUT = 3.0
-"""Seconds that an app may take to shut down, before it is cancelled and left behind."""
+SHUTDOWN_TIMEOUT = 2.0
+"""Seconds that an app may take to shut down, before it is cancelled and left behind. Jupyter kills a
+kernel that is not gone within five, and the interpreter's own end takes more than one of these."""
 
 LAST_RESORT_TIMEOUT = 1.0
 """Seconds that a cancelled app may still take; one that swallows cancellation is then abandoned."""

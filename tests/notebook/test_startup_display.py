@@ -137,7 +137,7 @@ def test_one_that_fails_is_a_line_and_a_card_where_it_is_waited_for(page: Page) 
     assert re.fullmatch(r"✗ server:app did not start: start failed after 1\.\d s", page.text(first))
     assert 'orchnb-line orchnb-error"' in page.html(first)
     assert "no database" in page.text(second)
-    assert page.html(second).count('class="orchnb orchnb-card') == 1
+    assert page.html(second).count('orchnb-card orchnb-error"') == 1
     assert [o["msg_type"] for o in page.outputs[second]] == ["display_data", "error"]
 
 
