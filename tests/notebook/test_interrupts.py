@@ -54,7 +54,7 @@ async def app(scope, receive, send):
 '''
 
 SETUP = """
-import asyncio, collections, gc, itertools, json, os, threading, time
+import asyncio, collections, gc, itertools, json, os, sys, threading, time
 %load_ext orchnb
 from IPython.display import display
 from comm import get_comm_manager
@@ -73,6 +73,9 @@ async def many():
 def slow_start(seconds):
     os.environ["START_SECONDS"] = str(seconds)
 def left():
+    # The last error is kept for whoever wants to look at it, and with it the cell that it came from.
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        vars(sys).pop(name, None)
     gc.collect()
     displays = extension._loaded.displays
     return json.dumps({
