@@ -74,14 +74,17 @@ class ErrorCards:
         cards = _cards(error) if wanted and error is not None else []
         for card in cards:
             _display(card, mode)
+        ours = bool(cards) or (wanted and _is_interrupt_within_ours(error))
         # IPython leaves the tracebacks of groups to Python, which prints what is in flight.
-        if error is None or not cards or _members(error):
+        if error is None or not ours or _members(error):
             self._original(exc_tuple, *args, **kwargs)
             return
         whole = error.__traceback__
         own = _own_frames(whole)
         if own is not None:
             kwargs["tb_offset"] = 0  # for IPython's own frame, which is out already
+        elif any(map(_is_nowhere, _frames(whole))):
+            kwargs["exception_only"] = True
         with _bare(error):
             self._original((type(error), error, own or whole), *args, **kwargs)
         # %tb and %debug want it whole.
@@ -226,6 +229,14 @@ def _stopped_frames(error: BaseException) -> Iterator[TracebackType]:
         yield from _stopped_frames(error.__context__)
 
 
+def _is_interrupt_within_ours(error: BaseException | None) -> bool:
+    """Whether the person stopped orchnb at work, or anything at a place that has no line."""
+    return isinstance(error, KeyboardInterrupt) and any(
+        _file(part).startswith(_OWN_FOLDER) or _is_nowhere(part)
+        for part in _frames(error.__traceback__)
+    )
+
+
 def _start_waits() -> tuple[CodeType, ...]:
     from orchnb.runtime.host import HostedApp
 
@@ -247,10 +258,10 @@ def _bare(error: BaseException) -> Iterator[None]:
 
 
 def _own_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frames of libraries; None if there are no others."""
+    """The traceback without the frames of libraries and those without a line; None if no other is."""
     kept = None
     for part in reversed(list(_frames(traceback))):
-        if _is_own(part):
+        if _is_own(part) and not _is_nowhere(part):
             kept = TracebackType(kept, part.tb_frame, part.tb_lasti, part.tb_lineno)
     return kept
 
@@ -264,6 +275,14 @@ def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
 def _is_own(part: TracebackType) -> bool:
     """Whether the frame is of the person's own code."""
     return not _file(part).startswith(_library_folders())
+
+
+def _is_nowhere(part: TracebackType) -> bool:
+    """Whether Python knows no line, as of instructions that stand for none (PEP 626).
+
+    An interrupt can come there. IPython, which wants a number, then fails to show the error.
+    """
+    return not part.tb_lineno or not part.tb_frame.f_lineno
 
 
 def _file(traceback: TracebackType) -> str:

@@ -443,6 +443,38 @@ def test_stopping_what_is_no_request_of_ours_looks_as_ever(cell: Kernel) -> None
     assert titles(shown) == []
 
 
+def test_stopping_at_a_place_without_a_line_is_still_shown_as_an_interrupt(cell: Kernel) -> None:
+    """Some instructions have no line (PEP 626), and IPython's traceback cannot be made of them."""
+    shown = cell("""
+import sys
+def stop():
+    raise KeyboardInterrupt
+code, nowhere = stop.__code__, 0b1_1111_111  # a location of no kind, for eight units of code
+if sys.version_info >= (3, 11):
+    stop.__code__ = code.replace(co_linetable=bytes([nowhere] * (len(code.co_code) // 16 + 1)))
+else:
+    stop.__code__ = code.replace(co_linetable=bytes([len(code.co_code), 128]))
+stop()
+""")
+    assert shown.streams == ""
+    assert [error["ename"] for error in shown.errors] == ["KeyboardInterrupt"]
+    assert titles(shown) == []
+
+
+def test_an_interrupt_in_the_middle_of_ours_shows_the_persons_own_frames(cell: Kernel) -> None:
+    shown = cell("""
+import orchnb.api.context
+def stop():
+    raise KeyboardInterrupt
+orchnb.api.context.get_settings = stop
+orchnb.get_client(httpx_settings={"timeout": 1})
+""")
+    cell("orchnb.api.context.get_settings = orchnb.settings.get_settings")
+    assert [error["ename"] for error in shown.errors] == ["KeyboardInterrupt"]
+    assert "context.py" not in shown.traceback
+    assert "context.py" in cell("%orch_traceback").streams
+
+
 def test_a_request_that_the_persons_own_code_cancels_is_not_stopped_by_them(cell: Kernel) -> None:
     shown = cell("""
 import asyncio
