@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         get_client,
         get_or_create_client,
         inject_client,
+        use_app,
     )
     from orchnb.errors import (
         ClientClosed,
@@ -86,6 +87,7 @@ __all__ = [
     "observe_startup",
     "run",
     "temporary_settings",
+    "use_app",
 ]
 
 _HOMES = {
@@ -97,6 +99,7 @@ _HOMES = {
         "get_client",
         "get_or_create_client",
         "inject_client",
+        "use_app",
     ),
     "orchnb.errors": (
         "ClientClosed",

@@ -165,6 +165,10 @@ class Settings(BaseSettings):
         None, json_schema_extra=_names("ORCHNB_EPHEMERAL_APP", toml="orchnb.ephemeral_app")
     )
     """``module:app_or_factory``: the ASGI app to run in this process instead of Prefect's server."""
+    ephemeral_home: UserPath | None = Field(
+        None, json_schema_extra=_names("ORCHNB_EPHEMERAL_HOME", toml="orchnb.ephemeral_home")
+    )
+    """The folder of the in-process Prefect server's database, if it is not to be in ``home``."""
     ephemeral_startup_timeout: float = Field(
         60.0,
         gt=0,
@@ -316,7 +320,7 @@ def temporary_settings(**fields: Any) -> Iterator[Settings]:
 def choose_for_session(values: Mapping[str, Any], place: str) -> None:
     """Fix settings for the whole process until chosen anew; ``place`` names who did it.
 
-    An empty mapping takes the choice back. Only the magics of the notebook call this.
+    An empty mapping takes the choice back. The magics of the notebook call this, and `orchnb.use_app`.
     """
     global _session
     _session = (dict(values), place)

@@ -188,6 +188,7 @@ EVERY_NAME: dict[str, tuple[str, str, Any]] = {
     ),
     "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": ("off", "client_csrf_support_enabled", False),
     "ORCHNB_EPHEMERAL_APP": ("m:a", "ephemeral_app", "m:a"),
+    "ORCHNB_EPHEMERAL_HOME": ("/own", "ephemeral_home", Path("/own")),
     "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT": ("9", "ephemeral_startup_timeout", 9.0),
     "ORCHNB_EPHEMERAL_PREWARM": ("0", "ephemeral_prewarm", False),
     "ORCHNB_DISPLAY": ("text", "display", "text"),

@@ -6,6 +6,7 @@ notebook's clients are held by a session object and not by a context.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
@@ -16,8 +17,10 @@ from typing import Any, ClassVar, Literal, TypeVar, cast, overload
 from typing_extensions import ParamSpec, Self
 
 from orchnb.api.client import PrefectClient, SyncPrefectClient, api_of
-from orchnb.runtime.loops import current_loop, is_closed, on_notebook_thread
-from orchnb.settings import Settings, get_settings
+from orchnb.runtime.ephemeral import give_app
+from orchnb.runtime.lifespan import ASGIApp
+from orchnb.runtime.loops import current_loop, is_closed, notebook_loop, on_notebook_thread
+from orchnb.settings import Settings, choose_for_session, get_settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -140,6 +143,53 @@ def end_notebook_session() -> NotebookSession | None:
     global _session
     session, _session = _session, None
     return session
+
+
+def close_notebook_clients() -> None:
+    """Close the notebook's clients, if there are any; the async ones' connections right after the cell.
+
+    The next `get_client` in a cell opens new ones.
+    """
+    session = end_notebook_session()
+    if session is not None:
+        for left in session.close():
+            _finish(left)
+
+
+def _finish(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Cells cannot wait for it: on a running loop it is done as soon as the cell gives way."""
+    loop = notebook_loop()
+    if loop is not None and loop.is_running():
+        task = loop.create_task(coroutine)
+        _closing.add(task)
+        task.add_done_callback(_closing.discard)
+    elif loop is not None and not loop.is_closed():
+        loop.run_until_complete(coroutine)
+    else:
+        coroutine.close()
+
+
+# asyncio itself holds tasks weakly.
+_closing: set[asyncio.Task[None]] = set()
+
+
+def use_app(app: ASGIApp | None) -> None:
+    """Have an ASGI app be the server in this process from now on, in place of Prefect's.
+
+    It is started at the first request, as any server in this process; `get_client` gives a client of
+    it, and ``client.operations`` holds its routes if it describes them. Given anew, as when a cell is
+    run again, the new app takes the place of the old one, whose clients in the notebook are closed.
+    None takes it back: what the settings say holds again.
+
+    Raises:
+        TypeError: it is no ASGI app.
+    """
+    if app is None:
+        choose_for_session({}, "")
+    else:
+        values = {"api_url": None, "server_allow_ephemeral_mode": True}
+        choose_for_session({**values, "ephemeral_app": give_app(app)}, "orchnb.use_app")
+    close_notebook_clients()
 
 
 @overload

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -40,6 +40,10 @@ class ServerStatus:
     """How long it took to answer, if it is up."""
     problem: str = ""
     """Why it is not up, in words."""
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """The seconds that each phase of its start took, if it runs in this process and has started."""
+    verbose: bool = False
+    """Whether the phases are to be told as well."""
 
     @property
     def is_up(self) -> bool:
@@ -55,18 +59,27 @@ class ServerStatus:
             return "not started yet; the first request starts it"
         return f"{self.state}: {self.problem}" if self.problem else self.state
 
+    @property
+    def start_in_words(self) -> str:
+        """What its start took, phase by phase; empty if there was none, or nobody wants to know."""
+        if not self.verbose or not self.phases:
+            return ""
+        each = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in self.phases.items())
+        return f"{sum(self.phases.values()):.2f} s: {each}"
+
     def __str__(self) -> str:
         version = f" {self.version}" if self.version else ""
+        start = f"; its start took {self.start_in_words}" if self.start_in_words else ""
         return (
             f"{self.server_type}: {self.place}{version}, {self.state_in_words} "
-            f"(decided by {self.decided_by})"
+            f"(decided by {self.decided_by}){start}"
         )
 
     __repr__ = __str__
 
 
 def server_status(
-    settings: Settings, *, clock: Callable[[], float] = time.perf_counter
+    settings: Settings, *, verbose: bool = False, clock: Callable[[], float] = time.perf_counter
 ) -> ServerStatus:
     """Ask the server that the settings point at, once, for `PROBE_TIMEOUT` seconds at most.
 
@@ -82,9 +95,13 @@ def server_status(
         return ServerStatus(kind, "no server", "none", decided_by, problem="none is configured")
     api = api_of(settings)
     version: str | None = None
+    phases: Mapping[str, float] = {}
     if isinstance(api, EphemeralApp):
         place = f"{api.title} in this process"
+        if settings.ephemeral_home and api.is_prefect:
+            place += ", on a database of its own"
         version = api.version
+        phases = {str(phase): seconds for phase, seconds in api.phases.items()}
         if not api.is_up:
             state = "starting" if api.current_phase else "not started"
             problem = f"phase {api.current_phase!r}" if api.current_phase else ""
@@ -106,7 +123,9 @@ def server_status(
             version = one_line(_ask_version(client) or "", 80) or version
     except (OrchnbError, httpx.HTTPError) as exc:
         return ServerStatus(kind, place, "down", decided_by, version, problem=describe(exc))
-    return ServerStatus(kind, place, "up", decided_by, version, seconds)
+    return ServerStatus(
+        kind, place, "up", decided_by, version, seconds, phases=phases, verbose=verbose
+    )
 
 
 def describe(error: Exception) -> str:

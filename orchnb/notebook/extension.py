@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.async_helpers import get_asyncio_loop
+from IPython.core.error import UsageError
 
 import orchnb
 from orchnb.notebook.cells import Cell, Cells
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.notebook.widgets import LiveDisplays
+    from orchnb.runtime.ephemeral import EphemeralApp
+    from orchnb.runtime.fresh import FreshFolder
+    from orchnb.runtime.serving import Served
 
 # What is shown as more than its repr: the type, by name so that nothing need be imported yet, and
 # the function of `object_views` that makes a view of it.
@@ -34,6 +39,7 @@ _SHOWN = {
     ("orchnb.api.status", "ServerStatus"): "status_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
     ("orchnb.notebook.retry_views", "RetriedList"): "retried_table",
+    ("orchnb.notebook.views", "Card"): "as_it_is",
     ("orchnb.notebook.views", "Line"): "as_it_is",
 }
 
@@ -62,6 +68,8 @@ class Extension:
         if self.named:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = orchnb
         self.prewarm = Prewarm(shell)
+        self._fresh: tuple[EphemeralApp, FreshFolder] | None = None
+        self._served: Served | None = None
 
     @property
     def displays(self) -> LiveDisplays:
@@ -85,11 +93,69 @@ class Extension:
 
     def switched(self) -> None:
         """Another server is meant now: what is open is for the one before."""
+        self.stop_serving()
         close_clients()
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None:
+            app, folder = fresh
+            app.when_down(folder.remove)
+
+    def switch_to_fresh(self, choose: Callable[[Path], None]) -> None:
+        """Have ``choose`` point the session at a server in a new folder, which goes with its use."""
+        from orchnb.runtime.ephemeral import ephemeral_app
+        from orchnb.runtime.fresh import FreshFolder
+        from orchnb.settings import get_settings
+
+        folder = FreshFolder()
+        try:
+            choose(folder.path)
+        except BaseException:
+            folder.remove()
+            raise
+        self.switched()
+        self._fresh = ephemeral_app(get_settings()), folder
+
+    def serve(self) -> Served:
+        """Open the server in this kernel on a port, if it is not yet.
+
+        Raises:
+            UsageError: the session uses a server elsewhere.
+            ServerStartFailed: the server does not start.
+        """
+        from orchnb.api.client import api_of
+        from orchnb.runtime.ephemeral import EphemeralApp
+        from orchnb.runtime.serving import Served
+        from orchnb.settings import choose_for_session, get_settings, session_choice
+
+        app = api_of(get_settings())
+        if not isinstance(app, EphemeralApp):
+            raise UsageError(
+                "%orch_serve opens the server in this kernel, but the session uses another one: "
+                "%orch_server_type ephemeral first"
+            )
+        if self._served is None or self._served.app is not app:
+            self.stop_serving()
+            self._served = Served(app)
+            # Its address is in PREFECT_API_URL from now on, for others; here it stays what it is.
+            chosen, place = session_choice()
+            ephemeral = {"api_url": None, "server_allow_ephemeral_mode": True}
+            choose_for_session({**chosen, **ephemeral}, place or "%orch_serve")
+        return self._served
+
+    def stop_serving(self) -> bool:
+        """Close the port; whether one was open."""
+        from orchnb.settings import choose_for_session, session_choice
+
+        served, self._served = self._served, None
+        if served is not None:
+            served.close()
+            if session_choice()[1] == "%orch_serve":
+                choose_for_session({}, "")
+        return served is not None
 
     def remove(self) -> None:
         """Take out everything again, and close what is open."""
-        close_clients()
+        self.switched()
         settings = sys.modules.get("orchnb.settings")
         if settings is not None:
             settings.choose_for_session({}, "")
@@ -134,25 +200,8 @@ def unload(shell: InteractiveShell) -> None:
 def close_clients() -> None:
     """Close the notebook's clients; the async ones' connections right after the cell."""
     context = sys.modules.get("orchnb.api.context")
-    session = context.end_notebook_session() if context is not None else None
-    if session is not None:
-        for left in session.close():
-            _finish(left)
-
-
-def _finish(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Magics cannot await: on a running loop it is done as soon as the cell gives way."""
-    loop = _notebook_loop()
-    if loop.is_running():
-        task = loop.create_task(coroutine)
-        _closing.add(task)
-        task.add_done_callback(_closing.discard)
-    else:
-        loop.run_until_complete(coroutine)
-
-
-# asyncio itself holds tasks weakly.
-_closing: set[asyncio.Task[None]] = set()
+    if context is not None:
+        context.close_notebook_clients()
 
 
 def _notebook_loop() -> asyncio.AbstractEventLoop:

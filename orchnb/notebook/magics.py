@@ -11,15 +11,19 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from orchnb.notebook.modes import MODES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.api.status import ServerStatus
     from orchnb.notebook.extension import Extension
     from orchnb.notebook.retry_views import RetriedList
-    from orchnb.notebook.views import Line
+    from orchnb.notebook.views import Card, Line
     from orchnb.settings import Settings
 
 _CHOSEN_BY = "%orch_server_type"
+_EPHEMERAL: dict[str, Any] = {"api_url": None, "server_allow_ephemeral_mode": True}
+LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
 _KINDS = ("ephemeral", "server", "cloud", "auto")
 
 
@@ -41,6 +45,15 @@ class OrchMagics(Magics):
     )
     @argument("url", nargs="?", help="the API's address, such as http://127.0.0.1:4200/api")
     @argument("--profile", help="the server that this profile of profiles.toml names")
+    @argument(
+        "--fresh",
+        action="store_true",
+        help="with ephemeral: on a new database of its own, which is gone when you switch, unload or "
+        "end the kernel",
+    )
+    @argument(
+        "--verbose", action="store_true", help="show also what its start took, phase by phase"
+    )
     @line_magic
     def orch_server_type(self, line: str) -> ServerStatus:
         """Show which server is used, whether it is up, and which setting decided that; or switch.
@@ -58,7 +71,13 @@ class OrchMagics(Magics):
                 f"%orch_server_type knows {', '.join(_KINDS)}; {redact_url(given.kind)!r} is none of "
                 "them. To use the server at an address: %orch_server_type server URL"
             )
-        if given.profile is not None or given.kind is not None:
+        if given.fresh:
+            if given.kind != "ephemeral" or given.profile is not None:
+                raise UsageError(
+                    "--fresh goes with `ephemeral`: %orch_server_type ephemeral --fresh"
+                )
+            self._extension.switch_to_fresh(switch_to_home)
+        elif given.profile is not None or given.kind is not None:
             before = _settings_or_none()
             switch(given.kind, given.url, given.profile)
             if get_settings() != before:  # else the clients go on
@@ -66,7 +85,40 @@ class OrchMagics(Magics):
         settings = get_settings()
         if given.kind == "ephemeral":
             start_ephemeral(settings)
-        return server_status(settings)
+        return server_status(settings, verbose=given.verbose)
+
+    @magic_arguments()
+    @argument("--stop", action="store_true", help="close the port")
+    @line_magic
+    def orch_serve(self, line: str) -> Card | Line:
+        """Open the server in this kernel to other programs of this machine, on a free port.
+
+        Shows its web pages and the line that points Prefect's own commands at it. Prefect's flows in
+        this notebook use it from then on, and so does what ``!`` starts.
+        """
+        from orchnb.notebook.serve_views import not_served_line, served_card
+
+        given = parse_argstring(OrchMagics.orch_serve, line)
+        if given.stop:
+            return not_served_line(self._extension.stop_serving())
+        return served_card(self._extension.serve())
+
+    @magic_arguments()
+    @argument("-n", type=int, default=50, help="so many lines at most; 50 if left out")
+    @argument(
+        "--level",
+        type=str.lower,
+        default="notset",
+        choices=LEVELS,
+        help="only what is at least that grave: debug, info, warning, error or critical",
+    )
+    @line_magic
+    def orch_server_logs(self, line: str) -> Card | Line:
+        """Show the last lines that servers in this kernel have logged. A thousand are kept."""
+        from orchnb.notebook.log_views import log_view
+
+        given = parse_argstring(OrchMagics.orch_server_logs, line)
+        return log_view(max(1, given.n), given.level)
 
     @magic_arguments()
     @argument("--clear", action="store_true", help="forget what was retried so far")
@@ -125,14 +177,38 @@ def switch(kind: str | None, url: str | None, profile: str | None) -> None:
         UsageError: what is asked for does not fit together, or is not to be found.
         InvalidSetting: the address is none, or there is no such profile.
     """
-    from orchnb.settings import choose_for_session, session_choice, temporary_settings
-
     if url is not None and kind not in ("server", "cloud"):
         raise UsageError("an address goes with `server`: %orch_server_type server URL")
     if profile is not None and kind is not None:
         raise UsageError("--profile names a server by itself; leave the kind out")
+    _choose(*_wanted(kind, url, profile))
+
+
+def switch_to_home(home: Path) -> None:
+    """Point the session at a Prefect server in this kernel with its database in that folder.
+
+    Raises:
+        UsageError: the settings want another app than Prefect's server.
+    """
+    from orchnb.settings import session_choice
+
+    settings = _settings_or_none()
+    if (
+        settings is not None
+        and settings.ephemeral_app
+        and "ephemeral_app" not in session_choice()[0]
+    ):
+        raise UsageError(
+            "--fresh is for Prefect's server, but another app is set: "
+            f"{settings.source('ephemeral_app')}"
+        )
+    _choose({**_EPHEMERAL, "ephemeral_home": str(home)}, f"{_CHOSEN_BY} --fresh")
+
+
+def _choose(values: dict[str, Any], place: str) -> None:
+    from orchnb.settings import choose_for_session, session_choice, temporary_settings
+
     before, place_before = session_choice()
-    values, place = _wanted(kind, url, profile)
     choose_for_session(values, place)
     try:
         with temporary_settings():
@@ -168,7 +244,7 @@ def _wanted(kind: str | None, url: str | None, profile: str | None) -> tuple[dic
         values = {"api_url": None, **profile_values(profile), "profile": profile}
         return values, f"profile {profile!r}, chosen by {_CHOSEN_BY}"
     if kind == "ephemeral":
-        return {"api_url": None, "server_allow_ephemeral_mode": True}, _CHOSEN_BY
+        return dict(_EPHEMERAL), _CHOSEN_BY
     if kind == "server":
         return _server(url), _CHOSEN_BY
     if kind == "cloud":

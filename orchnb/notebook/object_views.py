@@ -10,6 +10,12 @@ from uuid import UUID
 import httpx
 
 from orchnb.api.client import IN_PROCESS_HOST
+from orchnb.api.described.namespace import (
+    AsyncServerOperations,
+    OperationGroup,
+    SyncServerOperations,
+    overview,
+)
 from orchnb.api.models import Deployment, Flow, FlowRun, Model, ModelList, TaskRun
 from orchnb.api.status import ServerStatus
 from orchnb.api.times import ago
@@ -21,6 +27,9 @@ from orchnb.redaction import redact_url, scrub, secrets_of
 MOST_ROWS = 20
 """Rows of a list that are shown; the rest is counted."""
 
+_MOST_OPERATIONS = 100
+"""A list of what can be done is of use whole."""
+
 
 def status_card(status: ServerStatus) -> Card:
     """Which server, which version, is it up, and which setting says so."""
@@ -30,6 +39,8 @@ def status_card(status: ServerStatus) -> Card:
         rows.append(("Version", clean(status.version)))
     rows.append(("State", clean(status.state_in_words)))
     rows.append(("Decided by", clean(str(status.decided_by))))
+    if status.start_in_words:
+        rows.append(("Its start took", status.start_in_words))
     return Card(title=str(status.server_type), tone=tones.get(status.state, "plain"), rows=rows)
 
 
@@ -57,7 +68,31 @@ def response_card(response: PrefectResponse) -> Card:
     )
 
 
-def as_it_is(view: Line) -> Line:
+def operations_table(operations: AsyncServerOperations | SyncServerOperations) -> Table | Line:
+    """``client.operations``: its groups, and the names in each."""
+    place, groups = overview(operations)
+    where = "the server in this process" if IN_PROCESS_HOST in place else clean(place)
+    if groups is None:
+        return Line(f"The operations of {where} are not loaded yet: load() does so, and Tab")
+    shown = itertools.islice(groups.items(), _MOST_OPERATIONS)
+    rows = [
+        (clean(name), f"{len(each):,}", clean(", ".join(dir(each)), 120)) for name, each in shown
+    ]
+    caption = f"{_counted(len(rows), len(groups), 'group')} of the operations of {where}"
+    return Table(["group", "operations", "called"], rows, caption)
+
+
+def operation_group_table(group: OperationGroup) -> Table:
+    """Some of a server's operations: what each is called, asks for, and is for."""
+    rows = [
+        (clean(each.name.partition(".")[2]), clean(each.request, 120), clean(each.summary, 120))
+        for each in itertools.islice(group, _MOST_OPERATIONS)
+    ]
+    caption = _counted(len(rows), len(group), "operation")
+    return Table(["operation", "request", "what it does"], rows, caption)
+
+
+def as_it_is(view: Card | Line) -> Card | Line:
     """A view is its own view."""
     return view
 
@@ -74,7 +109,16 @@ def model_card(model: Model) -> Card:
 
 # Said by another field already, or of use to programs only. The attributes are there all the same.
 _LEFT_OUT = frozenset(
-    {"name", "updated", "state_type", "state_name", "idempotency_key", "run_count", "labels"}
+    {
+        "name",
+        "updated",
+        "state_type",
+        "state_name",
+        "idempotency_key",
+        "run_count",
+        "labels",
+        "full_error",
+    }
 )
 
 
@@ -87,8 +131,7 @@ def model_table(models: ModelList[Any], now: datetime | None = None) -> Table:
     rows = [
         [_table_cell(model, name, present, models.ui_url) for name in columns] for model in shown
     ]
-    many = f"{len(models):,} {_kind(kind).lower()}{'' if len(models) == 1 else 's'}"
-    caption = many if len(shown) == len(models) else f"the first {len(shown)} of {many}"
+    caption = _counted(len(shown), len(models), _kind(kind).lower())
     if models.cut:
         caption += ", and there may be more"
     return Table(
@@ -145,7 +188,7 @@ def _columns(kind: type[Model]) -> list[str]:
 
 
 _FIRST = ("name", "key", "slug", "tag", "timestamp", "level", "message")
-_NO_COLUMN = frozenset({"updated", "logo_url", "documentation_url", "code_example"})
+_NO_COLUMN = frozenset({"updated", "logo_url", "documentation_url", "code_example", "full_error"})
 
 
 def _column(model: Model, name: str) -> str:
@@ -165,6 +208,11 @@ def _state(model: Model) -> str:
         return ""
     same = name is None or str(name).upper() == str(kind)
     return clean(str(name or kind) if same else f"{name} ({kind})")
+
+
+def _counted(shown: int, count: int, what: str) -> str:
+    many = f"{count:,} {what}{'' if count == 1 else 's'}"
+    return many if shown == count else f"the first {shown} of {many}"
 
 
 def _here(moment: datetime) -> datetime:

@@ -10,7 +10,8 @@ from orchnb.runtime.ephemeral import Phase, StartupEvent
 _WORDS: dict[Phase, str] = {
     "import": "import the server",
     "create": "create the app",
-    "start": "open the database, start the services",
+    "migrate": "open the database",
+    "start": "start the services",
 }
 _APP_WORDS: dict[Phase, str] = {
     "import": "import the app",
@@ -66,7 +67,9 @@ class Startup:
         """What is going on, or what has happened."""
         last = self._last
         if last is None or self.goes_on:
-            return Live(f"Starting {self._title} in this kernel", [*map(self._step, _WORDS)])
+            words = _WORDS if self._title.startswith("Prefect ") else _APP_WORDS
+            steps = [self._step(phase, label) for phase, label in words.items()]
+            return Live(f"Starting {self._title} in this kernel", steps)
         took = duration(self._took)
         if last.kind == "failed":
             return Line(f"{self._title} did not start: {last.phase} failed after {took}", "error")
@@ -74,14 +77,13 @@ class Startup:
             return Line(f"The start of {self._title} was stopped after {took}", "warn")
         return Line(f"{self._title} in this kernel, ready in {took}", "good")
 
-    def _step(self, phase: Phase) -> Step:
-        words = _WORDS if self._title.startswith("Prefect ") else _APP_WORDS
+    def _step(self, phase: Phase, label: str) -> Step:
         event = self._phases.get(phase)
         if event is None:
-            return Step(words[phase], "", "·")
+            return Step(label, "", "·")
         if event.kind == "began":
-            return Step(words[phase], duration(self._clock() - self._phase_began), "…")
-        return Step(words[phase], duration(event.elapsed), "✓")
+            return Step(label, duration(self._clock() - self._phase_began), "…")
+        return Step(label, duration(event.elapsed), "✓")
 
 
-_BETWEEN = {("ended", "import"), ("ended", "create")}
+_BETWEEN = {("ended", "import"), ("ended", "create"), ("ended", "migrate")}

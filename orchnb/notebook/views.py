@@ -30,10 +30,10 @@ class Cell:
     tone: Tone | None = None
     title: str = ""
     link: str = ""
-    """An http or https address; anything else is left out."""
+    """An http or https address, or a plain path on the notebook's own host; else it is left out."""
 
     def __post_init__(self) -> None:
-        if not re.match(r"https?://", self.link):
+        if not re.match(r"https?://|(/[\w.~@%-]+)+/?\Z", self.link):
             object.__setattr__(self, "link", "")
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Card:
 
     title: str
     tone: Tone = "plain"
-    rows: Sequence[tuple[str, str]] = ()
+    rows: Sequence[tuple[str, str | Cell]] = ()
     table: Table | None = None
     log: Sequence[str] = ()
     notes: Sequence[str] = field(default_factory=tuple)
@@ -129,7 +129,7 @@ def _text_of_line(line: Line) -> list[str]:
 
 def _text_of_card(view: Card) -> list[str]:
     lines = [f"{view.sign} {view.title}"]
-    lines += _indented(_aligned(view.rows))
+    lines += _indented(_aligned([(label, str(value)) for label, value in view.rows]))
     if view.table is not None:
         lines += _indented(_text_of_table(view.table))
     lines += [f"  | {line}" for line in view.log]

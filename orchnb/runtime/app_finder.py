@@ -30,8 +30,7 @@ def find_app(spec: str) -> Callable[[], ASGIApp]:
             target = getattr(target, name)
         except AttributeError:
             raise _bad_app(spec, f"names {path!r}, which {module_name} does not have") from None
-    # A factory's parameters have defaults, and so it might be called with three arguments as well.
-    if _accepts(target, 3) and (_is_async(target) or not _accepts(target, 0)):
+    if is_asgi(target):
         return lambda: target
     if not _accepts(target, 0):
         raise _bad_app(
@@ -40,6 +39,12 @@ def find_app(spec: str) -> Callable[[], ASGIApp]:
     if _is_async(target):
         raise _bad_app(spec, "is an async factory; a factory should be a plain function")
     return partial(_make, spec, target)
+
+
+def is_asgi(target: object) -> bool:
+    """Whether it looks like an ASGI app, and not like a factory of one."""
+    # A factory's parameters have defaults, and so it might be called with three arguments as well.
+    return _accepts(target, 3) and (_is_async(target) or not _accepts(target, 0))
 
 
 def _import_problem(module_name: str, exc: BaseException) -> str:

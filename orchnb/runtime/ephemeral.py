@@ -8,14 +8,20 @@ it is started once per process, and anew after everybody has left.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -29,7 +35,7 @@ from orchnb.errors import LifespanStartupFailed, ServerStartFailed
 from orchnb.http.response import printable
 from orchnb.observers import startup_observers
 from orchnb.redaction import MASK, scrub
-from orchnb.runtime.app_finder import find_app
+from orchnb.runtime.app_finder import find_app, is_asgi
 from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import (
     ASGIApp,
@@ -38,10 +44,11 @@ from orchnb.runtime.lifespan import (
     app_lifespan_context,
     lifespan_state,
 )
-from orchnb.runtime.prefect_server import import_server
+from orchnb.runtime.prefect_server import PrefectServer, import_server
 from orchnb.settings import Settings, configured_for_prefect
 
-Phase: TypeAlias = Literal["import", "create", "start"]
+Phase: TypeAlias = Literal["import", "create", "migrate", "start"]
+"""In this order; ``migrate``, the database, is Prefect's server's alone."""
 
 _LOG_LINES = 20
 
@@ -91,26 +98,56 @@ class EphemeralApp:
         *,
         home: Path,
         timeout: float,
+        own_database: bool = False,
+        given: ASGIApp | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
         self.title = "the Prefect server" if spec == _PREFECT else spec
+        if given is not None:
+            name = getattr(given, "title", None) or getattr(given, "__name__", type(given).__name__)
+            self.title = f"{printable(str(name))} (given to use_app)"
         self.home = home
         self.timeout = timeout
+        self._own_database = own_database
+        self._given = given
         self.phases: dict[Phase, float] = {}
         self.current_phase: Phase | None = None
         self._clock = clock
         self._app: ASGIApp | None = None
+        self._runs = False
+        self._when_down: list[Callable[[], object]] = []
+
+    @property
+    def running(self) -> ASGIApp | None:
+        """The real app, from its start-up to its shutdown."""
+        return self._app
 
     @property
     def is_up(self) -> bool:
         """Whether it has started and not been shut down."""
         return self._app is not None
 
+    def when_down(self, callback: Callable[[], object]) -> None:
+        """Have a function called, on any thread, once it is down: at once if it is not even starting."""
+        self._when_down.append(callback)
+        if not self._runs:
+            self._tell_down()
+
+    def _tell_down(self) -> None:
+        while self._when_down:
+            with suppress(IndexError):  # another thread was faster
+                self._when_down.pop()()
+
     @property
     def is_prefect(self) -> bool:
         """Whether it is Prefect's own server."""
         return self.spec == _PREFECT
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it came as an object, and not by name."""
+        return self._given is not None
 
     @property
     def version(self) -> str | None:
@@ -131,6 +168,7 @@ class EphemeralApp:
             await self._app(scope, receive, send)
             return
         await receive()
+        self._runs = True
         try:
             async with self._running() as app:
                 scope["state"].update(lifespan_state(app))
@@ -139,6 +177,8 @@ class EphemeralApp:
                 await receive()
         finally:
             self._app = None
+            self._runs = False
+            self._tell_down()
         await send({"type": "lifespan.shutdown.complete"})
 
     @asynccontextmanager
@@ -146,21 +186,37 @@ class EphemeralApp:
         """The real app, from import to shutdown."""
         self.phases = {}
         deadline = anyio.current_time() + self.timeout
-        find = (
-            partial(import_server, self.home) if self.is_prefect else partial(find_app, self.spec)
-        )
         with self._phase("import"), _before(deadline):
-            make = await _in_thread(find)
+            make = await _in_thread(self._find)
         with self._phase("create"), _before(deadline):
             app = await _in_thread(make)
-        lifespan = app_lifespan_context(app)
-        with self._phase("start"), _before(deadline):
-            await lifespan.__aenter__()
-        try:
-            yield app
-        finally:
-            # It tells errors of a shutdown to the log; those of the requests are not its own.
-            await lifespan.__aexit__(None, None, None)
+        async with AsyncExitStack() as held:
+            starting = await held.enter_async_context(AsyncExitStack())
+            if isinstance(app, PrefectServer):
+                with self._phase("migrate"), _before(deadline):
+                    await held.enter_async_context(app.holding_the_process())
+                    await starting.enter_async_context(app.locked_database())
+                    await _in_thread(app.migrate)
+            lifespan = app_lifespan_context(app)
+            with self._phase("start"), _before(deadline):
+                await lifespan.__aenter__()
+            await starting.aclose()
+            try:
+                yield app
+            finally:
+                if isinstance(app, PrefectServer):
+                    app.end()
+                # It tells errors of a shutdown to the log; those of the requests are not its own.
+                await lifespan.__aexit__(None, None, None)
+
+    def _find(self) -> Callable[[], ASGIApp]:
+        """Import the app; return what makes it."""
+        if self._given is not None:
+            given = self._given
+            return lambda: given
+        if self.is_prefect:
+            return import_server(self.home, own_database=self._own_database)
+        return find_app(self.spec)
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
@@ -210,6 +266,8 @@ class EphemeralApp:
         )
 
     def _hint(self, phase: Phase) -> str:
+        if self.is_given:
+            return "It was given to orchnb.use_app; correct it, and give it anew."
         if not self.is_prefect:
             return "ORCHNB_EPHEMERAL_APP names this app; correct it, or the app."
         if phase == "import":
@@ -220,16 +278,40 @@ class EphemeralApp:
         )
 
 
-_apps: dict[str, EphemeralApp] = {}
+_apps: dict[tuple[str, Path | None], EphemeralApp] = {}
+_given = itertools.count(1)
 
 
 def ephemeral_app(settings: Settings) -> EphemeralApp:
     """The app of the server in this process that these settings ask for, one per process."""
     spec = settings.ephemeral_app or _PREFECT
     timeout = settings.ephemeral_startup_timeout
-    app = _apps.setdefault(spec, EphemeralApp(spec, home=settings.home, timeout=timeout))
-    app.home, app.timeout = settings.home, timeout  # for its next start
+    own_home = settings.ephemeral_home if spec == _PREFECT else None
+    home = own_home or settings.home
+    app = _apps.get((spec, own_home))
+    if app is None:
+        app = EphemeralApp(spec, home=home, timeout=timeout, own_database=own_home is not None)
+        app = _apps.setdefault((spec, own_home), app)
+    app.home, app.timeout = home, timeout  # for its next start
     return app
+
+
+def give_app(app: ASGIApp) -> str:
+    """Make an app one that settings can ask for, in the place of the one given before; by which name.
+
+    Raises:
+        TypeError: it is no ASGI app.
+    """
+    if not is_asgi(app):
+        raise TypeError(
+            f"{type(app).__name__!r} is no ASGI app: it should take (scope, receive, send)"
+        )
+    name = f"app {next(_given)}, given to use_app"
+    for key, known in list(_apps.items()):
+        if known.is_given:
+            del _apps[key]
+    _apps[name, None] = EphemeralApp(name, home=Path(), timeout=0, given=app)
+    return name
 
 
 def host_app(app: ASGIApp) -> HostedApp:

@@ -2,16 +2,19 @@
 
 A notebook shows whatever is written to stderr in the cell that happens to run, and servers bring
 handlers that write there. Which handlers there are, and when they are set up anew, is the server's
-affair; so the records are taken out at their making, by logging's own hook for that.
+affair; so the records are taken out at their making, by logging's own hook for that. Python's warnings
+are made records of, by the hook that ``logging.captureWarnings`` uses.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from orchnb.redaction import MASK
 
@@ -25,6 +28,7 @@ class LogRing:
     """The last ``size`` log lines, oldest first. Credentials in URLs are masked."""
 
     def __init__(self, size: int = 1000) -> None:
+        self.size = size
         self._lines: deque[tuple[int, str]] = deque(maxlen=size)
         self._formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
@@ -45,7 +49,7 @@ class LogRing:
 
 @contextmanager
 def divert_records(ring: LogRing, is_ours: Callable[[], bool]) -> Iterator[None]:
-    """Send records made where ``is_ours()`` holds to the ring, and to no handler."""
+    """Send records and warnings made where ``is_ours()`` holds to the ring, and to no handler."""
     previous = logging.getLogRecordFactory()
     active = True
 
@@ -59,8 +63,38 @@ def divert_records(ring: LogRing, is_ours: Callable[[], bool]) -> Iterator[None]
 
     logging.setLogRecordFactory(factory)
     try:
-        yield
+        with _divert_warnings(is_ours):
+            yield
     finally:
         active = False  # somebody may have set a factory around ours, which then passes all on
         if logging.getLogRecordFactory() is factory:
             logging.setLogRecordFactory(previous)
+
+
+@contextmanager
+def _divert_warnings(is_ours: Callable[[], bool]) -> Iterator[None]:
+    """Log warnings given where ``is_ours()`` holds."""
+    previous = warnings.showwarning
+    active = True
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if active and is_ours():
+            text = warnings.formatwarning(message, category, filename, lineno, line)
+            logging.getLogger("py.warnings").warning("%s", text.rstrip())
+        else:
+            previous(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        active = False  # as above
+        if warnings.showwarning is show:
+            warnings.showwarning = previous

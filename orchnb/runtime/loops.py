@@ -33,10 +33,14 @@ _notebook_loop: asyncio.AbstractEventLoop | None = None
 
 def current_loop() -> Loop | None:
     """The loop that runs in this thread, or None: asyncio's loop object or trio's token."""
-    trio = sys.modules.get("trio")  # unless somebody has imported it, it does not run
     # First, as anyio does: a cell of "%autoawait trio" runs inside of the kernel's asyncio loop.
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return trio.lowlevel.current_trio_token()  # type: ignore[no-any-return]
+    if "trio" in sys.modules:  # unless somebody has imported it, it does not run
+        from trio import lowlevel  # waits, where another thread has not quite imported it yet
+
+        with suppress(RuntimeError):  # no task: trio 0.26 has only this to tell it by
+            lowlevel.current_task()
+            token: Loop = lowlevel.current_trio_token()
+            return token
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -56,6 +60,11 @@ def set_notebook_loop(loop: asyncio.AbstractEventLoop | None) -> None:
     """Say which loop is the notebook's; None when there is none any more."""
     global _notebook_loop
     _notebook_loop = loop
+
+
+def notebook_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that cells run on, or None where no notebook is."""
+    return _notebook_loop
 
 
 def on_notebook_thread() -> bool:
@@ -187,16 +196,22 @@ def _complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[T]) -> T:
     try:
         return loop.run_until_complete(task)
     except BaseException as exc:
-        if not task.done():  # an interrupt fell into the loop, not into the task
-            task.cancel()
-            try:
-                with suppress(Exception):
-                    loop.run_until_complete(task)
-            except asyncio.CancelledError:
-                raise exc from None  # its context still tells where the task stood
         if task.done():
             _take_exception(task)
-        raise
+            raise
+        interrupt = exc  # it fell into the loop, not into the task
+    # Out of the handler: in there, Python 3.10 would lose where the task stood when it was cancelled.
+    try:
+        task.cancel()
+        with suppress(Exception):
+            loop.run_until_complete(task)
+        raise interrupt
+    except asyncio.CancelledError:
+        raise interrupt from None  # its context still tells where the task stood
+    finally:
+        del interrupt  # whose traceback holds this frame
+        if task.done():
+            _take_exception(task)
 
 
 def finish_loop(loop: asyncio.AbstractEventLoop, *, timeout: float | None) -> None:

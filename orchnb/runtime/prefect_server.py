@@ -4,27 +4,52 @@ Prefect reads its settings when it is first imported and keeps what it makes of 
 good. A notebook lives longer than that: who has corrected PREFECT_HOME after a failed start expects
 the next one to heed it. So every app made here reads the settings anew, and keeps to them in all of
 its calls, without changing those of the process.
+
+Several processes may start servers on one database at the same moment, and neither Prefect's
+migrations nor what it writes at its start are made for that; so one of them starts after the other.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import anyio
+from filelock import FileLock, Timeout
+
 from orchnb.errors import ServerStartFailed
+from orchnb.runtime.fresh import clear_stale
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
+
+logger = logging.getLogger(__name__)
 
 _NO_TELEMETRY = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
+_API_URL = "PREFECT_API_URL"
 
-def import_server(home: Path) -> Callable[[], ASGIApp]:
+_LOCK_NAME = ".orchnb-start.lock"
+
+_LOOK_AGAIN = 0.02
+"""Seconds between two looks at whether somebody else is done."""
+
+_PATIENCE = 3.0
+"""Seconds that a server which is about to end, in this process, may still take."""
+
+
+def import_server(home: Path, *, own_database: bool = False) -> Callable[[], PrefectServer]:
     """Import Prefect's server; return what makes an app of it, with its database below ``home``.
+
+    With ``own_database`` it is there whatever Prefect's settings say of the database's address.
 
     Raises:
         ServerStartFailed: it is not installed, or ``home`` cannot be made.
@@ -36,6 +61,7 @@ def import_server(home: Path) -> Callable[[], ASGIApp]:
             hint='Install it with: pip install "orchnb[server]". Or use a server elsewhere: set '
             "PREFECT_API_URL, or %orch_server_type server URL.",
         )
+    clear_stale(Path(tempfile.gettempdir()))
     home = home.expanduser()
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -48,8 +74,8 @@ def import_server(home: Path) -> Callable[[], ASGIApp]:
         ) from None
     server = import_modules()
 
-    def make() -> ASGIApp:
-        return _PrefectServer(server.create_app, home)
+    def make() -> PrefectServer:
+        return PrefectServer(server.create_app, home, own_database=own_database)
 
     return make
 
@@ -65,29 +91,171 @@ def import_modules() -> ModuleType:
         return importlib.import_module("prefect.server.api.server")
 
 
-class _PrefectServer:
-    """One app of Prefect's, with the settings that it was made with."""
+class PrefectServer:
+    """One app of Prefect's, with the settings that it was made with.
+
+    Before its lifespan it wants `holding_the_process`, and the database to be brought up to date.
+    """
 
     title = "the Prefect server"
 
-    def __init__(self, create_app: Callable[..., ASGIApp], home: Path) -> None:
+    def __init__(
+        self, create_app: Callable[..., ASGIApp], home: Path, *, own_database: bool
+    ) -> None:
         context = importlib.import_module("prefect.context").root_settings_context()
-        values: dict[str, Any] = {"home": home}
+        self._home = home
+        self._lock = FileLock(home / _LOCK_NAME, thread_local=False)
+        self._migrates = context.settings.server.database.migrate_on_start
+        database: dict[str, Any] = {"migrate_on_start": False}  # that is `migrate`
+        if own_database:
+            database["connection_url"] = f"sqlite+aiosqlite:///{home / 'prefect.db'}"
+        server: dict[str, Any] = {"database": database}
         if "analytics_enabled" not in context.settings.server.model_fields_set:
-            values["server"] = {"analytics_enabled": False}
-        settings = type(context.settings)(**values)  # these before all other sources
+            server["analytics_enabled"] = False
+        # These before all other sources.
+        settings = type(context.settings)(home=home, server=server)
         self._context = context.model_copy(update={"settings": settings})
+        self._ending = False
         with self._context.model_copy():
             # Prefect's apps run once: one that was shut down comes up without services and database.
             self._app = create_app(settings, ephemeral=True, ignore_cache=True)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         with self._context.model_copy():  # it is entered once at a time
-            if scope["type"] == "lifespan":
-                with _database_of_its_own():
-                    await self._app(scope, receive, send)
-            else:
-                await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def holding_the_process(self) -> AsyncIterator[None]:
+        """Be the one Prefect server of this process, as what Prefect knows of databases is global.
+
+        Raises:
+            ServerStartFailed: another one is in use here.
+        """
+        global _holder
+        patience_ends = time.monotonic() + _PATIENCE
+        while _holder is not None and time.monotonic() < patience_ends:  # noqa: ASYNC110 - it may be another loop's
+            await anyio.sleep(_LOOK_AGAIN)
+        if _holder is not None and not _holder._ending:
+            raise ServerStartFailed(
+                f"Another Prefect server is in use in this process, with its database in "
+                f"{_holder._home}, and there can be only one at a time",
+                phase="migrate",
+                hint="Close the clients that use it.",
+            )
+        _holder = self
+        try:
+            with _database_of_its_own():
+                yield
+        finally:
+            self._ending = True
+            if _holder is self:
+                _holder = None
+
+    def web_pages(self, base: str, api_url: str, folder: Path) -> ASGIApp:
+        """The app of Prefect's web pages, which are copied to ``folder``, for paths below ``base``.
+
+        They ask for the API at ``api_url``, which may be a mere path.
+        """
+        settings = self._context.settings.copy_with_update(
+            {
+                "server.ui.enabled": True,
+                "server.ui.serve_base": base,
+                "server.ui.api_url": api_url,
+                "server.ui.static_directory": str(folder),
+            }
+        )
+        context = self._context.model_copy(update={"settings": settings})
+        server = importlib.import_module("prefect.server.api.server")
+        with context.model_copy():
+            pages: ASGIApp = server.create_ui_app(ephemeral=False)
+
+        async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, /) -> None:
+            with context.model_copy():  # the pages' settings are read at each request
+                await pages(scope, receive, send)
+
+        return serve
+
+    def end(self) -> None:
+        """Say that nobody uses it any more, from which on it may only end."""
+        self._ending = True
+
+    @asynccontextmanager
+    async def locked_database(self) -> AsyncIterator[None]:
+        """Have no other process of this machine start a server on the database meanwhile."""
+        waits = False
+        while not _has_locked(self._lock):
+            if not waits:
+                logger.info("Another process starts a server on this database; waiting for it")
+            waits = True
+            await anyio.sleep(_LOOK_AGAIN)
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def migrate(self) -> None:
+        """Bring the database to this Prefect's schema; a new one takes seconds, else it just looks."""
+        if not self._migrates:
+            return
+        commands = importlib.import_module("prefect.server.database.alembic_commands")
+        # A second hold on the lock: nobody who gave up waiting for this thread takes it from it.
+        _has_locked(self._lock)
+        try:
+            with self._context.model_copy():
+                commands.alembic_upgrade()
+        finally:
+            self._lock.release()
+
+
+_holder: PrefectServer | None = None
+
+
+def _has_locked(lock: FileLock) -> bool:
+    """Hold the lock, once more if it is held here; False if another process holds it."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    except (OSError, NotImplementedError):
+        pass  # a file system without locks; then there is none
+    return True
+
+
+@contextmanager
+def known_to_prefect(api_url: str) -> Iterator[None]:
+    """Have Prefect's own client, here and in processes that are started from here, use this API."""
+    before = os.environ.get(_API_URL)
+    os.environ[_API_URL] = api_url
+    context: Any = importlib.import_module("prefect.context")
+    settings = context.GLOBAL_SETTINGS_CONTEXT
+    context.GLOBAL_SETTINGS_CONTEXT = ours = context.root_settings_context()
+    try:
+        yield
+    finally:
+        _send_waiting_logs()
+        # Whoever has changed it since, meant it.
+        if os.environ.get(_API_URL) == api_url:
+            del os.environ[_API_URL]
+            if before is not None:
+                os.environ[_API_URL] = before
+        if context.GLOBAL_SETTINGS_CONTEXT is ours:
+            context.GLOBAL_SETTINGS_CONTEXT = settings
+
+
+def _send_waiting_logs() -> None:
+    """Prefect sends what flows log in batches; what waits still is to reach the API while it is there."""
+    handlers = importlib.import_module("prefect.logging.handlers")
+
+    def send() -> None:
+        try:
+            handlers.APILogHandler().flush()
+        except Exception:  # the port closes all the same
+            logger.warning("What flows in this process have logged was not sent", exc_info=True)
+
+    # On a thread of its own, as it does not wait on one that runs an event loop.
+    sending = threading.Thread(target=send, daemon=True)
+    sending.start()
+    sending.join(_PATIENCE)
 
 
 @contextmanager

@@ -78,11 +78,12 @@ class Lab:
 
 
 @contextmanager
-def lab_server(folder: Path, **environment: str) -> Iterator[Lab]:
+def lab_server(folder: Path, *, base: str = "/", **environment: str) -> Iterator[Lab]:
     """JupyterLab on a free port of this machine; nothing of this machine's settings is in it.
 
     Args:
         folder: an empty folder for all that it reads and writes.
+        base: the path that it is at, as a hub's users each have theirs.
         environment: for the server and so for its kernels.
     """
     home, config, notebooks = folder / "home", folder / "config", folder / "notebooks"
@@ -95,6 +96,7 @@ def lab_server(folder: Path, **environment: str) -> Iterator[Lab]:
             [
                 *(sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1"),
                 *("--ServerApp.port=0", "--ServerApp.allow_root=True"),
+                f"--ServerApp.base_url={base}",
                 *("--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"),
                 "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
                 "--LabApp.news_url=None",
@@ -207,7 +209,7 @@ class Notebook:
 
     def interrupt(self) -> None:
         """Press the stop button."""
-        self.page.locator("[data-command='notebook:interrupt-kernel']").click()
+        self._button("notebook:interrupt-kernel").click()
 
     def set_theme(self, theme: str) -> None:
         """Change to `LIGHT` or `DARK`."""
@@ -219,7 +221,7 @@ class Notebook:
 
     def save(self) -> nbformat.NotebookNode:
         """Save, and return what is in the file then."""
-        self.page.locator("[data-command='docmanager:save']").click()
+        self._button("docmanager:save").click()
         self.page.wait_for_function(_IS_SAVED)
         return nbformat.read(self.path, as_version=4)
 
@@ -228,6 +230,10 @@ class Notebook:
         path = PICTURES / f"{name}.png"
         self.page.locator(".jp-NotebookPanel").screenshot(path=path)
         return path
+
+    def _button(self, command: str) -> Locator:
+        # In JupyterLab 4.2 the hidden entries of the command palette have this mark as well.
+        return self.page.locator(f".jp-NotebookPanel-toolbar [data-command='{command}']")
 
     def _go(self) -> None:
         self.page.goto(f"{self.lab.url}doc/tree/{self.path.name}?token={self.lab.token}&reset")

@@ -40,9 +40,10 @@ def test_the_phases_come_with_their_times(watch: Watch) -> None:
     assert watch.startup.goes_on
     assert text(watch.startup.view()) == (
         "Starting Prefect 3.8.8 in this kernel\n"
-        "  ✓  import the server                      1.4 s\n"
-        "  …  create the app                         0.2 s\n"
-        "  ·  open the database, start the services"
+        "  ✓  import the server   1.4 s\n"
+        "  …  create the app      0.2 s\n"
+        "  ·  open the database\n"
+        "  ·  start the services"
     )
 
 
@@ -57,10 +58,10 @@ def test_between_two_phases_it_goes_on(watch: Watch) -> None:
 
 
 def test_it_collapses_to_one_line(watch: Watch) -> None:
-    phases: tuple[Phase, ...] = ("import", "create", "start")
+    phases: tuple[Phase, ...] = ("import", "create", "migrate", "start")
     for phase in phases:
         watch.begin(phase)
-        watch.time += 1.37
+        watch.time += 1.03
         watch.end(phase)
     watch.time += 60
     assert not watch.startup.goes_on
@@ -87,7 +88,7 @@ def test_one_that_does_not_come_up(watch: Watch, kind: str, line: str) -> None:
 
 def test_a_short_one_is_never_seen(watch: Watch) -> None:
     assert not watch.startup.to_be_seen
-    phases: tuple[Phase, ...] = ("import", "create", "start")
+    phases: tuple[Phase, ...] = ("import", "create", "migrate", "start")
     for phase in phases:
         watch.begin(phase)
         watch.time += 0.05

@@ -1,0 +1,248 @@
+"""The server in the kernel as one works with it: a database of its own, a port, its log, its times."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import servers
+from tests.notebook.kernels import Kernel, Shown, kernel
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("open-server")
+    servers.prefect_home(folder / "prefect-home")
+    (folder / "temporary").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(folder: Path) -> dict[str, str]:
+    return {
+        "PREFECT_HOME": str(folder / "prefect-home"),
+        "TMPDIR": str(folder / "temporary"),
+        "TEMP": str(folder / "temporary"),
+        "PYTHONPATH": str(ROOT),
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "DO_NOT_TRACK": "1",  # as a person does who does not want Prefect's client to say so each time
+    }
+
+
+@pytest.fixture(scope="module")
+def cell(folder: Path, settings: dict[str, str]) -> Iterator[Kernel]:
+    with kernel(folder, **settings) as cell:
+        cell("%load_ext orchnb")
+        cell(
+            "import os\nclient = orchnb.get_client()\nrun = await client.create_flow_run('etl', name='shared')"
+        )
+        yield cell
+
+
+def fresh_folders(folder: Path) -> list[Path]:
+    return list((folder / "temporary").glob("orchnb-fresh-*"))
+
+
+def until(condition: object, *, timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def names(cell: Kernel) -> str:
+    return cell.value("[run.name for run in await orchnb.get_client().read_flow_runs()]")
+
+
+def port(shown: Shown) -> int:
+    return int(shown.text.partition("is open on port ")[2].split()[0])
+
+
+def test_the_times_of_its_start_are_told(cell: Kernel) -> None:
+    assert "Its start took" not in cell("%orch_server_type").text
+    shown = cell("%orch_server_type --verbose")
+    line = next(line for line in shown.text.splitlines() if "Its start took" in line)
+    assert all(f"{phase} " in line for phase in ("import", "create", "migrate", "start"))
+    assert "Its start took" in shown.html
+    assert "its start took" in cell.value("st = %orch_server_type --verbose\nprint(st)\nstr(st)")
+
+
+def test_a_database_of_its_own_is_there_until_one_switches(cell: Kernel, folder: Path) -> None:
+    shown = cell("%orch_server_type ephemeral --fresh")
+    assert not shown.errors, shown.traceback
+    assert "on a database of its own" in shown.text
+    assert "decided by %orch_server_type --fresh" in cell.value(
+        "st = %orch_server_type\nstr(st)"
+    ).replace("'", "")
+    assert names(cell) == "[]"
+    cell("await orchnb.get_client().create_flow_run('etl', name='fresh')")
+    assert names(cell) == "['fresh']"
+    [first] = fresh_folders(folder)
+    assert (first / "prefect.db").exists()
+
+    cell("%orch_server_type ephemeral --fresh")
+    assert names(cell) == "[]", "each time a new one"
+    until(lambda: not first.exists())
+    cell("%orch_server_type auto")
+    assert names(cell) == "['shared']"
+    until(lambda: not fresh_folders(folder))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("server http://127.0.0.1:1/api --fresh", "--fresh goes with `ephemeral`"),
+        ("--fresh", "--fresh goes with `ephemeral`"),
+        ("ephemeral --fresh --profile local", "--fresh goes with `ephemeral`"),
+    ],
+)
+def test_what_fresh_does_not_go_with(cell: Kernel, folder: Path, line: str, words: str) -> None:
+    shown = cell(f"%orch_server_type {line}")
+    assert words in shown.stderr
+    assert fresh_folders(folder) == []
+    assert names(cell) == "['shared']"
+
+
+def test_another_app_that_is_set_has_no_fresh_database(cell: Kernel, folder: Path) -> None:
+    cell("import os\nos.environ['ORCHNB_EPHEMERAL_APP'] = 'm:app'")
+    shown = cell("%orch_server_type ephemeral --fresh")
+    cell("del os.environ['ORCHNB_EPHEMERAL_APP']")
+    assert "ORCHNB_EPHEMERAL_APP" in shown.stderr
+    assert fresh_folders(folder) == []
+
+
+def test_opened_up_it_serves_prefects_commands_and_flows(cell: Kernel, folder: Path) -> None:
+    shown = cell("%orch_serve")
+    assert not shown.errors, shown.traceback
+    number = port(shown)
+    address = f"http://127.0.0.1:{number}"
+    assert f"PREFECT_API_URL={address}/api" in shown.text
+    assert f'href="{address}/"' in shown.html
+    assert port(cell("%orch_serve")) == number, "never a second one"
+    pages = httpx.get(
+        address, headers={"Accept": "text/html"}, follow_redirects=True, trust_env=False
+    )
+    assert "<title>Prefect" in pages.text
+
+    # orchnb itself goes on as before, with the same client.
+    assert cell.value("orchnb.get_client() is client") == "True"
+    assert "EPHEMERAL" in cell("%orch_server_type").text
+
+    # Prefect's engine, here and in another process, and Prefect's command.
+    (folder / "elsewhere.py").write_text(
+        "from prefect import flow\n@flow(flow_run_name='there')\ndef other():\n    return 1\nother()\n"
+    )
+    command = f"!{sys.executable}"
+    shown = cell(
+        "from prefect import flow\n@flow(flow_run_name='here')\ndef mine(x):\n    return x + 1\nmine(1)"
+    )
+    assert shown.text == "2", shown.everything
+    shown = cell(f"{command} {folder / 'elsewhere.py'}")
+    shown = cell(f"{command} -m prefect flow-run ls")
+    assert "there" in shown.streams, shown.everything
+    found = cell.value(
+        "{run.name: run.state.type for run in await client.read_flow_runs(state=['COMPLETED'])}"
+    )
+    assert "'here'" in found
+    assert "'there'" in found
+
+    shown = cell("%orch_serve --stop")
+    assert "The port is closed" in shown.text
+    assert shown.streams == ""
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(address, trust_env=False)
+    assert cell.value("os.environ.get('PREFECT_API_URL', 'not set')") == "'not set'"
+    assert cell.value("orchnb.get_client() is client") == "True"
+    assert "No port was open" in cell("%orch_serve --stop").text
+
+
+def test_a_server_elsewhere_is_not_opened_up(cell: Kernel) -> None:
+    cell("%orch_server_type server http://127.0.0.1:1/api")
+    shown = cell("%orch_serve")
+    assert "%orch_server_type ephemeral first" in shown.stderr
+    cell("%orch_server_type auto")
+    assert names(cell) != ""
+
+
+def test_its_log(cell: Kernel) -> None:
+    cell(
+        "import logging\nfrom orchnb.runtime.host import host_log\n"
+        "for n in range(60):\n"
+        "    host_log.add(logging.LogRecord('app', 30 if n % 2 else 10, '', 0, f'line {n}', (), None))"
+    )
+    lines = [line for line in cell("%orch_server_logs").text.splitlines() if "line " in line]
+    assert len(lines) == 50
+    assert lines[-1].endswith("line 59")
+    shown = cell("%orch_server_logs -n 2 --level warning")
+    assert [line[-7:] for line in shown.text.splitlines() if "line " in line] == [
+        "line 57",
+        "line 59",
+    ]
+    assert "of level warning or graver" in shown.text
+    assert "<pre" in shown.html
+    assert (
+        "No server in this kernel has logged anything"
+        in cell("%orch_server_logs --level critical").text
+    )
+
+
+def test_any_app_is_used_by_giving_it(cell: Kernel) -> None:
+    cell("""
+from fastapi import FastAPI
+app = FastAPI(title="Mine")
+@app.get("/api/answer")
+def answer(): return {"value": 42}
+orchnb.use_app(app)
+""")
+    assert cell.value("(await orchnb.get_client().request('GET', '/answer')).json()") == (
+        "{'value': 42}"
+    )
+    assert "Mine (given to use_app) in this process" in cell("%orch_server_type").text
+    served = port(cell("%orch_serve"))
+    answer = httpx.get(f"http://127.0.0.1:{served}/api/answer", trust_env=False)
+    assert answer.json() == {"value": 42}
+    # The cell is run again, with a change.
+    cell(
+        "app = FastAPI(title='Mine')\n@app.get('/api/answer')\ndef answer(): return 43\n"
+        "orchnb.use_app(app)"
+    )
+    assert cell.value("(await orchnb.get_client().request('GET', '/answer')).json()") == "43"
+    cell("orchnb.use_app(None)")
+    assert "'shared'" in names(cell)
+    shown = cell("orchnb.use_app(FastAPI)")
+    assert "is no ASGI app" in shown.text
+
+
+@pytest.mark.parametrize("how", ["unload", "end", "kill"])
+def test_a_fresh_database_is_gone_in_the_end(
+    how: str, tmp_path: Path, folder: Path, settings: dict[str, str]
+) -> None:
+    with kernel(tmp_path, **settings) as cell:
+        cell("%load_ext orchnb")
+        cell("%orch_server_type ephemeral --fresh")
+        assert names(cell) == "[]"
+        [path] = fresh_folders(folder)
+        if how == "unload":
+            cell("%unload_ext orchnb")
+            until(lambda: not path.exists())
+        elif how == "end":
+            cell.client.shutdown()
+            until(lambda: not cell.manager.is_alive())
+        else:
+            process = int(cell.value("import os\nos.getpid()"))
+            os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+    if how == "kill":
+        assert path.exists()
+        with kernel(tmp_path, **settings) as cell:
+            cell("%load_ext orchnb")
+            cell("await orchnb.get_client().hello()")  # not even a fresh one
+    assert fresh_folders(folder) == []
