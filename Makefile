@@ -1,8 +1,12 @@
 # make demo         run the quickstart notebook against a server inside its kernel
 # make test         the whole test suite
 # make test-oldest  the same, on the oldest versions that pyproject.toml admits
+# make test-prefect PREFECT=3.6.0  what talks to Prefect's server, on that version of it
 # make check        style, types, layers, exports
 # make bench        side by side with peers, as ratios
+# make scale        two hundred runs on PostgreSQL and two workers; ORCHNB_SCALE_RUNS=20 asks for fewer
+# make binder       what Binder does with binder/, in an environment of its own, and the notebooks there
+# make wheel        build the wheel, check it, and run the tests against it; TESTS=... names some
 # make lab          JupyterLab with the notebooks
 #
 # Each sets up what it needs. PYTHON=python3.12 chooses another Python, in an environment of its own.
@@ -15,7 +19,7 @@ NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || 
   { echo "orchnb needs Python 3.10 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 PREFECT_ENV := env -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_PROFILE
 
-.PHONY: demo test test-oldest check bench lab setup clean
+.PHONY: demo test test-oldest test-prefect check bench scale binder wheel lab setup clean
 
 setup: $(VENV)/.installed
 
@@ -49,6 +53,25 @@ test: setup
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest $(PARALLEL)
 
+# Another version of Prefect, with all else as it is pinned, or older where that version wants it older.
+# 3.6 warns with newer versions of fastapi, and reads no .env with newer ones of pydantic-settings.
+PREFECT ?= 3.6.0
+HELD_BACK := $(if $(filter 3.6.%,$(PREFECT)),'fastapi<0.131' 'pydantic-settings<2.13')
+OTHER := $(VENV)-prefect-$(PREFECT)
+$(OTHER)/.installed: pyproject.toml constraints.txt
+	@$(NEW_ENOUGH)
+	$(PYTHON) -m venv --clear $(OTHER)
+	sed -e 's/==/<=/' -e 's/^prefect<=.*/prefect==$(PREFECT)/' constraints.txt > $(OTHER)/constraints.txt
+	printf '%s\n' $(HELD_BACK) >> $(OTHER)/constraints.txt
+	$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint $(OTHER)/constraints.txt --editable '.[server,test]'
+	@touch $@
+
+test-prefect: $(OTHER)/.installed
+	$(OTHER)/bin/python -m pytest $(PARALLEL) tests/api tests/runtime/test_ephemeral.py \
+	  tests/notebook/test_main_job.py tests/notebook/test_prewarm.py tests/notebook/test_startup_display.py \
+	  tests/test_places.py tests/test_settings_prefect.py
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,9 +84,32 @@ bench: setup
 	  --editable '.[server,test,bench]'
 	$(BIN)/python benchmarks/run.py
 
+scale: setup
+	$(BIN)/python -m pytest -m scale tests/scale
+
+binder: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  jupyter-repo2docker
+	$(BIN)/python -m pytest -m binder -s tests/binder
+
+# A copy without the package beside the tests, so that they find the installed one.
+WHEEL := $(VENV)-wheel
+TESTS := tests
+wheel: setup
+	rm -rf dist build/wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt build twine
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv --clear $(WHEEL)
+	$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  "$$(ls dist/*.whl)[server,test]"
+	mkdir -p build/wheel
+	cp -r $$(git ls-files | cut -d/ -f1 | sort -u | grep -vx orchnb) build/wheel
+	cd build/wheel && $(abspath $(WHEEL))/bin/python -m pytest $(PARALLEL) $(TESTS)
+
 lab: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/01_quickstart.ipynb
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist
+	rm -rf $(VENV) $(OLDEST) $(OTHER) $(WHEEL) build dist

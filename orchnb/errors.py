@@ -15,7 +15,8 @@
     ├── UnexpectedAnswer            (ValueError)    the answer is not what an API would send
     └── PrefectHTTPStatusError      (httpx.HTTPStatusError)  the server answered with an error
         ├── ObjectNotFound          a read found nothing
-        └── ObjectAlreadyExists     it is there already
+        ├── ObjectAlreadyExists     it is there already
+        └── OperationNotFound       a server of this version cannot do it
 """
 
 from __future__ import annotations
@@ -180,3 +181,7 @@ class ObjectNotFound(PrefectHTTPStatusError):
 
 class ObjectAlreadyExists(PrefectHTTPStatusError):
     """A write answered 409: something of that name or key is there already."""
+
+
+class OperationNotFound(PrefectHTTPStatusError):
+    """The server does not have this operation; the message names both, and the server's version."""

@@ -165,10 +165,16 @@ def _mask(text: str, forms: Iterable[str]) -> str:
     return "".join(parts) + text[done:]
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
+"""What neither URLs (RFC 3986, 2.3) nor HTML nor JSON escape."""
+
+
 def _written_forms(secrets: Iterable[str]) -> frozenset[str]:
     forms: set[str] = set()
     for secret in secrets:
         forms.add(secret)
+        if _PLAIN.fullmatch(secret):
+            continue  # everybody writes it as it is; of a large body there are very many
         for quoted in (
             quote(secret, safe="", errors="replace"),
             quote(secret, errors="replace"),

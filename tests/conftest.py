@@ -7,9 +7,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from orchnb.runtime import host, lifespan
+
+# How long one example takes says how busy the machine is; pytest's time-out bounds them all.
+hypothesis.settings.register_profile("orchnb", deadline=None)
+hypothesis.settings.load_profile("orchnb")
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from orchnb.errors import (
     FieldProblem,
     ObjectAlreadyExists,
     ObjectNotFound,
+    OperationNotFound,
     OrchnbError,
     OutcomeUnknown,
     PrefectHTTPStatusError,
@@ -53,6 +54,7 @@ ERRORS: dict[str, Exception] = {
     "OutcomeUnknown": OutcomeUnknown("o", request=httpx.Request("POST", "http://s/api"), hint="h"),
     "PrefectHTTPStatusError": status_error(),
     "ObjectNotFound": status_error(ObjectNotFound),
+    "OperationNotFound": status_error(OperationNotFound),
     "ObjectAlreadyExists": status_error(ObjectAlreadyExists),
     "a subclass": OfSomebodys(code=7),
 }
@@ -118,6 +120,7 @@ def test_an_error_crosses_to_another_process() -> None:
         (errors.UnexpectedAnswer, ValueError),
         (errors.PrefectHTTPStatusError, httpx.HTTPStatusError),
         (errors.ObjectNotFound, errors.PrefectHTTPStatusError),
+        (errors.OperationNotFound, errors.PrefectHTTPStatusError),
         (errors.ObjectAlreadyExists, errors.PrefectHTTPStatusError),
     ],
 )

@@ -111,7 +111,9 @@ def test_importing_orchnb_loads_neither_httpx_nor_pydantic() -> None:
 def test_a_client_loads_neither_the_notebook_nor_prefect() -> None:
     loaded = imported_by("import orchnb; orchnb.get_client()")
     assert "httpx" in loaded
-    assert not loaded & {"IPython", "ipywidgets", "prefect", "jinja2", "nest_asyncio", "trio"}
+    assert not loaded & {"IPython", "ipywidgets", "prefect", "jinja2", "nest_asyncio"}
+    # httpcore imports trio wherever it finds it, and httpx up to 0.27 imports httpcore at once.
+    assert "httpcore" in loaded or "trio" not in loaded
 
 
 def test_loading_the_extension_loads_neither_httpx_nor_jinja2() -> None:

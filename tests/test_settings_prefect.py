@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 from orchnb.settings import Settings, get_settings
 from tests.servers import clean_environment
@@ -230,4 +232,8 @@ def test_orchnb_reads_what_prefect_reads(
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     settings: Settings = get_settings()
-    assert {field: plain(getattr(settings, field)) for field in FIELDS} == theirs
+    ours = {field: plain(getattr(settings, field)) for field in FIELDS}
+    if "prefect.toml" in CASES[name][1] and Version(version("prefect")) < Version("3.7"):
+        # Before 3.7 Prefect does not see the headers in that file.
+        del ours["client_custom_headers"], theirs["client_custom_headers"]
+    assert ours == theirs

@@ -67,6 +67,8 @@ _API_HINT = (
     "open the address in a browser to see what is there."
 )
 
+_REFUSAL_HINT = "Correct what the server names, or what the request refers to, and send it again."
+
 
 def path(template: LiteralString, *values: object) -> Path:
     """The template with each ``{}`` filled by a value, as one segment, whatever the value holds.
@@ -96,7 +98,9 @@ class Call(Generic[T]):
     missing: str = ""
     """What there is none of if the answer is a 404: ``flow 'etl'``."""
     conflict: str = ""
-    """What a 409 means, if more than that something exists already."""
+    """What exists already if the answer is a 409: ``There is a variable 'x' already``."""
+    refusal: str = ""
+    """What a 409 means instead, where the server answers so to what it cannot take or find."""
     repeatable: bool = False
     """Whether a POST may be sent again after a failure that leaves open whether the server acted: it
     only reads, or the server makes one thing of two (a unique name, an idempotency key). All other
@@ -156,7 +160,10 @@ class Call(Generic[T]):
         """The error of this call's kind: what was not found, or is there already."""
         if error.status_code == 404 and self.missing and _is_api_answer(error.response):
             return ObjectNotFound.from_status_error(error, f"There is no {self.missing}: {error}")
-        if error.status_code == 409:
+        if error.status_code == 409 and self.refusal:
+            error = error.from_status_error(error, f"{self.refusal}: {error}")
+            error.hint = _REFUSAL_HINT
+        elif error.status_code == 409:
             words = self.conflict or "It exists already"
             if RESENT in error.response.extensions:
                 words += (
@@ -215,10 +222,10 @@ def _methods(
     Callable[Concatenate[SyncPrefectClient, P], T],
 ]:
     async def call_async(self: PrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.perform(function(*args, **kwargs))
+        return await self.perform(function(*args, **kwargs), function.__name__)
 
     def call(self: SyncPrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.perform(function(*args, **kwargs))
+        return self.perform(function(*args, **kwargs), function.__name__)
 
     result = get_args(get_type_hints(function)["return"])[-1]  # Call[T], Generator[..., T]
     result = type(None) if result is None else result  # as it is in type hints

@@ -8,7 +8,7 @@ import ssl
 import threading
 import weakref
 from collections.abc import Coroutine, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -16,6 +16,7 @@ import httpx
 from typing_extensions import Self
 
 from orchnb.api.calls import Call, Steps
+from orchnb.api.described.lacking import or_lacking
 from orchnb.api.described.namespace import AsyncServerOperations, SyncServerOperations
 from orchnb.api.models import ModelList
 from orchnb.api.operations import Operations
@@ -332,8 +333,15 @@ class PrefectClient(_ApiClient):
             return None
         return self._http.aclose()
 
-    async def perform(self, steps: Steps[T]) -> T:
-        """Make an operation's calls and return its result."""
+    async def perform(self, steps: Steps[T], operation: str = "") -> T:
+        """Make an operation's calls and return its result.
+
+        Raises:
+            OperationNotFound: the server has none such as ``operation`` names.
+        """
+        if operation:
+            find = partial(self.operations._find, self)
+            steps = or_lacking(steps, operation, self.api_url, find)
         return await drive_async(iter(steps), self._call)
 
     async def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
@@ -438,8 +446,15 @@ class SyncPrefectClient(_ApiClient):
         if self._http is not None:
             self._http.close()
 
-    def perform(self, steps: Steps[T]) -> T:
-        """Make an operation's calls and return its result."""
+    def perform(self, steps: Steps[T], operation: str = "") -> T:
+        """Make an operation's calls and return its result.
+
+        Raises:
+            OperationNotFound: the server has none such as ``operation`` names.
+        """
+        if operation:
+            find = partial(self.operations._find, self)
+            steps = or_lacking(steps, operation, self.api_url, find)
         return drive(iter(steps), self._call)
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:

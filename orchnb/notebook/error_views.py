@@ -14,6 +14,7 @@ from orchnb.errors import (
     InvalidParameters,
     ObjectAlreadyExists,
     ObjectNotFound,
+    OperationNotFound,
     OrchnbError,
     PrefectHTTPStatusError,
     ServerStartFailed,
@@ -168,8 +169,9 @@ def _proxy_of(request: httpx.Request) -> str:
 
 
 def _answer_rows(error: PrefectHTTPStatusError) -> Iterator[tuple[str, str]]:
-    if isinstance(error, (ObjectNotFound, ObjectAlreadyExists)):
-        what = clean(str(error).split(f": {error.status_code} ")[0])
+    what, told, _ = str(error).partition(f": {error.status_code} ")
+    if told and not what.startswith(f"{error.status_code} "):
+        what = clean(what)
         if what != _kind_of(error).title:  # else it is said already
             yield "What", what
     yield "Status", clean(f"{error.status_code} {error.response.reason_phrase}")
@@ -181,7 +183,7 @@ def _answer_rows(error: PrefectHTTPStatusError) -> Iterator[tuple[str, str]]:
 
 
 def _refusal_title(error: PrefectHTTPStatusError) -> str:
-    if isinstance(error, (ObjectNotFound, ObjectAlreadyExists)):
+    if isinstance(error, (ObjectNotFound, ObjectAlreadyExists, OperationNotFound)):
         return ""
     if _is_about_csrf(error):
         return "The server does not accept the request's CSRF token"

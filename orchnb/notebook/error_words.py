@@ -16,6 +16,7 @@ from orchnb.errors import (
     LifespanStartupFailed,
     ObjectAlreadyExists,
     ObjectNotFound,
+    OperationNotFound,
     OutcomeUnknown,
     ServerNotConfigured,
     ServerStartFailed,
@@ -41,6 +42,7 @@ _LONGER = "If the server needs longer, set PREFECT_API_REQUEST_TIMEOUT to more s
 KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (ObjectNotFound, Kind("Not found")),
     (ObjectAlreadyExists, Kind("It exists already")),
+    (OperationNotFound, Kind("This server cannot do that")),
     (UnexpectedAnswer, Kind("This does not look like an API")),
     (ServerStartFailed, Kind("The server in this process did not start")),
     (

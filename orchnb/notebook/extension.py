@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # What is shown as more than its repr: the type, by name so that nothing need be imported yet, and
 # the function of `object_views` that makes a view of it.
 _SHOWN = {
+    ("orchnb.api.described.namespace", "OperationGroup"): "operation_group_table",
+    ("orchnb.api.described.namespace", "_ServerOperations"): "operations_table",
     ("orchnb.api.models.base", "ModelList"): "model_table",
     ("orchnb.api.models.base", "Model"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status_card",

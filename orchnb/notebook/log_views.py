@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 
+from orchnb.http.response import printable
 from orchnb.notebook.views import Card, Line
 from orchnb.runtime.host import host_log
+
+_LONGEST = 4000
+"""Characters of a line, which may be a whole traceback."""
 
 
 def log_view(count: int, level: str) -> Card | Line:
@@ -17,4 +21,5 @@ def log_view(count: int, level: str) -> Card | Line:
         return Line(f"No server in this kernel has logged anything{among}")
     kept = len(host_log.lines(host_log.size, number))
     notes = [f"{len(lines)} of {kept} lines{among}"] if kept > len(lines) else []
-    return Card("Log of the servers in this kernel", log=lines, notes=notes)
+    shown = [printable(line[:_LONGEST] + "…" * (len(line) > _LONGEST)) for line in lines]
+    return Card("Log of the servers in this kernel", log=shown, notes=notes)

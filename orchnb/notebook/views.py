@@ -132,7 +132,7 @@ def _text_of_card(view: Card) -> list[str]:
     lines += _indented(_aligned([(label, str(value)) for label, value in view.rows]))
     if view.table is not None:
         lines += _indented(_text_of_table(view.table))
-    lines += [f"  | {line}" for line in view.log]
+    lines += [f"  | {line}" for entry in view.log for line in entry.splitlines()]
     return [*lines, *_indented(view.notes)]
 
 

@@ -32,7 +32,7 @@ import anyio.to_thread
 from pydantic import ValidationError
 
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
-from orchnb.http.response import printable
+from orchnb.http.response import one_line, printable
 from orchnb.observers import startup_observers
 from orchnb.redaction import MASK, scrub
 from orchnb.runtime.app_finder import find_app, is_asgi
@@ -106,7 +106,7 @@ class EphemeralApp:
         self.title = "the Prefect server" if spec == _PREFECT else spec
         if given is not None:
             name = getattr(given, "title", None) or getattr(given, "__name__", type(given).__name__)
-            self.title = f"{printable(str(name))} (given to use_app)"
+            self.title = f"{one_line(str(name), 80)} (given to use_app)"
         self.home = home
         self.timeout = timeout
         self._own_database = own_database

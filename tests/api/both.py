@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 import pytest
+from packaging.version import Version
 
 from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.runtime.host import HostedApp
@@ -23,6 +25,17 @@ SQLALCHEMY = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
 ]
 """Its warnings are the business of Prefect's server."""
+
+SERVERS_VERSION = Version(version("prefect"))
+"""That of the servers here: they are run from the same environment as the tests."""
+
+
+def since(first: str) -> pytest.MarkDecorator:
+    """For a test of what Prefect's server can do from this version on; test_lacking.py has the others."""
+    return pytest.mark.skipif(
+        Version(first) > SERVERS_VERSION,
+        reason=f"Prefect's server has this from {first} on, and here is {SERVERS_VERSION}",
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -87,6 +87,8 @@ def test_automations_are_filtered_sorted_paged_and_counted(client: Any, name: st
     assert read() == ["c", "b", "a"]
     assert read(limit=1, offset=1) == ["b"]
     assert client.count_automations() >= 3
+    assert client.count_automations(automations=mine) == 3
+    assert client.count_automations(automations={"name": {"any_": [f"{name}-x"]}}) == 0
 
 
 def test_automations_are_found_by_name_and_id(client: Any, automation: Automation) -> None:

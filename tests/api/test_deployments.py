@@ -224,6 +224,7 @@ def test_a_deleted_deployment_is_gone(client: Any, name: str) -> None:
         client.read_deployment(deployment_id)
 
 
+@both.since("3.7")
 def test_many_deployments_are_deleted(client: Any, name: str) -> None:
     ids = {client.create_deployment(name, each, tags=[name]) for each in "abc"}
     some = {"tags": {"all_": [name]}}
@@ -514,7 +515,7 @@ def test_a_lost_answer_makes_one_run(server_url: str, kind: str, name: str) -> N
     with opened(kind, server_url) as client:
         deployment_id = client.create_deployment(name, "d")
     place = f"/api/deployments/{deployment_id}"
-    transport = LosingAnswers(f"{place}/create_flow_run", f"{place}/create_flow_run/bulk")
+    transport = LosingAnswers(f"{place}/create_flow_run")
 
     async def no_time_async(seconds: float) -> None:
         del seconds
@@ -525,12 +526,33 @@ def test_a_lost_answer_makes_one_run(server_url: str, kind: str, name: str) -> N
     options = {"transport": transport, "sleep": no_time if kind == "sync" else no_time_async}
     with opened(kind, server_url, httpx_settings=options) as client:
         run = client.create_flow_run_from_deployment(deployment_id)
-        many = created(client, deployment_id, [{"idempotency_key": key} for key in "ab"])
-        assert transport.lost == 2
+        assert transport.lost == 1
         runs = client.read_flow_runs(flow_filter=of(name))
-    assert {each.id for each in runs} == {run.id, *(each.flow_run_id for each in many)}
+    assert [each.id for each in runs] == [run.id]
 
 
+@both.since("3.7")
+def test_a_lost_answer_makes_each_of_many_runs_once(server_url: str, kind: str, name: str) -> None:
+    with opened(kind, server_url) as client:
+        deployment_id = client.create_deployment(name, "d")
+    transport = LosingAnswers(f"/api/deployments/{deployment_id}/create_flow_run/bulk")
+
+    async def no_time_async(seconds: float) -> None:
+        del seconds
+
+    def no_time(seconds: float) -> None:
+        del seconds
+
+    options = {"transport": transport, "sleep": no_time if kind == "sync" else no_time_async}
+    with opened(kind, server_url, httpx_settings=options) as client:
+        many = created(client, deployment_id, [{"idempotency_key": key} for key in "ab"])
+        assert transport.lost == 1
+        runs = client.read_flow_runs(flow_filter=of(name))
+    assert {each.id for each in runs} == {each.flow_run_id for each in many}
+    assert len(runs) == 2
+
+
+@both.since("3.7")
 def test_many_runs_are_created(client: Any, name: str) -> None:
     deployment_id = client.create_deployment(name, "d", tags=["x"], parameter_openapi_schema=SCHEMA)
     later = datetime(2031, 1, 1, tzinfo=timezone.utc)
@@ -556,6 +578,7 @@ def test_many_runs_are_created(client: Any, name: str) -> None:
     assert results.model is FlowRunCreateResult
     assert [result.status for result in results] == ["CREATED", "FAILED", "CREATED"]
     assert "1 is not of type 'string'" in results[1].error
+    assert results[1].full_error is None
     first, third = (client.read_flow_run(results[index].flow_run_id) for index in (0, 2))
     assert (first.name, first.parameters, first.expected_start_time) == (
         "first",
@@ -565,6 +588,19 @@ def test_many_runs_are_created(client: Any, name: str) -> None:
     assert (third.state_type, sorted(third.tags)) == (StateType.PENDING, ["x", "y"])
     with pytest.raises(TypeError, match="'parametres'"):
         client.bulk_create_flow_runs_from_deployment(deployment_id, [{"parametres": {}}])
+
+
+@both.since("3.7")
+def test_what_a_database_says_of_one_of_many_runs_is_told_without_its_statement(
+    client: Any, name: str
+) -> None:
+    deployment_id = client.create_deployment(name, "d")
+    run = {"parent_task_run_id": NOBODY, "name": name}
+    (result,) = created(client, deployment_id, [run])
+    assert (result.status, result.error) == ("FAILED", "FOREIGN KEY constraint failed")
+    assert "INSERT INTO flow_run" in result.full_error
+    assert name in result.full_error
+    assert "INSERT" not in repr(result)
 
 
 # Parameters.
@@ -726,6 +762,29 @@ def _status(create: Callable[[], None]) -> int | None:
     return None
 
 
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        (
+            "create_flow_run_from_deployment",
+            {"parameters": {"day": "x", "rows": {"__prefect_kind": "json", "value": '"three"'}}},
+        ),
+        ("update_deployment", {"parameters": {"day": 3, "rows": "three"}}),
+    ],
+)
+def test_parameters_that_the_server_refuses_are_not_said_to_exist(
+    client: Any, name: str, operation: str, arguments: dict[str, Any]
+) -> None:
+    """It answers 409 to them."""
+    deployment_id = client.create_deployment(name, "d", parameter_openapi_schema=SCHEMA)
+    with pytest.raises(PrefectHTTPStatusError, match="'three' is not of type 'integer'") as caught:
+        getattr(client, operation)(deployment_id, **arguments)
+    assert type(caught.value) is PrefectHTTPStatusError
+    assert str(caught.value).startswith("The server could not ")
+    assert "parameters" in str(caught.value).partition(": 409 Conflict for ")[0]
+    assert caught.value.hint.startswith("Correct what the server names")
+
+
 def test_a_schema_that_cannot_be_used_is_left_to_the_server(server_url: str, name: str) -> None:
     """None of them is followed to another address, or ends in an error of ours."""
     schemas: list[dict[str, Any]] = [
@@ -779,7 +838,12 @@ def test_a_broken_schema_is_left_to_the_server(kind: str, properties: Any) -> No
         ("read_deployment_schedules", (NOBODY,), "deployment with the id"),
         ("delete_deployment_schedule", (NOBODY, NOBODY), "schedule"),
         ("create_flow_run_from_deployment", (NOBODY,), "deployment with the id"),
-        ("bulk_create_flow_runs_from_deployment", (NOBODY, []), "deployment with the id"),
+        pytest.param(
+            "bulk_create_flow_runs_from_deployment",
+            (NOBODY, []),
+            "deployment with the id",
+            marks=both.since("3.7"),
+        ),
     ],
 )
 def test_a_404_says_what_was_not_found(

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orchnb.api.models import Flow, FlowRun, ModelList, OrchestrationResult, State, StateType
+from orchnb.api.models import (
+    Flow,
+    FlowRun,
+    FlowRunCreateResult,
+    ModelList,
+    OrchestrationResult,
+    State,
+    StateType,
+)
 from tests.api.fakes import FLOW_ID, RUN_ID
 
 RUN: dict[str, Any] = {"id": RUN_ID, "flow_id": FLOW_ID}
@@ -130,3 +138,29 @@ def test_a_list_of_models_is_a_list_that_knows_its_kind() -> None:
     assert flows == [flow]
     assert isinstance(flows, list)
     assert pickle.loads(pickle.dumps(flows)).model is Flow
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (
+            "(sqlalchemy.dialects.postgresql.asyncpg.IntegrityError) <class "
+            "'asyncpg.exceptions.ForeignKeyViolationError'>: insert or update violates a constraint\n"
+            'DETAIL:  Key (id)=(7) is not present in table "task_run".\n'
+            "[SQL: INSERT INTO x VALUES (%s)]\n[parameters: ('a',)]\n(Background on ...)",
+            "insert or update violates a constraint DETAIL: Key (id)=(7) is not present in table "
+            '"task_run".',
+        ),
+        ("(a.B) gone\n(Background on this error at: https://x.invalid)", "gone"),
+        ("Parameter validation failed:\n  (x) 1 is no text", None),
+        ("", None),
+    ],
+    ids=["postgresql", "no statement", "another", "empty"],
+)
+def test_an_error_of_a_database_is_short_and_kept_whole(error: str, short: str | None) -> None:
+    result = FlowRunCreateResult.model_validate({"status": "FAILED", "error": error})
+    assert result.error == (error if short is None else short)
+    assert result.full_error == (None if short is None else error)
+    assert FlowRunCreateResult.model_validate(result.model_dump()) == result
+    assert FlowRunCreateResult.model_validate_json(result.model_dump_json()) == result
+    assert FlowRunCreateResult(status="CREATED", error=None).full_error is None

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from orchnb import PrefectClient, SyncPrefectClient
 from orchnb.api.models import Flow, FlowRun, ModelList
-from orchnb.notebook.object_views import model_table
-from orchnb.notebook.views import Cell, html, text
+from orchnb.notebook.object_views import model_table, operation_group_table, operations_table
+from orchnb.notebook.views import Cell, Line, Table, html, text
 from tests.api.fakes import tiny_api
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
@@ -140,3 +141,47 @@ def test_a_list_that_was_read_knows_its_server(server_url: str) -> None:
         flows = client.read_flows(name_like="tables-")
         assert (len(flows), flows.cut) == (2, False)
         assert flows.ui_url == server_url.removesuffix("/api")
+
+
+# What a server can do.
+
+
+def test_operations_of_prefects_server_are_a_table_of_groups(server_url: str) -> None:
+    with SyncPrefectClient(server_url) as client:
+        before = operations_table(client.operations)
+        assert isinstance(before, Line)
+        assert f"operations of {server_url} are not loaded yet" in text(before)
+        table = operations_table(client.operations.load())
+    assert isinstance(table, Table)
+    rows = {str(row[0]): (str(row[1]), str(row[2])) for row in table.rows}
+    flow_runs = client.operations.flow_runs
+    count, names = rows["flow_runs"]
+    assert count == str(len(flow_runs))
+    assert names.startswith(", ".join(dir(flow_runs)[:3]))
+    assert sum(int(count) for count, _ in rows.values()) >= len(client.operations)
+    assert table.caption == f"{len(rows)} groups of the operations of {server_url}"
+    assert "<td>flow_runs</td>" in html(table)
+
+
+def test_a_group_is_a_table_of_operations(server_url: str) -> None:
+    with SyncPrefectClient(server_url) as client:
+        group = client.operations.flow_runs
+    table = operation_group_table(group)
+    assert ("read_flow_run", "GET /flow_runs/{id}", "Read Flow Run") in table.rows
+    assert [row[0] for row in table.rows] == dir(group)
+    assert table.caption == f"{len(group)} operations"
+    assert "<td>GET /flow_runs/{id}</td>" in html(table)
+
+
+def test_much_that_can_be_done_is_counted_and_words_are_data() -> None:
+    app = FastAPI()
+    for n in range(150):
+        app.get(f"/things/{n}", tags=["much"], summary="<b>\x1b[31m" + "x" * 500)(lambda: None)
+    with SyncPrefectClient(app) as client:
+        group = client.operations.much
+    table = operation_group_table(group)
+    assert (len(table.rows), table.caption) == (100, "the first 100 of 150 operations")
+    assert "of the server in this process" in text(operations_table(client.operations))
+    assert max(map(len, text(table).splitlines())) < 250
+    assert "<b>" not in html(table)
+    assert "\x1b" not in text(table) + html(table)

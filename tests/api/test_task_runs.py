@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchnb import ObjectAlreadyExists, ObjectNotFound
+from orchnb import ObjectNotFound, PrefectHTTPStatusError
 from orchnb.api.models import RunHistory, State, StateType, TaskRun
 from tests.api import both
 
@@ -91,8 +91,9 @@ def test_what_has_no_key_is_refused(client: Any, task: Any) -> None:
 
 
 def test_a_run_in_a_flow_run_that_is_not_there_is_not_said_to_exist(client: Any) -> None:
-    with pytest.raises(ObjectAlreadyExists, match="or its flow run does not exist"):
+    with pytest.raises(PrefectHTTPStatusError, match="or its flow run does not exist") as caught:
         client.create_task_run("load", NOBODY, "0")
+    assert type(caught.value) is PrefectHTTPStatusError
 
 
 def test_task_runs_are_filtered_sorted_paged_and_counted(

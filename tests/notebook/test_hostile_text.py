@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import logging
 import pkgutil
 import re
 import time
@@ -28,25 +29,34 @@ import orchnb
 from orchnb import notebook
 from orchnb.api import models
 from orchnb.api.calls import Call, a, json_of, path, quoted
+from orchnb.api.described.document import read_description
+from orchnb.api.described.loading import Place
+from orchnb.api.described.namespace import overview
 from orchnb.api.status import ServerStatus, describe
 from orchnb.errors import PrefectHTTPStatusError
-from orchnb.http.response import PrefectResponse, status_error
+from orchnb.http.response import PrefectResponse, one_line, status_error
 from orchnb.http.retry import RetryEvent
 from orchnb.notebook.error_views import error_card, stopped_card
 from orchnb.notebook.error_words import KINDS, NO_CONNECTION
 from orchnb.notebook.extension import _SHOWN
+from orchnb.notebook.log_views import log_view
 from orchnb.notebook.object_views import (
     as_it_is,
     model_card,
     model_table,
+    operation_group_table,
+    operations_table,
     response_card,
     status_card,
 )
 from orchnb.notebook.retry_views import Retried, RetriedList, Retries, retried_table
+from orchnb.notebook.serve_views import not_served_line, served_card
 from orchnb.notebook.startup_views import Startup
 from orchnb.notebook.views import Card, Line, Live, Step, Table, View, clean, html, text
 from orchnb.redaction import redact_url
-from orchnb.runtime.ephemeral import StartupEvent
+from orchnb.runtime.ephemeral import EphemeralApp, StartupEvent
+from orchnb.runtime.host import host_log
+from orchnb.runtime.serving import Served
 from orchnb.server_type import ServerType
 from orchnb.settings import Origin
 from tests.notebook.hostile import CORPUS, FORBIDDEN, NAMES, flow, flow_run, refusal
@@ -110,6 +120,22 @@ def explained(status: int, said: str) -> Exception:
     error = call.explain(refused(status, said))
     assert isinstance(error, (orchnb.ObjectNotFound, orchnb.ObjectAlreadyExists))
     return error
+
+
+def lacking(said: str) -> Exception:
+    """The error of an operation that the server does not have."""
+    words = f"The server, of version {one_line(said, 80)}, does not have read_flow: 404 Not Found"
+    return orchnb.OperationNotFound.from_status_error(refused(404, said), words)
+
+
+def operations_of(said: str) -> orchnb.SyncPrefectClient:
+    """A client that knows what a server says it can do."""
+    described = {"get": {"tags": [said], "operationId": said, "summary": said}}
+    document = {"openapi": "3.1.0", "info": {"title": said}, "paths": {"/x": described}}
+    client = orchnb.SyncPrefectClient("http://x.invalid/api")
+    found = read_description(json.dumps(document).encode())
+    client.operations._fill((found, Place("http://x.invalid/api")))
+    return client
 
 
 def of_another_form(said: str) -> Exception:
@@ -206,6 +232,30 @@ def result_of(said: str) -> models.OrchestrationResult:
 
 _STATUSES = (302, 401, 403, 404, 422, 500)  # each is told in its own way
 
+
+def logged(said: str) -> View:
+    """The log after a server has logged that."""
+    host_log.add(logging.LogRecord(said, logging.INFO, "", 0, said, (), None))
+    return log_view(1, "notset")
+
+
+def served(said: str) -> Served:
+    """An app that calls itself so, and is open on a port; it is not really."""
+    app = EphemeralApp("app", home=Path(), timeout=1, given=titled(said))
+    opened = Served.__new__(Served)
+    opened.app, opened.port = app, 4200
+    return opened
+
+
+def titled(title: str) -> Any:
+    """An ASGI app with a title."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    app.title = title  # type: ignore[attr-defined]
+    return app
+
+
 VIEWS: dict[str, Callable[[str], View]] = {
     **{
         f"error_views.error_card: {status_}": lambda said, status_=status_: error_card(
@@ -225,6 +275,7 @@ VIEWS: dict[str, Callable[[str], View]] = {
     ),
     "error_views.error_card: not found": lambda said: error_card(explained(404, said)),
     "error_views.error_card: exists": lambda said: error_card(explained(409, said)),
+    "error_views.error_card: lacking": lambda said: error_card(lacking(said)),
     "error_views.error_card: another form": lambda said: error_card(of_another_form(said)),
     "error_views.error_card: no json": lambda said: error_card(no_json(said)),
     **{
@@ -263,7 +314,17 @@ VIEWS: dict[str, Callable[[str], View]] = {
     "object_views.model_table: flows": lambda said: table(flow_of(said), flow_of(said)),
     "object_views.model_table: flow runs": lambda said: table(*[run_of(said)] * 2),
     "object_views.model_table: states": lambda said: table(state_of(said)),
+    "object_views.operations_table: groups": lambda said: operations_table(
+        operations_of(said).operations
+    ),
+    "object_views.operation_group_table: one": lambda said: operation_group_table(
+        next(iter(overview(operations_of(said).operations).groups.values()))
+    ),
     "object_views.as_it_is: line": lambda said: as_it_is(Line(clean(said))),
+    "object_views.as_it_is: card": lambda said: as_it_is(Card(clean(said))),
+    "log_views.log_view: a line": lambda said: logged(said),
+    "serve_views.served_card: an app": lambda said: served_card(served(said)),
+    "serve_views.not_served_line: closed": lambda said: not_served_line(True),
     "retry_views.Retries.view: live": lambda said: retries(
         *(retried(said, request=number) for number in range(20)), retried(said, "gave_up")
     ),
@@ -287,6 +348,8 @@ VIEWS: dict[str, Callable[[str], View]] = {
 """Every view there is of anything that a server says, from the function's name to what makes one."""
 
 _NOT_WORD_FOR_WORD = {
+    "log_views.log_view: a line",  # after the time and the logger's name
+    "object_views.operation_group_table: one",  # the reader of documents cleans as well
     "error_views.error_card: text body",  # what begins as a page does is left out
     "error_views.error_card: page title",  # its entities are decoded
     "error_views.error_card: no json",  # a content type without its parameters
@@ -404,6 +467,9 @@ def test_the_templates_escape_also_what_nobody_has_cleaned(name: str) -> None:
 def test_no_view_has_a_link_or_anything_that_acts(name: str) -> None:
     source = html({**VIEWS, **RAW}[name](HARMLESS))
     for element in elements(source):
+        if element.tag == "a" and name.startswith("serve_views."):
+            assert element.attrib["href"] == "http://127.0.0.1:4200/"  # what the view is for
+            continue
         assert element.tag not in ("script", "a", "iframe", "form", "img", "link", "meta", "base")
         assert not [key for key in element.attrib if _ACTIVE.fullmatch(key)]
 
@@ -460,7 +526,7 @@ def test_every_view_is_among_them() -> None:
 
 def test_every_template_of_a_view_is_among_them() -> None:
     folder = Path(notebook.__path__[0], "templates")
-    parts = {"style", "tones"}  # of which the others are made
+    parts = {"cells", "style", "tones"}  # of which the others are made
     assert {path.name.partition(".")[0] for path in folder.iterdir()} - parts == set(RAW)
 
 

@@ -43,7 +43,8 @@ def cell(folder: Path, settings: dict[str, str]) -> Iterator[Kernel]:
     with kernel(folder, **settings) as cell:
         cell("%load_ext orchnb")
         cell(
-            "import os\nclient = orchnb.get_client()\nrun = await client.create_flow_run('etl', name='shared')"
+            "import os\nclient = orchnb.get_client()\n"
+            "run = await client.create_flow_run('etl', name='shared')"
         )
         yield cell
 

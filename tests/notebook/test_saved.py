@@ -25,6 +25,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.notebook.frontend import Page
 from tests.notebook.kernels import kernel
+from tests.notebook.test_live_displays import hears
 
 ROOT = Path(__file__).parents[2]
 
@@ -287,8 +288,10 @@ def test_a_page_whose_kernel_is_killed_keeps_the_words(tmp_path: Path) -> None:
     with environment(tmp_path), kernel(tmp_path, **dict(os.environ)) as cell:
         page = Page(cell)
         page.run(PRELUDE)
+        heard = hears(page)
         waiting = page.begin("await get('killed/9?after=3600')")
-        page.until(lambda: page.buttons(waiting))
+        page.until(lambda: re.search(WAITS, page.text(waiting)))
+        page.until(lambda: page.buttons(waiting) or not heard)
         process = cell.manager.provisioner.process
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

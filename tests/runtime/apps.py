@@ -223,3 +223,14 @@ def jumping_backend(name: str) -> tuple[str, dict[str, Any]]:
     import trio.testing
 
     return name, {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+
+def run_jumping(name: str, main: Callable[[], Awaitable[None]]) -> None:
+    """``anyio.run`` with a `jumping_backend`."""
+    name, options = jumping_backend(name)
+    if name == "asyncio":
+        anyio.run(main, backend=name, backend_options=options)
+    else:
+        import trio
+
+        trio.run(main, **options)  # anyio 4.4 does not hand the options on

@@ -51,6 +51,8 @@ class StartingApp(ScriptedApp):
     def __init__(self) -> None:
         super().__init__("when_told")
         self.reached = threading.Event()
+        # Set in a callback, where anyio 4.4 cannot tell whose loop runs, perhaps before it is waited for.
+        self.may_start = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.reached.set()

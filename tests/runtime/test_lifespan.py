@@ -27,6 +27,7 @@ from tests.runtime.apps import (
     STARTUP,
     ScriptedApp,
     jumping_backend,
+    run_jumping,
 )
 
 WHOLE_PERIOD = [STARTUP, COMPLETE, SHUTDOWN, SHUTDOWN_COMPLETE]
@@ -372,8 +373,7 @@ def test_a_second_native_cancellation_leaves_the_shutdown_to_the_owner() -> None
         async with app_lifespan_context(app):
             assert app.messages == [*WHOLE_PERIOD, STARTUP, COMPLETE]
 
-    name, options = jumping_backend("asyncio")
-    anyio.run(main, backend=name, backend_options=options)
+    run_jumping("asyncio", main)
     assert app.messages == WHOLE_PERIOD * 2
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchnb.errors import LifespanStartupFailed
 from orchnb.runtime import lifespan
 from orchnb.runtime.lifespan import app_lifespan_context
-from tests.runtime.apps import Message, Receive, Send, jumping_backend
+from tests.runtime.apps import Message, Receive, Send, run_jumping
 
 SHUTDOWN_TIMEOUT = 4.0
 
@@ -169,8 +169,7 @@ def test_up_while_anyone_is_inside_down_once_nobody_is_started_once_per_period(
     backend: str, periods: list[Period], visits: list[Visit]
 ) -> None:
     world = World(periods, visits)
-    name, options = jumping_backend(backend)
-    anyio.run(world.run, backend=name, backend_options=options)
+    run_jumping(backend, world.run)
     _assert_periods(world.history)
 
 
@@ -254,5 +253,4 @@ def test_step_by_step_in_any_order_the_messages_are_those_of_the_periods(
                 assert messages == expected
                 assert bool(lifespan._lifespans) == bool(inside)
 
-    name, options = jumping_backend(backend)
-    anyio.run(main, backend=name, backend_options=options)
+    run_jumping(backend, main)

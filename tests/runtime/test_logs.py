@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -54,6 +55,24 @@ def test_only_records_of_hosted_code_are_diverted(
     assert capsys.readouterr().err == "from the user\n"
     (line,) = ring.lines(10)
     assert line.endswith("ERROR tests.a_server: from the server")
+
+
+def test_only_warnings_of_hosted_code_are_diverted(recwarn: pytest.WarningsRecorder) -> None:
+    ring = LogRing()
+    before = warnings.showwarning
+    with divert_records(ring, HOSTED.get):
+        warnings.simplefilter("always")
+        in_hosted_code(warnings.warn, "from the server", FutureWarning)
+        warnings.warn("from the user", stacklevel=1)
+    assert warnings.showwarning is before
+    in_hosted_code(warnings.warn, "from what has outlived the host")
+    assert [str(each.message) for each in recwarn] == [
+        "from the user",
+        "from what has outlived the host",
+    ]
+    (line,) = ring.lines(10)
+    assert " WARNING py.warnings: " in line
+    assert "FutureWarning: from the server" in line
 
 
 def test_a_handler_that_is_set_up_later_gets_nothing_either(

@@ -377,6 +377,23 @@ def test_what_runs_where_can_be_asked() -> None:
     )
 
 
+def test_what_runs_can_be_asked_while_another_thread_imports_trio() -> None:
+    """As httpcore does, which is imported where it is first needed."""
+    code = """
+import sys, threading
+from orchnb.runtime.loops import current_loop
+
+assert "trio" not in sys.modules
+thread = threading.Thread(target=__import__, args=["trio"])
+thread.start()
+while thread.is_alive():
+    assert current_loop() is None
+assert "trio" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_lease_for_run_is_given_back() -> None:
     in_trio(lambda: run(answer()))
     with lease_host() as host:

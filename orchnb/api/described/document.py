@@ -38,7 +38,8 @@ _LONGEST_SUMMARY = 200
 _LONGEST_DESCRIPTION = 4_000
 _LONGEST_PATH = 2_000
 
-_PREFECTS_TITLE = "Prefect REST API"
+# The second is that of 3.6.
+_PREFECTS_TITLES = frozenset({"Prefect REST API", "Prefect Prefect REST API"})
 # What Prefect's server does not act upon, though it is asked by POST, by the last word of the path.
 _PREFECTS_READS = frozenset({"count", "filter", "history", "lateness", "paginate"})
 
@@ -171,7 +172,7 @@ class _Reader:
         self._schemas = Schemas(document)
         info = document.get("info")
         self._title = _text(info.get("title"), 80) if isinstance(info, dict) else ""
-        self._is_prefects = self._title == _PREFECTS_TITLE
+        self._is_prefects = self._title in _PREFECTS_TITLES
         self._arguments_left = _MOST_ARGUMENTS
 
     def read(self) -> Description:

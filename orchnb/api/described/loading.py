@@ -81,7 +81,7 @@ def find_description(
     api = Place(url)
     key = None
     if cache is not None:
-        version = yield from _version()
+        version = yield from server_version()
         key = document_key(api_url, version) if version else None
         kept = cache.read(key) if key and not refresh else None
         if kept is not None:
@@ -110,7 +110,7 @@ def find_description(
     raise AssertionError("the last place has returned or raised")
 
 
-def _version() -> Generator[Call[Any], Any, str | None]:
+def server_version() -> Generator[Call[Any], Any, str | None]:
     """The server's version, if it has one as Prefect's server does."""
     try:
         version = yield from Call("GET", path("/admin/version"), json_of)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -72,6 +72,15 @@ class OperationGroup:
     def __repr__(self) -> str:
         rows = [(each.name.partition(".")[2], each.request, each.summary) for each in self]
         return "\n".join([f"<{self._name}: {_count(rows, 'operation')}>", *_columns(rows)])
+
+
+class Overview(NamedTuple):
+    """All that there is in ``client.operations``, without asking the server for it."""
+
+    place: str
+    """Whose operations they are."""
+    groups: Mapping[str, OperationGroup] | None
+    """By name; None if they have not been loaded yet."""
 
 
 class _ServerOperations(Generic[C]):
@@ -257,6 +266,12 @@ def _dressed(method: Any, operation: DescribedOperation) -> Callable[..., Any]:
     }
     found: Callable[..., Any] = method
     return found
+
+
+def overview(operations: _ServerOperations[Any]) -> Overview:
+    """What is there already; a method would stand in the way of a group of its name."""
+    groups = operations._groups
+    return Overview(operations._place, None if groups is None else dict(sorted(groups.items())))
 
 
 def _count(rows: Sequence[Any], what: str) -> str:

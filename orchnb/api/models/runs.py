@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from orchnb.api.models.base import Model, NullIsDefault, Time
+from orchnb.http.response import one_line
 
 
 class StateType(str, enum.Enum):
@@ -102,6 +105,24 @@ class FlowRunCreateResult(Model):
     """``CREATED`` or ``FAILED``."""
     flow_run_id: UUID | None = None
     error: str | None = None
+    """Why it came to nothing: of what its database said, without the statement that failed."""
+    full_error: str | None = Field(default=None, repr=False)
+    """All that the server said, where ``error`` is less than that."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_the_statement(cls, data: Any) -> Any:
+        error = data.get("error") if isinstance(data, Mapping) else None
+        words, *statement = _STATEMENT.split(error, maxsplit=1) if isinstance(error, str) else ("",)
+        if not statement:
+            return data
+        short = one_line(_DRIVERS_NAME.sub("", words, count=1))
+        return {**data, "error": short, "full_error": error}
+
+
+# What SQLAlchemy adds to the words of a database, and the driver's name for the error before them.
+_STATEMENT = re.compile(r"\n(?:\[SQL: |\[parameters: |\(Background on this error at: )")
+_DRIVERS_NAME = re.compile(r"\([\w.]+\) (?:<class '[\w.]+'>: )?")
 
 
 class FlowRunInput(Model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted,
 from orchnb.api.models import Artifact, ArtifactCollection, ModelList
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.operations.fields import UNCHANGED, Data, Unchanged, changes_of, fields_of
+from orchnb.api.operations.filters import any_of, called, with_words
 
 _artifact = a(Artifact)
 _artifacts = list_of(Artifact)
@@ -70,18 +71,26 @@ def read_artifact(artifact_id: UUID | str) -> Call[Artifact]:
     return Call("GET", path("/artifacts/{}", artifact_id), _artifact, missing=_missing(artifact_id))
 
 
-def _narrowed(
+def _filters(
     artifact_filter: Filter | None,
     flow_run_filter: Filter | None,
     task_run_filter: Filter | None,
     flow_filter: Filter | None,
     deployment_filter: Filter | None,
+    *,
+    key: str | None,
+    key_like: str | None,
+    type: str | Iterable[str] | None,
+    flow_run_id: UUID | str | None,
+    flow_name: str | None,
 ) -> dict[str, Any]:
+    keys = without_none(any_=None if key is None else [key], like_=key_like)
+    words = {"key": keys or None, "type": any_of(type), "flow_run_id": any_of(flow_run_id)}
     return without_none(
-        artifacts=artifact_filter,
+        artifacts=with_words(artifact_filter, "artifact_filter", words),
         flow_runs=flow_run_filter,
         task_runs=task_run_filter,
-        flows=flow_filter,
+        flows=with_words(flow_filter, "flow_filter", called(flow_name)),
         deployments=deployment_filter,
     )
 
@@ -94,17 +103,37 @@ def read_artifacts(
     task_run_filter: Filter | None = None,
     flow_filter: Filter | None = None,
     deployment_filter: Filter | None = None,
+    key: str | None = None,
+    key_like: str | None = None,
+    type: str | Iterable[str] | None = None,
+    flow_run_id: UUID | str | None = None,
+    flow_name: str | None = None,
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
 ) -> Call[ModelList[Artifact]]:
-    """Read artifacts.
+    """Read artifacts: ``read_artifacts(key="report", sort="CREATED_DESC")``.
 
     Filters are the API's filter objects, ``sort`` one of its orders (``KEY_ASC``, ``CREATED_DESC``,
     ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+
+    In plain keywords: ``key`` is the whole key, ``key_like`` a part of it; ``type`` is one type or
+    several; it was made by the run ``flow_run_id``, or by runs of the flow called ``flow_name``.
+
+    Raises:
+        ValueError: a keyword says again what a filter object says.
     """
-    filters = _narrowed(
-        artifact_filter, flow_run_filter, task_run_filter, flow_filter, deployment_filter
+    filters = _filters(
+        artifact_filter,
+        flow_run_filter,
+        task_run_filter,
+        flow_filter,
+        deployment_filter,
+        key=key,
+        key_like=key_like,
+        type=type,
+        flow_run_id=flow_run_id,
+        flow_name=flow_name,
     )
     return Call(
         "POST",
@@ -123,6 +152,11 @@ def read_latest_artifacts(
     task_run_filter: Filter | None = None,
     flow_filter: Filter | None = None,
     deployment_filter: Filter | None = None,
+    key: str | None = None,
+    key_like: str | None = None,
+    type: str | Iterable[str] | None = None,
+    flow_run_id: UUID | str | None = None,
+    flow_name: str | None = None,
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
@@ -131,8 +165,17 @@ def read_latest_artifacts(
 
     ``read_artifact(collection.latest_id)`` reads the artifact itself.
     """
-    filters = _narrowed(
-        artifact_filter, flow_run_filter, task_run_filter, flow_filter, deployment_filter
+    filters = _filters(
+        artifact_filter,
+        flow_run_filter,
+        task_run_filter,
+        flow_filter,
+        deployment_filter,
+        key=key,
+        key_like=key_like,
+        type=type,
+        flow_run_id=flow_run_id,
+        flow_name=flow_name,
     )
     return Call(
         "POST",
@@ -151,10 +194,24 @@ def count_artifacts(
     task_run_filter: Filter | None = None,
     flow_filter: Filter | None = None,
     deployment_filter: Filter | None = None,
+    key: str | None = None,
+    key_like: str | None = None,
+    type: str | Iterable[str] | None = None,
+    flow_run_id: UUID | str | None = None,
+    flow_name: str | None = None,
 ) -> Call[int]:
-    """How many artifacts there are."""
-    filters = _narrowed(
-        artifact_filter, flow_run_filter, task_run_filter, flow_filter, deployment_filter
+    """How many artifacts there are; filters and keywords as in `read_artifacts`."""
+    filters = _filters(
+        artifact_filter,
+        flow_run_filter,
+        task_run_filter,
+        flow_filter,
+        deployment_filter,
+        key=key,
+        key_like=key_like,
+        type=type,
+        flow_run_id=flow_run_id,
+        flow_name=flow_name,
     )
     return Call("POST", path("/artifacts/count"), _count, repeatable=True, json=filters)
 
@@ -167,10 +224,24 @@ def count_latest_artifacts(
     task_run_filter: Filter | None = None,
     flow_filter: Filter | None = None,
     deployment_filter: Filter | None = None,
+    key: str | None = None,
+    key_like: str | None = None,
+    type: str | Iterable[str] | None = None,
+    flow_run_id: UUID | str | None = None,
+    flow_name: str | None = None,
 ) -> Call[int]:
-    """How many keys there are artifacts of."""
-    filters = _narrowed(
-        artifact_filter, flow_run_filter, task_run_filter, flow_filter, deployment_filter
+    """How many keys there are artifacts of; filters and keywords as in `read_artifacts`."""
+    filters = _filters(
+        artifact_filter,
+        flow_run_filter,
+        task_run_filter,
+        flow_filter,
+        deployment_filter,
+        key=key,
+        key_like=key_like,
+        type=type,
+        flow_run_id=flow_run_id,
+        flow_name=flow_name,
     )
     return Call("POST", path("/artifacts/latest/count"), _count, repeatable=True, json=filters)
 

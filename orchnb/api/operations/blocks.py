@@ -201,7 +201,7 @@ def create_block_schema(
         _schema,
         repeatable=True,  # by its checksum
         json=given,
-        conflict="The server could not make the schema",
+        refusal="The server could not make the schema",
     )
 
 

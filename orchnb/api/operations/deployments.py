@@ -159,7 +159,7 @@ def create_deployment(
             root=root,
         ),
         missing=f"such thing as deployment {quoted(name)} refers to",
-        conflict="The server could not make the deployment: what it refers to does not exist, or its "
+        refusal="The server could not make the deployment: what it refers to does not exist, or its "
         "job variables or parameters are not such as they should be",
     )
     return deployment.id
@@ -276,18 +276,23 @@ def count_deployments(
     deployment_filter: Filter | None = None,
     work_pool_filter: Filter | None = None,
     work_queue_filter: Filter | None = None,
+    name_like: str | None = None,
+    tags: Iterable[str] | None = None,
+    flow_name: str | None = None,
 ) -> Call[int]:
-    """How many deployments there are; filters as in `read_deployments`."""
+    """How many deployments there are; filters and keywords as in `read_deployments`."""
     return Call(
         "POST",
         api_path("/deployments/count"),
         _count,
         repeatable=True,
         json=without_none(
-            flows=flow_filter,
+            flows=with_words(flow_filter, "flow_filter", called(flow_name)),
             flow_runs=flow_run_filter,
             task_runs=task_run_filter,
-            deployments=deployment_filter,
+            deployments=with_words(
+                deployment_filter, "deployment_filter", named_words(name_like=name_like, tags=tags)
+            ),
             work_pools=work_pool_filter,
             work_pool_queues=work_queue_filter,
         ),
@@ -361,7 +366,7 @@ def update_deployment(
         nothing,
         json=changes,
         missing=_missing(deployment_id),
-        conflict="The server could not change the deployment: its job variables or parameters are not "
+        refusal="The server could not change the deployment: its job variables or parameters are not "
         "such as they should be",
     )
 
@@ -624,7 +629,7 @@ def create_flow_run_from_deployment(
         repeatable=True,  # by its idempotency key
         json=run,
         missing=f"deployment {quoted(deployment_id)}",
-        conflict="The server could not make the run: the deployment does not take these parameters or "
+        refusal="The server could not make the run: the deployment does not take these parameters or "
         "job variables, or what the run refers to does not exist",
     )
     # What is checked is what will be sent.

@@ -67,12 +67,19 @@ def named_words(
 
 def called(name: str | None) -> dict[str, Any]:
     """What says that something has just this name."""
-    return {"name": None if name is None else {"any_": [name]}}
+    return {"name": any_of(name)}
 
 
 def identified(id: UUID | str | None) -> dict[str, Any]:
     """What says that something has this id."""
-    return {"id": None if id is None else {"any_": [str(id)]}}
+    return {"id": any_of(id)}
+
+
+def any_of(wanted: UUID | str | Iterable[str] | None) -> dict[str, Any] | None:
+    """What says that something is this, or one of these; None says nothing."""
+    if wanted is None:
+        return None
+    return {"any_": [str(wanted)] if isinstance(wanted, (str, UUID)) else list(wanted)}
 
 
 def _states(state: str | Iterable[str]) -> dict[str, Any]:

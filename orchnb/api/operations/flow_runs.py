@@ -107,8 +107,7 @@ def create_flow_run(
             labels=None if labels is None else dict(labels),
             idempotency_key=str(uuid.uuid4()) if idempotency_key is None else idempotency_key,
         ),
-        conflict="The server could not make the run: it exists already, or what it refers to, such "
-        "as its flow, does not exist",
+        refusal="The server could not make the run: what it refers to, such as its flow, does not exist",
     )
     return run
 
@@ -402,16 +401,30 @@ def count_flow_runs(
     deployment_filter: Filter | None = None,
     work_pool_filter: Filter | None = None,
     work_queue_filter: Filter | None = None,
+    state: str | Iterable[str] | None = None,
+    name_like: str | None = None,
+    since: When | None = None,
+    until: When | None = None,
+    tags: Iterable[str] | None = None,
+    flow_name: str | None = None,
 ) -> Call[int]:
-    """How many flow runs there are; filters as in `read_flow_runs`."""
+    """How many flow runs there are; filters and keywords as in `read_flow_runs`.
+
+    Raises:
+        ValueError: a keyword means nothing, or says again what a filter object says.
+    """
     return Call(
         "POST",
         path("/flow_runs/count"),
         _count,
         repeatable=True,
         json=without_none(
-            flows=flow_filter,
-            flow_runs=flow_run_filter,
+            flows=with_words(flow_filter, "flow_filter", called(flow_name)),
+            flow_runs=with_words(
+                flow_run_filter,
+                "flow_run_filter",
+                run_words(state=state, name_like=name_like, since=since, until=until, tags=tags),
+            ),
             task_runs=task_run_filter,
             deployments=deployment_filter,
             work_pools=work_pool_filter,

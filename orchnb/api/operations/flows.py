@@ -183,15 +183,19 @@ def count_flows(
     task_run_filter: Filter | None = None,
     deployment_filter: Filter | None = None,
     work_pool_filter: Filter | None = None,
+    name_like: str | None = None,
+    tags: Iterable[str] | None = None,
 ) -> Call[int]:
-    """How many flows there are; filters as in `read_flows`."""
+    """How many flows there are; filters and keywords as in `read_flows`."""
     return Call(
         "POST",
         path("/flows/count"),
         _count,
         repeatable=True,
         json=without_none(
-            flows=flow_filter,
+            flows=with_words(
+                flow_filter, "flow_filter", named_words(name_like=name_like, tags=tags)
+            ),
             flow_runs=flow_run_filter,
             task_runs=task_run_filter,
             deployments=deployment_filter,

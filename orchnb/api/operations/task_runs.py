@@ -100,7 +100,7 @@ def create_task_run(
             empirical_policy=empirical_policy,
             labels=None if labels is None else dict(labels),
         ),
-        conflict="The server could not make the task run: its id is taken, or its flow run does not "
+        refusal="The server could not make the task run: its id is taken, or its flow run does not "
         "exist",
     )
 
@@ -173,8 +173,18 @@ def count_task_runs(
     flow_run_filter: Filter | None = None,
     task_run_filter: Filter | None = None,
     deployment_filter: Filter | None = None,
+    state: str | Iterable[str] | None = None,
+    name_like: str | None = None,
+    since: When | None = None,
+    until: When | None = None,
+    tags: Iterable[str] | None = None,
+    flow_run_id: UUID | str | None = None,
 ) -> Call[int]:
-    """How many task runs there are; filters as in `read_task_runs`."""
+    """How many task runs there are; filters and keywords as in `read_task_runs`.
+
+    Raises:
+        ValueError: a keyword means nothing, or says again what a filter object says.
+    """
     return Call(
         "POST",
         path("/task_runs/count"),
@@ -182,8 +192,12 @@ def count_task_runs(
         repeatable=True,
         json=without_none(
             flows=flow_filter,
-            flow_runs=flow_run_filter,
-            task_runs=task_run_filter,
+            flow_runs=with_words(flow_run_filter, "flow_run_filter", identified(flow_run_id)),
+            task_runs=with_words(
+                task_run_filter,
+                "task_run_filter",
+                run_words(state=state, name_like=name_like, since=since, until=until, tags=tags),
+            ),
             deployments=deployment_filter,
         ),
     )

@@ -28,6 +28,7 @@ from orchnb.api.operations.fields import (
     fields_of,
     required,
 )
+from orchnb.api.operations.filters import any_of, with_words
 from orchnb.api.times import When, moment
 from orchnb.errors import ObjectAlreadyExists
 
@@ -101,7 +102,7 @@ def create_work_pool(
         warnings.warn(
             f"The work pool {quoted(pool.name)} stays of the type {quoted(pool.type)}: a pool's type "
             "cannot be changed",
-            stacklevel=5,  # the caller of the client's method
+            stacklevel=6,  # the caller of the client's method
         )
     return pool
 
@@ -121,29 +122,45 @@ def read_work_pool(work_pool_name: str) -> Call[WorkPool]:
     )
 
 
+def _filter(work_pool_filter: Filter | None, type: str | Iterable[str] | None) -> Filter | None:
+    return with_words(work_pool_filter, "work_pool_filter", {"type": any_of(type)})
+
+
 @operation
 def read_work_pools(
-    limit: int | None = None, offset: int = 0, work_pool_filter: Filter | None = None
+    limit: int | None = None,
+    offset: int = 0,
+    work_pool_filter: Filter | None = None,
+    *,
+    type: str | Iterable[str] | None = None,
 ) -> Call[ModelList[WorkPool]]:
-    """Read work pools. ``limit`` None leaves the number to the server, which gives 200 at most."""
+    """Read work pools: ``read_work_pools(type="process")``, or by the API's filter object.
+
+    ``limit`` None leaves the number to the server, which gives 200 at most.
+
+    Raises:
+        ValueError: the type is in the filter object as well.
+    """
     return Call(
         "POST",
         path("/work_pools/filter"),
         _work_pools,
         repeatable=True,
-        json=without_none(work_pools=work_pool_filter, limit=limit, offset=offset),
+        json=without_none(work_pools=_filter(work_pool_filter, type), limit=limit, offset=offset),
     )
 
 
 @operation
-def count_work_pools(*, work_pool_filter: Filter | None = None) -> Call[int]:
-    """How many work pools there are."""
+def count_work_pools(
+    *, work_pool_filter: Filter | None = None, type: str | Iterable[str] | None = None
+) -> Call[int]:
+    """How many work pools there are; filter and keyword as in `read_work_pools`."""
     return Call(
         "POST",
         path("/work_pools/count"),
         a(int),
         repeatable=True,
-        json=without_none(work_pools=work_pool_filter),
+        json=without_none(work_pools=_filter(work_pool_filter, type)),
     )
 
 

@@ -1,0 +1,131 @@
+"""Plain keywords narrow what is read, and what is counted, on both clients and both servers."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from orchnb import SyncPrefectClient
+from tests.api import both
+
+pytestmark = both.SQLALCHEMY
+client, name = both.client, both.name
+server_here, nothing_is_left = both.server_here, both.nothing_is_left
+
+WHAT = [
+    "flows",
+    "flow_runs",
+    "task_runs",
+    "deployments",
+    "work_pools",
+    "artifacts",
+    "latest_artifacts",
+    "automations",
+    "variables",
+]
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_what_narrows_a_read_narrows_its_count(what: str) -> None:
+    read, count = (
+        inspect.signature(getattr(SyncPrefectClient, f"{verb}_{what}")).parameters
+        for verb in ("read", "count")
+    )
+    # Prefect's server does not look at this one for flows, see `read_flows`.
+    unseen = {"work_queue_filter"} if what == "flows" else set()
+    assert set(read) - {"sort", "limit", "offset"} - unseen == set(count)
+    for name in set(count) - {"self"}:
+        assert count[name].annotation == read[name].annotation
+        assert count[name].default is None
+
+
+def found(client: Any, what: str, **keywords: Any) -> int:
+    """How many a read finds, which are as many as are counted."""
+    read = getattr(client, f"read_{what}")(**keywords)
+    assert getattr(client, f"count_{what}")(**keywords) == len(read)
+    return len(read)
+
+
+def test_flows(client: Any, name: str) -> None:
+    client.create_flow(f"{name}-a", tags=["x", "y"])
+    client.create_flow(f"{name}-b", tags=["x"])
+    assert found(client, "flows", name_like=name) == 2
+    assert found(client, "flows", name_like=name.upper(), tags=["x", "y"]) == 1
+    assert found(client, "flows", name_like=f"{name}-c") == 0
+
+
+def test_flow_runs(client: Any, name: str) -> None:
+    client.create_flow_run(name, name="first", state="COMPLETED", tags=["x", "y"])
+    client.create_flow_run(name, name="second", state="RUNNING", tags=["x"])
+    of_flow = {"flow_name": name}
+    assert found(client, "flow_runs", **of_flow) == 2
+    assert found(client, "flow_runs", **of_flow, state="completed") == 1
+    assert found(client, "flow_runs", **of_flow, state=["FAILED", "RUNNING"]) == 1
+    assert found(client, "flow_runs", **of_flow, state="Late") == 0
+    assert found(client, "flow_runs", **of_flow, name_like="FIRS") == 1
+    assert found(client, "flow_runs", **of_flow, tags=["x"]) == 2
+    assert found(client, "flow_runs", **of_flow, tags=["x", "y"]) == 1
+    assert found(client, "flow_runs", **of_flow, since="1h") == 2
+    assert found(client, "flow_runs", **of_flow, since="2h", until="1h") == 0
+    nobody = {"id": {"any_": []}}
+    assert found(client, "flow_runs", **of_flow, flow_run_filter=nobody, tags=["x"]) == 0
+    with pytest.raises(ValueError, match="tags is given twice"):
+        client.count_flow_runs(flow_run_filter={"tags": {"all_": ["x"]}}, tags=["x"])
+
+
+def test_task_runs(client: Any, name: str) -> None:
+    run = client.create_flow_run(name)
+    other = client.create_flow_run(name)
+    for index, state in enumerate(("COMPLETED", "RUNNING")):
+        client.create_task_run(
+            "load", run.id, str(index), name=f"{name}-{index}", state=state, extra_tags=[state]
+        )
+    of_run = {"flow_run_id": run.id}
+    assert found(client, "task_runs", **of_run) == 2
+    assert found(client, "task_runs", flow_run_id=other.id, name_like=name) == 0
+    assert found(client, "task_runs", **of_run, state="RUNNING") == 1
+    assert found(client, "task_runs", **of_run, name_like=f"{name}-1") == 1
+    assert found(client, "task_runs", **of_run, tags=["COMPLETED"]) == 1
+    assert found(client, "task_runs", **of_run, since="1h") == 2
+    assert found(client, "task_runs", **of_run, until="1h") == 0
+
+
+def test_deployments(client: Any, name: str) -> None:
+    for each in "ab":
+        client.create_deployment(name, f"{name}-{each}", tags=[each])
+    assert found(client, "deployments", flow_name=name) == 2
+    assert found(client, "deployments", name_like=f"{name}-B") == 1
+    assert found(client, "deployments", flow_name=name, tags=["a"]) == 1
+    assert found(client, "deployments", flow_name=f"{name}-a") == 0
+
+
+def test_work_pools(client: Any, name: str) -> None:
+    mine = {"work_pool_filter": {"name": {"any_": [f"{name}-a", f"{name}-b"]}}}
+    client.create_work_pool(f"{name}-a", type="process")
+    client.create_work_pool(f"{name}-b", type="docker")
+    assert found(client, "work_pools", **mine, type="process") == 1
+    assert found(client, "work_pools", **mine, type=("process", "docker")) == 2
+    assert found(client, "work_pools", **mine, type="no-such") == 0
+    with pytest.raises(ValueError, match="type is given twice: as a keyword, and in work_pool_fil"):
+        client.count_work_pools(work_pool_filter={"type": {"any_": ["x"]}}, type="x")
+
+
+@pytest.mark.parametrize("what", ["artifacts", "latest_artifacts"])
+def test_artifacts(client: Any, name: str, what: str) -> None:
+    run = client.create_flow_run(name)
+    client.create_artifact(key=f"{name}-a", type="markdown", flow_run_id=run.id)
+    client.create_artifact(key=f"{name}-b", type="table")
+    assert found(client, what, key_like=name) == 2
+    assert found(client, what, key=f"{name}-a") == 1
+    assert found(client, what, key=name) == 0
+    assert found(client, what, key=f"{name}-a", key_like=f"{name}-b") == 0
+    assert found(client, what, key_like=name, type="table") == 1
+    assert found(client, what, key_like=name, type=["table", "markdown"]) == 2
+    assert found(client, what, flow_run_id=run.id) == 1
+    assert found(client, what, flow_name=name) == 1
+    with pytest.raises(
+        ValueError, match="key is given twice: as a keyword, and in artifact_filter"
+    ):
+        client.count_artifacts(artifact_filter={"key": {"any_": ["x"]}}, key="x")
