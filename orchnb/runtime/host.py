@@ -68,11 +68,12 @@ class Host:
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(_keep_complaint)
         self.stopping = False
+        self.ended = False
         self.calls: set[HostedCall] = set()
         self._predecessor = predecessor
         self._context = contextvars.Context()
         self._context.run(is_hosted.set, True)
-        self._stop = asyncio.Event()
+        self._stopped = False
         self.thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
         try:
             self.thread.start()
@@ -118,7 +119,12 @@ class Host:
     def stop(self) -> None:
         """Ask the thread to end; everything on its loop is cancelled."""
         self.stopping = True
-        self.post(self._stop.set)
+        self.post(self._stop)
+
+    def _stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self.loop.stop()
 
     def join(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the thread to end; whether it has."""
@@ -139,20 +145,30 @@ class Host:
         try:
             self._run_until_stopped()
             finish_loop(self.loop, timeout=SHUTDOWN_TIMEOUT)
+        except Exception as exc:  # somebody closed it, or what it waits with: it is gone
+            logger.error("The loop of the hosted apps broke down", exc_info=exc)
+            with suppress(Exception):
+                self.loop.close()
         finally:
+            self.ended = True
             asyncio.set_event_loop(None)
             for call in list(self.calls):
                 call.host_ended()
+            for app in _apps_on(self):
+                app._host_ended()
 
     def _run_until_stopped(self) -> None:
-        # Not asyncio.run: nest-asyncio, where it is applied, replaces it for all threads.
-        stopped = self.loop.create_task(self._stop.wait())
-        while not stopped.done():
+        # Not asyncio.run: nest-asyncio, where it is applied, replaces it for all threads. And no task
+        # to wait for: a hosted app may cancel all that there are.
+        while not self._stopped:
             try:
-                self.loop.run_until_complete(stopped)
+                self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as exc:
                 # From a task that an app has started; other apps live here as well.
                 logger.error("A task of a hosted app raised %r", exc, exc_info=exc)
+            else:
+                if not self._stopped:
+                    logger.error("A hosted app stopped the loop it runs on, which goes on")
 
 
 def _keep_complaint(_: asyncio.AbstractEventLoop, complaint: dict[str, Any]) -> None:
@@ -179,10 +195,15 @@ _tenancy = _Tenancy()
 _exit_registered = False
 
 
+def _apps_on(host: Host) -> list[HostedApp]:
+    with _tenancy.lock:
+        return [app for app in _tenancy.apps if app.host is host]
+
+
 def _acquire() -> Host:
     _register_exit()
     with _tenancy.lock:
-        if _tenancy.host is None or _tenancy.leases == 0:
+        if _tenancy.host is None or _tenancy.leases == 0 or _tenancy.host.ended:
             _tenancy.host = Host(_tenancy.host)
         _tenancy.leases += 1
         return _tenancy.host
@@ -245,10 +266,16 @@ class HostedApp:
         return self._closing
 
     @property
+    def ended(self) -> bool:
+        """Whether it is over with it: it was closed, did not start, or has gone down by itself."""
+        return self._ended.done()
+
+    @property
     def is_up(self) -> bool:
-        """Whether the app has started and not been closed."""
+        """Whether the app has started and not been closed or gone down."""
         return (
             not self._closing
+            and not self._ended.done()
             and self.started.done()
             and not self.started.cancelled()
             and self.started.exception() is None
@@ -285,6 +312,13 @@ class HostedApp:
         self._settle(error or LifespanStartupFailed("The app was stopped before it had started"))
         self._give_back()
         self._ended.set_result(None)
+
+    def _host_ended(self) -> None:
+        """The loop is gone, and with it whoever would have called `_finished`."""
+        if not self._ended.done():
+            self._settle(LifespanStartupFailed("The loop that the app ran on has ended"))
+            self._give_back()
+            self._ended.set_result(None)
 
     def _give_back(self) -> None:
         with _tenancy.lock:
@@ -356,20 +390,26 @@ class HostedApp:
 
 def wait_interruptibly(future: concurrent.futures.Future[Any], timeout: float = math.inf) -> None:
     """Wait until a future is done or the time is over, letting interrupts through on every platform."""
-    deadline = time.monotonic() + timeout
-    while not future.done() and (left := deadline - time.monotonic()) > 0:
-        concurrent.futures.wait([future], min(left, _LONGEST_WAIT))
+    for part in _parts(timeout):
+        if future.done():
+            return
+        concurrent.futures.wait([future], part)
 
 
 def wait_event(event: threading.Event, timeout: float | None) -> bool:
     """``event.wait(timeout)`` that lets interrupts through on every platform."""
-    left = math.inf if timeout is None else timeout
-    deadline = time.monotonic() + left
-    while not event.wait(min(left, _LONGEST_WAIT)):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-    return True
+    return any(map(event.wait, _parts(math.inf if timeout is None else timeout))) or event.is_set()
+
+
+def _parts(timeout: float) -> Iterator[float]:
+    """The seconds of each part of a wait. A clock that jumps, after a laptop's sleep or while a cell
+    let no other thread run, uses up one of them at most: nobody else has had that time either."""
+    left = timeout
+    while left > 0:
+        part = min(left, _LONGEST_WAIT)
+        began = time.monotonic()
+        yield part
+        left -= min(time.monotonic() - began, part)
 
 
 async def wait_async(future: concurrent.futures.Future[Any]) -> None:

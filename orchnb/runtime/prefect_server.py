@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 from orchnb.errors import ServerStartFailed
 from orchnb.runtime.fresh import clear_stale
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
+from orchnb.runtime.prefect_writes import sqlite_configuration
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ _NO_TELEMETRY = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1
 _API_URL = "PREFECT_API_URL"
 
 _LOCK_NAME = ".orchnb-start.lock"
+
+_WATCH_LOCK_NAME = ".orchnb-watch.lock"
 
 _LOOK_AGAIN = 0.02
 """Seconds between two looks at whether somebody else is done."""
@@ -144,7 +147,10 @@ class PrefectServer:
             )
         _holder = self
         try:
-            with _database_of_its_own():
+            with (
+                _database_of_its_own(self._context.settings),
+                _watching_in_turn(self._home / _WATCH_LOCK_NAME),
+            ):
                 yield
         finally:
             self._ending = True
@@ -182,16 +188,9 @@ class PrefectServer:
     @asynccontextmanager
     async def locked_database(self) -> AsyncIterator[None]:
         """Have no other process of this machine start a server on the database meanwhile."""
-        waits = False
-        while not _has_locked(self._lock):
-            if not waits:
-                logger.info("Another process starts a server on this database; waiting for it")
-            waits = True
-            await anyio.sleep(_LOOK_AGAIN)
-        try:
+        told = "Another process starts a server on this database; waiting for it"
+        async with _locked(self._lock, told):
             yield
-        finally:
-            self._lock.release()
 
     def migrate(self) -> None:
         """Bring the database to this Prefect's schema; a new one takes seconds, else it just looks."""
@@ -219,6 +218,43 @@ def _has_locked(lock: FileLock) -> bool:
     except (OSError, NotImplementedError):
         pass  # a file system without locks; then there is none
     return True
+
+
+@asynccontextmanager
+async def _locked(lock: FileLock, told: str = "") -> AsyncIterator[None]:
+    """Hold a lock, once no other process does; ``told`` is for the log if that takes a while."""
+    waits = False
+    while not _has_locked(lock):
+        if told and not waits:
+            logger.info(told)
+        waits = True
+        await anyio.sleep(_LOOK_AGAIN)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _watching_in_turn(path: Path) -> Iterator[None]:
+    """Have only one process at a time look for what did not happen and should have.
+
+    Every server on a database does, for all automations. It reads from the database that nobody has
+    acted yet, acts, and then writes that down: two that look at the same moment would both act.
+    """
+    triggers: Any = importlib.import_module("prefect.server.events.triggers")
+    look = triggers.evaluate_proactive_triggers
+    lock = FileLock(path, thread_local=False)
+
+    async def look_in_turn() -> None:
+        async with _locked(lock):
+            await look()
+
+    triggers.evaluate_proactive_triggers = look_in_turn
+    try:
+        yield
+    finally:
+        triggers.evaluate_proactive_triggers = look
 
 
 @contextmanager
@@ -259,13 +295,16 @@ def _send_waiting_logs() -> None:
 
 
 @contextmanager
-def _database_of_its_own() -> Iterator[None]:
+def _database_of_its_own(settings: Any) -> Iterator[None]:
     """Have Prefect open the database that its settings name now, not the first one they ever did."""
     known: dict[str, Any] = importlib.import_module(
         "prefect.server.database.dependencies"
     ).MODELS_DEPENDENCIES
     before = dict(known)
     known.update(dict.fromkeys(("database_config", "query_components", "orm")))
+    url = settings.server.database.connection_url.get_secret_value()
+    if url.startswith("sqlite"):
+        known["database_config"] = sqlite_configuration()(connection_url=url)
     try:
         yield
     finally:
@@ -282,3 +321,13 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+def _after_fork() -> None:
+    # The server that holds the process is the parent's.
+    global _holder
+    _holder = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

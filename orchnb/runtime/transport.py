@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 _MOST_BUFFERED = 1024 * 1024
 """Bytes of a response that wait for a slow reader before the app is made to wait."""
 
+_PARTS = 4
+"""Parts in which a time-out is waited for. A clock that jumps, after a laptop's sleep or while a cell
+let no other thread run, uses up one of them at most: the app has not had that time."""
+
 _LONGEST_HEAD_DELAY = 0.005
 """Seconds that a response's head waits for the first part of its body: waking another thread is what
 costs most, and mostly one wake-up does for both."""
@@ -47,6 +51,7 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
         hosted = self._usable(request)
         if not hosted.is_up:
             await hosted.wait_started_async()
+            self._refuse_ended(hosted, request)
         wake = waker()
         event = anyio.Event()
         exchange = _Exchange(hosted, request, body, lambda: wake(event.set))
@@ -66,6 +71,7 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
         hosted = self._usable(request)
         if not hosted.is_up:
             hosted.wait_started()
+            self._refuse_ended(hosted, request)
         event = threading.Event()
         exchange = _Exchange(hosted, request, body, event.set)
         stream = _SyncStream(exchange)
@@ -77,6 +83,12 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
         if self.hosted.closed:
             raise httpx.ConnectError("The server in this process has been stopped", request=request)
         return self.hosted
+
+    def _refuse_ended(self, hosted: HostedApp, request: httpx.Request) -> None:
+        if hosted.ended:
+            raise httpx.ConnectError(
+                "The server in this process has gone down by itself", request=request
+            )
 
 
 class _Exchange:
@@ -280,14 +292,16 @@ class _AsyncStream(httpx.AsyncByteStream):
             if exchange.read_timeout is None:
                 await event.wait()
                 return
-            with anyio.move_on_after(exchange.read_timeout):
-                await event.wait()
+            for _ in range(_PARTS):
+                with anyio.move_on_after(exchange.read_timeout / _PARTS):
+                    await event.wait()
+                if event.is_set():
+                    return
         except BaseException:
             exchange.abandon()
             raise
-        if not event.is_set():
-            exchange.abandon()
-            exchange.raise_timeout()
+        exchange.abandon()
+        exchange.raise_timeout()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:

@@ -165,11 +165,6 @@ def test_they_start_at_the_same_moment(four: Kernels) -> None:
         assert answer == {"hello": 200, "log": []}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Prefect's transactions begin as readers; those that find the database changed when they "
-    "write fail at once, with 503 (retried after seconds) or a refused run",
-)
 def test_they_write_at_the_same_time(four: Kernels) -> None:
     deployment = literal_eval(
         four.kernels[0].value(
@@ -188,10 +183,6 @@ def test_they_write_at_the_same_time(four: Kernels) -> None:
         assert set(seen["states"]) == {"Completed"}
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="They may all look at the same moment, before any of them has told the others",
-)
 def test_what_one_is_to_do_four_do_not_do_four_times(four: Kernels) -> None:
     """Each server watches for what does not happen; the first to act tells the others by the database."""
     deadline = time.monotonic() + 60

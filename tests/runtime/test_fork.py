@@ -92,11 +92,6 @@ def test_children_of_a_cell(folder: Path) -> None:
         assert literal_eval(shown.text) == "1.2.3"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="The child believes that the parent's server is in use in it; and who is forked within a "
-    "transaction waits for ever for a lock of sqlite's that nobody holds",
-)
 def test_a_forked_child_has_a_prefect_server_of_its_own_on_the_same_database(
     tmp_path: Path,
 ) -> None:

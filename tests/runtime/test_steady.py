@@ -132,8 +132,6 @@ FAULTY_APP = """
 """
 
 
-HANGS = "The host's thread ends, with a traceback on stderr, and every app of this process with it"
-
 FAULTS = {
     "lifespan_raises": "The lifespan of the app 'App' failed: the scheduler died",
     "task_raises": "",  # asyncio says it when the task is collected
@@ -158,12 +156,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(sys.platform == "win32", reason="the script forks")
 @pytest.mark.parametrize(
     "fault",
-    [
-        pytest.param(fault, marks=pytest.mark.xfail(strict=True, reason=HANGS))
-        if fault in ("stops_the_loop", "cancels_everything", "breaks_the_selector")
-        else fault
-        for fault in FAULTS
-    ],
+    FAULTS,
 )
 def test_a_server_that_dies_is_there_again_for_the_next_request(fault: str, faults: Path) -> None:
     assert (faults / f"{fault}.err").read_text() == ""
@@ -226,18 +219,8 @@ if sys.platform != "win32":
 
 @pytest.mark.parametrize(
     "busy",
-    [
-        pytest.param(
-            busy,
-            id=busy.__name__,
-            marks=pytest.mark.xfail(
-                strict=False, reason="The time-out is taken for over while the app could not run"
-            )
-            if busy is hold_the_interpreter
-            else (),
-        )
-        for busy in BUSY
-    ],
+    BUSY,
+    ids=lambda busy: busy.__name__,
 )
 def test_a_busy_cell_holds_nobody_up_for_longer_than_it_must(
     hosted: HostedApp, busy: Callable[[float], None]
@@ -316,7 +299,6 @@ def test_five_thousand_requests_at_once(hosted: HostedApp) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.xfail(strict=True, reason="What a jump of the clock takes away is taken for waited")
 def test_a_clock_that_jumps_ends_no_request(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a laptop's sleep, where the clock of the system has gone on: on Windows it does."""
     reached, go_on = threading.Event(), asyncio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -563,10 +564,11 @@ def test_a_request_that_comes_just_when_the_host_has_ended_is_told_so(
     given.hosted.wait_started()
     given.hosted.close()
     assert given.hosted.wait_closed(SECONDS)
-    given.hosted._closing = False
+    given.hosted._closing, ended = False, given.hosted._ended
+    given.hosted._ended = concurrent.futures.Future()
     with pytest.raises(httpx.RemoteProtocolError, match="stopped before it had answered"):
         Client(kind, given, timeout=None).request("GET", "/")
-    given.hosted._closing = True
+    given.hosted._closing, given.hosted._ended = True, ended
 
 
 def test_a_sync_request_of_a_hosted_app_to_itself_is_refused(host_app: Any) -> None:

@@ -1,0 +1,99 @@
+"""Prefect's sqlite database for several writers: they wait for each other instead of failing.
+
+Prefect's transactions begin as readers, and become writers when they first write. sqlite refuses that
+at once, whatever time-out was set, if anybody has written in between: what the transaction has read is
+old by then. So a few requests at a time are enough for "database is locked", which Prefect answers
+with 503, or says of each run that was to be made in bulk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+
+@functools.cache
+def sqlite_configuration() -> Any:
+    """Prefect's class for a sqlite database, but its transactions begin as writers.
+
+    It is one class for the whole process, as Prefect keeps databases by their class and address.
+    """
+    configurations = importlib.import_module("prefect.server.database.configurations")
+
+    class WritesInTurn(configurations.AioSqliteConfiguration):  # type: ignore[misc, name-defined]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+                WeakKeyDictionary()
+            )
+            self._writer: asyncio.Task[Any] | None = None
+
+        @asynccontextmanager
+        async def begin_transaction(
+            self,
+            session: Any,
+            with_for_update: bool = False,  # noqa: ARG002 - Prefect's signature
+        ) -> AsyncIterator[Any]:
+            async with AsyncExitStack() as stack:
+                task = asyncio.current_task()
+                if self._writer is not task:
+                    # Those who wait inside of sqlite look again after up to 100 ms, in no order.
+                    turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+                    await stack.enter_async_context(turn)
+                    await _begin_writing()
+                    stack.callback(_may_fork.release)
+                    self._writer = task
+                    stack.callback(setattr, self, "_writer", None)
+                mode = configurations.SQLITE_BEGIN_MODE.set("IMMEDIATE")
+                try:
+                    transaction = await stack.enter_async_context(session.begin())
+                    await session.connection()  # which is when it begins
+                finally:
+                    configurations.SQLITE_BEGIN_MODE.reset(mode)
+                yield transaction
+
+    return WritesInTurn
+
+
+# A process that is forked within a transaction inherits sqlite's own notes of a lock that it does not
+# have, and waits for itself.
+_may_fork = threading.Lock()
+_LONGEST_DELAY = 1.0
+"""Seconds that a fork waits for a transaction's end; one that lasts is taken for stuck."""
+
+
+async def _begin_writing() -> None:
+    while not _may_fork.acquire(blocking=False):  # noqa: ASYNC110 - another thread forks
+        await asyncio.sleep(0.001)
+
+
+_forks = threading.local()
+
+
+def _before_fork() -> None:
+    _forks.waited = _may_fork.acquire(timeout=_LONGEST_DELAY)
+
+
+def _after_fork_in_parent() -> None:
+    if _forks.waited:
+        _may_fork.release()
+
+
+def _after_fork_in_child() -> None:
+    global _may_fork
+    _may_fork = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
