@@ -32,7 +32,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 from typing_extensions import LiteralString, ParamSpec
 
-from orchnb.api.models import Model, ModelList
+from orchnb.api import models
+from orchnb.api.models.base import Model, ModelList
 from orchnb.errors import (
     ObjectAlreadyExists,
     ObjectNotFound,
@@ -188,11 +189,20 @@ class operation(Generic[P, T]):
         self._function = function
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
-        self._async, self._sync = _methods(function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
         """The operation's calls, for use within another operation."""
         return self._function(*args, **kwargs)
+
+    @functools.cached_property
+    def _methods(
+        self,
+    ) -> tuple[
+        Callable[Concatenate[PrefectClient, P], Coroutine[Any, Any, T]],
+        Callable[Concatenate[SyncPrefectClient, P], T],
+    ]:
+        """For the async client and for the sync one; made when first used, as that imports the models."""
+        return _methods(self._function)
 
     @overload
     def __get__(
@@ -211,7 +221,7 @@ class operation(Generic[P, T]):
         self, client: SyncPrefectClient, owner: type[SyncPrefectClient]
     ) -> Callable[P, T]: ...
     def __get__(self, client: Any, owner: Any) -> Any:
-        method = self._async if owner.is_async else self._sync
+        method = self._methods[0 if owner.is_async else 1]
         return method if client is None else method.__get__(client, owner)
 
 
@@ -227,7 +237,7 @@ def _methods(
     def call(self: SyncPrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.perform(function(*args, **kwargs), function.__name__)
 
-    result = get_args(get_type_hints(function)["return"])[-1]  # Call[T], Generator[..., T]
+    result = get_args(hints_of(function)["return"])[-1]  # Call[T], Generator[..., T]
     result = type(None) if result is None else result  # as it is in type hints
     return (
         dressed(call_async, function, returns=result),
@@ -235,10 +245,17 @@ def _methods(
     )
 
 
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """A function's type hints. Modules import models for type checkers only, here they are imported."""
+    return get_type_hints(
+        function, localns={name: getattr(models, name) for name in models.__all__}
+    )
+
+
 def dressed(method: F, function: Callable[..., Any], *, returns: Any) -> F:
     """A client's method with the name, docstring and signature of the function that it is made from:
     people and tools are shown what it takes and gives, and not calls."""
-    hints = {**get_type_hints(function), "return": returns}
+    hints = {**hints_of(function), "return": returns}
     parameters = [
         parameter.replace(annotation=hints[parameter.name])
         for parameter in inspect.signature(function).parameters.values()
@@ -281,18 +298,22 @@ def nothing(response: PrefectResponse) -> None:
         json_of(response)
 
 
-def a(kind: type[T]) -> Callable[[PrefectResponse], T]:
-    """Read the answer as something of this type."""
-    return functools.partial(_validated, TypeAdapter(kind))
+def a(kind: Callable[[], type[T]]) -> Callable[[PrefectResponse], T]:
+    """Read the answer as something of this type, which is asked for when there is an answer: models are
+    imported when they are first used."""
+    adapter = functools.cache(lambda: TypeAdapter(kind()))
+    return lambda response: _validated(adapter(), response)
 
 
-def list_of(kind: type[M]) -> Callable[[PrefectResponse], ModelList[M]]:
+def list_of(kind: Callable[[], type[M]]) -> Callable[[PrefectResponse], ModelList[M]]:
     """Read the answer as a list of these models."""
-    adapter: TypeAdapter[list[M]] = TypeAdapter(list[kind])  # type: ignore[valid-type] # made at run time
+    adapter: Callable[[], TypeAdapter[list[M]]] = functools.cache(
+        lambda: TypeAdapter(list[kind()])  # type: ignore[arg-type, misc] # made at run time
+    )
 
     def read(response: PrefectResponse) -> ModelList[M]:
-        items: list[M] = _validated(adapter, response)
-        return ModelList(items, model=kind, cut=bool(items) and len(items) == _limit_of(response))
+        items: list[M] = _validated(adapter(), response)
+        return ModelList(items, model=kind(), cut=bool(items) and len(items) == _limit_of(response))
 
     return read
 

@@ -18,7 +18,7 @@ from typing_extensions import Self
 from orchnb.api.calls import Call, Steps
 from orchnb.api.described.lacking import or_lacking
 from orchnb.api.described.namespace import AsyncServerOperations, SyncServerOperations
-from orchnb.api.models import ModelList
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations import Operations
 from orchnb.errors import (
     ClientClosed,

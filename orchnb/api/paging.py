@@ -8,6 +8,7 @@ deleted: then it goes back.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import (
     TYPE_CHECKING,
@@ -17,14 +18,13 @@ from typing import (
     Protocol,
     TypeVar,
     get_args,
-    get_type_hints,
     overload,
 )
 
 from typing_extensions import ParamSpec
 
-from orchnb.api.calls import Steps, dressed
-from orchnb.api.models import ModelList
+from orchnb.api.calls import Steps, dressed, hints_of
+from orchnb.api.models.base import ModelList
 
 if TYPE_CHECKING:
     from orchnb.api.client import PrefectClient, SyncPrefectClient
@@ -112,9 +112,17 @@ class iteration(Generic[P, Row]):
             while not paging.done:
                 yield from paging.take(client.perform(paging.call()))
 
-        row = get_args(get_type_hints(function)["return"])[-1]  # Paging[Row]
-        self._async = dressed(iterate_async, function, returns=AsyncIterator[row])  # type: ignore[valid-type] # made at run time
-        self._sync = dressed(iterate, function, returns=Iterator[row])  # type: ignore[valid-type] # as above
+        self._made = (iterate_async, iterate)
+
+    @functools.cached_property
+    def _methods(self) -> tuple[Any, Any]:
+        """For the async and the sync client; dressed when first used, as that imports the models."""
+        iterate_async, iterate = self._made
+        row = get_args(hints_of(self._function)["return"])[-1]  # Paging[Row]
+        return (
+            dressed(iterate_async, self._function, returns=AsyncIterator[row]),  # type: ignore[valid-type] # made at run time
+            dressed(iterate, self._function, returns=Iterator[row]),  # type: ignore[valid-type] # as above
+        )
 
     @overload
     def __get__(
@@ -133,5 +141,5 @@ class iteration(Generic[P, Row]):
         self, client: SyncPrefectClient, owner: type[SyncPrefectClient]
     ) -> Callable[P, Iterator[Row]]: ...
     def __get__(self, client: Any, owner: Any) -> Any:
-        method: Any = self._async if owner.is_async else self._sync
+        method = self._methods[0 if owner.is_async else 1]
         return method if client is None else method.__get__(client, owner)

@@ -139,7 +139,7 @@ def operations_of(said: str) -> orchnb.SyncPrefectClient:
 
 
 def of_another_form(said: str) -> Exception:
-    return caught(lambda: a(dict[str, int])(answer(200, "", {said: said})))
+    return caught(lambda: a(lambda: dict[str, int])(answer(200, "", {said: said})))
 
 
 def no_json(said: str) -> Exception:

@@ -1,49 +1,59 @@
-"""What comes over the wire, by subject; all of it can be had from here."""
+"""What comes over the wire, by subject; all of it can be had from here, and is imported when it is."""
 
-from orchnb.api.models.automations import Automation
-from orchnb.api.models.base import Model, ModelList
-from orchnb.api.models.blocks import BlockDocument, BlockSchema, BlockType
-from orchnb.api.models.concurrency import (
-    ConcurrencyLease,
-    ConcurrencyLimit,
-    GlobalConcurrencyLimit,
-    TakenSlots,
-)
-from orchnb.api.models.deployments import Deployment, DeploymentSchedule
-from orchnb.api.models.records import (
-    Artifact,
-    ArtifactCollection,
-    Event,
-    EventCount,
-    EventPage,
-    Log,
-    Variable,
-)
-from orchnb.api.models.runs import (
-    Flow,
-    FlowRun,
-    FlowRunCreateResult,
-    FlowRunGraph,
-    FlowRunInput,
-    FlowRunOrchestrationResult,
-    OrchestrationResult,
-    RunHistory,
-    RunHistoryState,
-    State,
-    StateType,
-    TaskRun,
-)
-from orchnb.api.models.work_pools import (
-    Worker,
-    WorkerFlowRun,
-    WorkPool,
-    WorkPoolConcurrencyStatus,
-    WorkQueue,
-    WorkQueueConcurrencyStatus,
-    WorkQueueStatusDetail,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchnb.api.models.automations import Automation
+    from orchnb.api.models.base import Model, ModelList
+    from orchnb.api.models.blocks import BlockDocument, BlockSchema, BlockType, unwrapped
+    from orchnb.api.models.concurrency import (
+        ConcurrencyLease,
+        ConcurrencyLimit,
+        GlobalConcurrencyLimit,
+        TakenSlots,
+    )
+    from orchnb.api.models.deployments import Deployment, DeploymentSchedule
+    from orchnb.api.models.records import (
+        Artifact,
+        ArtifactCollection,
+        Event,
+        EventCount,
+        EventPage,
+        Log,
+        Variable,
+    )
+    from orchnb.api.models.runs import (
+        AnyState,
+        Flow,
+        FlowRun,
+        FlowRunCreateResult,
+        FlowRunCreateResults,
+        FlowRunGraph,
+        FlowRunInput,
+        FlowRunOrchestrationResult,
+        FlowRunOrchestrationResults,
+        OrchestrationResult,
+        RunHistory,
+        RunHistoryState,
+        State,
+        StateType,
+        TaskRun,
+    )
+    from orchnb.api.models.work_pools import (
+        Worker,
+        WorkerFlowRun,
+        WorkPool,
+        WorkPoolConcurrencyStatus,
+        WorkQueue,
+        WorkQueueConcurrencyStatus,
+        WorkQueueStatusDetail,
+    )
 
 __all__ = [
+    "AnyState",
     "Artifact",
     "ArtifactCollection",
     "Automation",
@@ -60,9 +70,11 @@ __all__ = [
     "Flow",
     "FlowRun",
     "FlowRunCreateResult",
+    "FlowRunCreateResults",
     "FlowRunGraph",
     "FlowRunInput",
     "FlowRunOrchestrationResult",
+    "FlowRunOrchestrationResults",
     "GlobalConcurrencyLimit",
     "Log",
     "Model",
@@ -82,4 +94,78 @@ __all__ = [
     "WorkQueueStatusDetail",
     "Worker",
     "WorkerFlowRun",
+    "unwrapped",
 ]
+
+_HOMES = {
+    "automations": ("Automation",),
+    "base": (
+        "Model",
+        "ModelList",
+    ),
+    "blocks": (
+        "BlockDocument",
+        "BlockSchema",
+        "BlockType",
+        "unwrapped",
+    ),
+    "concurrency": (
+        "ConcurrencyLease",
+        "ConcurrencyLimit",
+        "GlobalConcurrencyLimit",
+        "TakenSlots",
+    ),
+    "deployments": (
+        "Deployment",
+        "DeploymentSchedule",
+    ),
+    "records": (
+        "Artifact",
+        "ArtifactCollection",
+        "Event",
+        "EventCount",
+        "EventPage",
+        "Log",
+        "Variable",
+    ),
+    "runs": (
+        "AnyState",
+        "Flow",
+        "FlowRun",
+        "FlowRunCreateResult",
+        "FlowRunCreateResults",
+        "FlowRunGraph",
+        "FlowRunInput",
+        "FlowRunOrchestrationResult",
+        "FlowRunOrchestrationResults",
+        "OrchestrationResult",
+        "RunHistory",
+        "RunHistoryState",
+        "State",
+        "StateType",
+        "TaskRun",
+    ),
+    "work_pools": (
+        "WorkPool",
+        "WorkPoolConcurrencyStatus",
+        "WorkQueue",
+        "WorkQueueConcurrencyStatus",
+        "WorkQueueStatusDetail",
+        "Worker",
+        "WorkerFlowRun",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -78,9 +78,11 @@ def secret_places(schema: BlockSchema | None) -> list[Place]:
     """Where the secrets are in the documents of a schema, as it says itself."""
     if schema is None:
         return [()]
-    named = schema.fields.get("secret_fields")
+    named = schema.fields.get("secret_fields") or []
+    if not isinstance(named, list):
+        return [()]  # it does not say what is secret in a way to be understood, so all of it is
     # All that is below a wildcard is secret, as the server takes it too.
-    places = [tuple(takewhile("*".__ne__, str(place).split("."))) for place in named or ()]
+    places = [tuple(takewhile("*".__ne__, str(place).split("."))) for place in named]
     # Of a block within a block, only that one's own schema would be sure to say what is secret.
     nested = schema.fields.get("block_schema_references")
     return places + [(str(field),) for field in (nested if isinstance(nested, Mapping) else ())]

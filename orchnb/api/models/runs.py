@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from orchnb.api.models.base import Model, NullIsDefault, Time
 from orchnb.http.response import one_line
@@ -43,6 +43,10 @@ class State(Model):
     message: str | None = None
     timestamp: Time | None = None
     id: UUID | None = None
+
+
+AnyState: TypeAlias = State | StateType | str | BaseModel
+"""A state, its type such as ``"SCHEDULED"``, or a model of a state such as Prefect's ``State``."""
 
 
 class Flow(Model):
@@ -98,6 +102,12 @@ class FlowRunOrchestrationResult(OrchestrationResult):
     flow_run_id: UUID
 
 
+class FlowRunOrchestrationResults(Model):
+    """What the server made of a state for many runs."""
+
+    results: list[FlowRunOrchestrationResult]
+
+
 class FlowRunCreateResult(Model):
     """What became of one of many runs that the server was asked to create."""
 
@@ -123,6 +133,12 @@ class FlowRunCreateResult(Model):
 # What SQLAlchemy adds to the words of a database, and the driver's name for the error before them.
 _STATEMENT = re.compile(r"\n(?:\[SQL: |\[parameters: |\(Background on this error at: )")
 _DRIVERS_NAME = re.compile(r"\([\w.]+\) (?:<class '[\w.]+'>: )?")
+
+
+class FlowRunCreateResults(Model):
+    """What became of many runs that the server was asked to create."""
+
+    results: list[FlowRunCreateResult]
 
 
 class FlowRunInput(Model):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from orchnb.api.models import State, StateType
+if TYPE_CHECKING:
+    from orchnb.api.models import AnyState
+
 
 Filter: TypeAlias = Mapping[str, Any] | BaseModel
 """One of the API's filter objects, as plain data or as a model such as Prefect's ``FlowFilter``."""
-
-AnyState: TypeAlias = State | StateType | str | BaseModel
-"""A state, its type such as ``"SCHEDULED"``, or a model of a state such as Prefect's ``State``."""
 
 
 class HasName(Protocol):

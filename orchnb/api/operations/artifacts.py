@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from orchnb.api import models
 from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
-from orchnb.api.models import Artifact, ArtifactCollection, ModelList
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.operations.fields import UNCHANGED, Data, Unchanged, changes_of, fields_of
 from orchnb.api.operations.filters import any_of, called, with_words
 
-_artifact = a(Artifact)
-_artifacts = list_of(Artifact)
-_collections = list_of(ArtifactCollection)
-_count = a(int)
+if TYPE_CHECKING:
+    from orchnb.api.models import Artifact, ArtifactCollection
+
+
+_artifact = a(lambda: models.Artifact)
+_artifacts = list_of(lambda: models.Artifact)
+_collections = list_of(lambda: models.ArtifactCollection)
+_count = a(lambda: int)
 
 
 def _missing(artifact_id: object) -> str:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from orchnb.api import models
 from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
-from orchnb.api.models import Automation, ModelList
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, as_tags, as_uuid
 from orchnb.api.operations.fields import Data, fields_of, required, with_defaults
 from orchnb.errors import ObjectNotFound
 
-_automation = a(Automation)
-_automations = list_of(Automation)
+if TYPE_CHECKING:
+    from orchnb.api.models import Automation
+
+
+_automation = a(lambda: models.Automation)
+_automations = list_of(lambda: models.Automation)
 
 
 def _missing(automation_id: object) -> str:
@@ -153,7 +158,9 @@ def find_automation(id_or_name: UUID | str) -> Generator[Call[Any], Any, Automat
 def count_automations(*, automations: Filter | None = None) -> Generator[Call[Any], Any, int]:
     """How many automations there are, or how many a filter finds; those it finds are read for that."""
     if automations is None:
-        total: int = yield from Call("POST", path("/automations/count"), a(int), repeatable=True)
+        total: int = yield from Call(
+            "POST", path("/automations/count"), a(lambda: int), repeatable=True
+        )
         return total
     count = 0
     # Prefect's server counted them all up to 3.8.0, whatever the filter.

@@ -6,14 +6,14 @@ What is secret in a document is wrapped, see `orchnb.api.models.blocks`; what is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
+from orchnb.api import models
 from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
-from orchnb.api.models import BlockDocument, BlockSchema, BlockType, Model, ModelList
-from orchnb.api.models.blocks import unwrapped
+from orchnb.api.models.base import Model, ModelList
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.operations.fields import (
     UNCHANGED,
@@ -25,12 +25,16 @@ from orchnb.api.operations.fields import (
 )
 from orchnb.http.response import PrefectResponse
 
-_type = a(BlockType)
-_types = list_of(BlockType)
-_schema = a(BlockSchema)
-_schemas = list_of(BlockSchema)
-_document = a(BlockDocument)
-_documents = list_of(BlockDocument)
+if TYPE_CHECKING:
+    from orchnb.api.models import BlockDocument, BlockSchema, BlockType
+
+
+_type = a(lambda: models.BlockType)
+_types = list_of(lambda: models.BlockType)
+_schema = a(lambda: models.BlockSchema)
+_schemas = list_of(lambda: models.BlockSchema)
+_document = a(lambda: models.BlockDocument)
+_documents = list_of(lambda: models.BlockDocument)
 
 _CREATED_WITH = {"name", "data", "block_type_id", "block_schema_id", "is_anonymous"}
 _CHANGED_WITH = {"data", "block_schema_id", "merge_existing_data"}
@@ -294,7 +298,7 @@ def create_block_document(
         path("/block_documents/"),
         _document,
         repeatable=not fields.get("is_anonymous"),  # by its name
-        json=unwrapped(fields) if include_secrets else fields,
+        json=models.unwrapped(fields) if include_secrets else fields,
         look="read_block_documents",
         conflict=f"There is a block document {quoted(fields.get('name'))} of that type already",
     )
@@ -407,7 +411,7 @@ def read_block_documents_by_type(
 
     def read(response: PrefectResponse) -> ModelList[BlockDocument]:
         documents = _documents(response)[offset or 0 :]  # the server gives them all
-        return ModelList(documents[:limit], model=BlockDocument)
+        return ModelList(documents[:limit], model=models.BlockDocument)
 
     return Call(
         "GET",
@@ -432,7 +436,7 @@ def count_block_documents(
     return Call(
         "POST",
         path("/block_documents/count"),
-        a(int),
+        a(lambda: int),
         repeatable=True,
         json=without_none(
             block_documents=block_document_filter,
@@ -469,7 +473,7 @@ def update_block_document(
         path("/block_documents/{}", block_document_id),
         nothing,
         json={
-            **unwrapped(changes),
+            **models.unwrapped(changes),
             **without_none(merge_existing_data=merge_existing_data),
         },
         missing=_missing_document(block_document_id),

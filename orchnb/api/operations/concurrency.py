@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
+from orchnb.api import models
 from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
-from orchnb.api.models import (
-    ConcurrencyLease,
-    ConcurrencyLimit,
-    GlobalConcurrencyLimit,
-    ModelList,
-    TakenSlots,
-)
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations.fields import (
     UNCHANGED,
     Data,
@@ -24,9 +19,18 @@ from orchnb.api.operations.fields import (
 )
 from orchnb.errors import ObjectAlreadyExists, ObjectNotFound
 
-_limit = a(ConcurrencyLimit)
-_global_limit = a(GlobalConcurrencyLimit)
-_taken = list_of(TakenSlots)
+if TYPE_CHECKING:
+    from orchnb.api.models import (
+        ConcurrencyLease,
+        ConcurrencyLimit,
+        GlobalConcurrencyLimit,
+        TakenSlots,
+    )
+
+
+_limit = a(lambda: models.ConcurrencyLimit)
+_global_limit = a(lambda: models.GlobalConcurrencyLimit)
+_taken = list_of(lambda: models.TakenSlots)
 
 
 def _missing_tag(tag: object) -> str:
@@ -77,7 +81,7 @@ def read_concurrency_limits(
     return Call(
         "POST",
         path("/concurrency_limits/filter"),
-        list_of(ConcurrencyLimit),
+        list_of(lambda: models.ConcurrencyLimit),
         repeatable=True,
         json=without_none(limit=limit, offset=offset),
     )
@@ -183,7 +187,7 @@ def read_global_concurrency_limits(
     return Call(
         "POST",
         path("/v2/concurrency_limits/filter"),
-        list_of(GlobalConcurrencyLimit),
+        list_of(lambda: models.GlobalConcurrencyLimit),
         repeatable=True,
         json={"limit": limit, "offset": offset},
     )
@@ -308,7 +312,7 @@ def increment_concurrency_slots_with_lease(
     return Call(
         "POST",
         path("/v2/concurrency_limits/increment-with-lease"),
-        a(ConcurrencyLease),
+        a(lambda: models.ConcurrencyLease),
         json=without_none(
             names=_names(names),
             slots=slots,

@@ -5,29 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from orchnb.api import models
 from orchnb.api.calls import Call, a, list_of, nothing, operation, quoted, without_none
 from orchnb.api.calls import path as api_path  # two operations have an argument of that name
-from orchnb.api.models import (
-    Deployment,
-    DeploymentSchedule,
-    FlowRun,
-    FlowRunCreateResult,
-    Model,
-    ModelList,
-    State,
-    StateType,
-)
-from orchnb.api.operations.arguments import (
-    AnyState,
-    Filter,
-    HasName,
-    as_state,
-    as_tags,
-    as_uuid,
-)
+from orchnb.api.models.base import ModelList
+from orchnb.api.operations.arguments import Filter, HasName, as_state, as_tags, as_uuid
 from orchnb.api.operations.fields import UNCHANGED, Data, Unchanged, changes_of
 from orchnb.api.operations.filters import called, named_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow, read_flows
@@ -48,22 +33,28 @@ from orchnb.api.operations.schedules import (
     from_now,
 )
 
-_deployment = a(Deployment)
-_deployments = list_of(Deployment)
-_schedules = list_of(DeploymentSchedule)
-_flow_run = a(FlowRun)
-_flow_runs = list_of(FlowRun)
-_count = a(int)
+if TYPE_CHECKING:
+    from orchnb.api.models import (
+        AnyState,
+        Deployment,
+        DeploymentSchedule,
+        FlowRun,
+        FlowRunCreateResult,
+    )
+
+
+_deployment = a(lambda: models.Deployment)
+_deployments = list_of(lambda: models.Deployment)
+_schedules = list_of(lambda: models.DeploymentSchedule)
+_flow_run = a(lambda: models.FlowRun)
+_flow_runs = list_of(lambda: models.FlowRun)
+_count = a(lambda: int)
 
 # Prefect's server refuses them in names, and answers with no more than that it failed.
 _BANNED = frozenset("/%&<>")
 
 
-class _Results(Model):
-    results: list[FlowRunCreateResult]
-
-
-_results = a(_Results)
+_results = a(lambda: models.FlowRunCreateResults)
 
 
 def _missing(deployment_id: object) -> str:
@@ -661,7 +652,7 @@ def bulk_create_flow_runs_from_deployment(
     return Call(
         "POST",
         api_path("/deployments/{}/create_flow_run/bulk", deployment_id),
-        lambda response: ModelList(_results(response).results, model=FlowRunCreateResult),
+        lambda response: ModelList(_results(response).results, model=models.FlowRunCreateResult),
         repeatable=True,  # by their idempotency keys
         json=[_one_of_many(**run) for run in flow_runs],
         missing=_missing(deployment_id),
@@ -714,7 +705,9 @@ def _first_state(state: AnyState | None, scheduled_time: ToCome | None) -> dict[
     if state is not None:
         raise ValueError("Give state or scheduled_time; the latter is a SCHEDULED state")
     details = {"scheduled_time": from_now(scheduled_time)}
-    return as_state(State.model_validate({"type": StateType.SCHEDULED, "state_details": details}))
+    return as_state(
+        models.State.model_validate({"type": models.StateType.SCHEDULED, "state_details": details})
+    )
 
 
 class DeploymentOperations:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
 
+from orchnb.api import models
 from orchnb.api.calls import Call, a, list_of, nothing, operation, path, without_none
-from orchnb.api.models import EventCount, EventPage, ModelList
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.times import When, moment
 from orchnb.http.response import PrefectResponse
 
-_page = a(EventPage)
+if TYPE_CHECKING:
+    from orchnb.api.models import EventCount, EventPage
+
+
+_page = a(lambda: models.EventPage)
 
 _LARGEST_PAGE = 50
 
@@ -120,7 +125,7 @@ def count_events(
     return Call(
         "POST",
         path("/events/count-by/{}", countable),
-        list_of(EventCount),
+        list_of(lambda: models.EventCount),
         repeatable=True,
         json={
             "filter": {} if filter is None else filter,

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
-from orchnb.api.models import Model
+from orchnb.api.models.base import Model
 
 T = TypeVar("T")
 

@@ -8,11 +8,9 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from orchnb.api.models import StateType
+from orchnb.api import models
 from orchnb.api.operations.arguments import Filter, as_tags
 from orchnb.api.times import When, moment
-
-_TYPES = frozenset(kind.value for kind in StateType)
 
 
 def with_words(filter: Filter | None, name: str, words: Mapping[str, Any]) -> Filter | None:
@@ -84,11 +82,12 @@ def any_of(wanted: UUID | str | Iterable[str] | None) -> dict[str, Any] | None:
 
 def _states(state: str | Iterable[str]) -> dict[str, Any]:
     wanted = [str(each) for each in ([state] if isinstance(state, str) else state)]
-    types = [each.upper() for each in wanted if each.upper() in _TYPES]
+    known = {kind.value for kind in models.StateType}
+    types = [each.upper() for each in wanted if each.upper() in known]
     if len(types) == len(wanted):
         return {"type": {"any_": types}}
     if types:
-        names = [each for each in wanted if each.upper() not in _TYPES]
+        names = [each for each in wanted if each.upper() not in known]
         raise ValueError(
             f"state holds types ({', '.join(types)}) and names ({', '.join(names)}); ask for the one or "
             "the other"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from orchnb.api import models
 from orchnb.api.calls import (
     Call,
     Steps,
@@ -20,40 +21,38 @@ from orchnb.api.calls import (
     quoted,
     without_none,
 )
-from orchnb.api.models import (
-    FlowRun,
-    FlowRunGraph,
-    FlowRunInput,
-    FlowRunOrchestrationResult,
-    Model,
-    ModelList,
-    OrchestrationResult,
-    RunHistory,
-    State,
-    StateType,
-)
-from orchnb.api.operations.arguments import AnyState, Filter, HasName, as_state, as_tags
+from orchnb.api.models.base import ModelList
+from orchnb.api.operations.arguments import Filter, HasName, as_state, as_tags
 from orchnb.api.operations.filters import called, run_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow
 from orchnb.api.operations.schedules import as_seconds, from_now
 from orchnb.api.times import When, moment
 from orchnb.http.response import PrefectResponse
 
-_flow_run = a(FlowRun)
-_flow_runs = list_of(FlowRun)
-_states = list_of(State)
-_inputs = list_of(FlowRunInput)
-_history = list_of(RunHistory)
-_count = a(int)
-_seconds: Callable[[PrefectResponse], float | None] = a(float | None)  # type: ignore[arg-type] # a type to pydantic
-_result = a(OrchestrationResult)
+if TYPE_CHECKING:
+    from orchnb.api.models import (
+        AnyState,
+        FlowRun,
+        FlowRunGraph,
+        FlowRunInput,
+        FlowRunOrchestrationResult,
+        OrchestrationResult,
+        RunHistory,
+        State,
+    )
 
 
-class _Results(Model):
-    results: list[FlowRunOrchestrationResult]
+_flow_run = a(lambda: models.FlowRun)
+_flow_runs = list_of(lambda: models.FlowRun)
+_states = list_of(lambda: models.State)
+_inputs = list_of(lambda: models.FlowRunInput)
+_history = list_of(lambda: models.RunHistory)
+_count = a(lambda: int)
+_seconds: Callable[[PrefectResponse], float | None] = a(lambda: float | None)  # type: ignore[arg-type, return-value] # a type to pydantic
+_result = a(lambda: models.OrchestrationResult)
 
 
-_results = a(_Results)
+_results = a(lambda: models.FlowRunOrchestrationResults)
 
 
 def _missing(flow_run_id: object) -> str:
@@ -100,7 +99,7 @@ def create_flow_run(
             context=None if context is None else dict(context),
             tags=as_tags(tags),
             parent_task_run_id=None if parent_task_run_id is None else str(parent_task_run_id),
-            state=as_state(StateType.PENDING if state is None else state),
+            state=as_state(models.StateType.PENDING if state is None else state),
             work_pool_name=work_pool_name,
             work_queue_name=work_queue_name,
             job_variables=None if job_variables is None else dict(job_variables),
@@ -300,7 +299,7 @@ def cancel_flow_run(flow_run_id: UUID | str) -> Steps[OrchestrationResult]:
     Raises:
         ObjectNotFound: there is no run of that id.
     """
-    return set_flow_run_state(flow_run_id, StateType.CANCELLING)
+    return set_flow_run_state(flow_run_id, models.StateType.CANCELLING)
 
 
 @operation
@@ -323,9 +322,9 @@ def pause_flow_run(
     details: dict[str, Any] = {"pause_reschedule": reschedule}
     if timeout is not None:
         details["pause_timeout"] = from_now(timedelta(seconds=as_seconds(timeout)))
-    state = State.model_validate(
+    state = models.State.model_validate(
         {
-            "type": StateType.PAUSED,
+            "type": models.StateType.PAUSED,
             "name": "Suspended" if reschedule else "Paused",
             "state_details": details,
         }
@@ -370,7 +369,7 @@ def read_flow_run_state(flow_run_state_id: UUID | str) -> Call[State]:
     return Call(
         "GET",
         path("/flow_run_states/{}", flow_run_state_id),
-        a(State),
+        a(lambda: models.State),
         missing=f"state of a flow run with the id {quoted(flow_run_state_id)}",
     )
 
@@ -389,7 +388,7 @@ def read_flow_run_graph(
     graph = path("/flow_runs/{}/graph-v2", flow_run_id)
     if since is not None:
         graph = path("/flow_runs/{}/graph-v2?since={}", flow_run_id, moment(since).isoformat())
-    return Call("GET", graph, a(FlowRunGraph), missing=_missing(flow_run_id))
+    return Call("GET", graph, a(lambda: models.FlowRunGraph), missing=_missing(flow_run_id))
 
 
 @operation
@@ -535,7 +534,9 @@ def bulk_set_flow_run_state(
     return Call(
         "POST",
         path("/flow_runs/bulk_set_state"),
-        lambda response: ModelList(_results(response).results, model=FlowRunOrchestrationResult),
+        lambda response: ModelList(
+            _results(response).results, model=models.FlowRunOrchestrationResult
+        ),
         json=without_none(
             flow_runs=flow_run_filter, state=as_state(state), force=force, limit=limit
         ),

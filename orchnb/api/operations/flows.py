@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from orchnb.api import models
 from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
-from orchnb.api.models import Flow, Model, ModelList
+from orchnb.api.models.base import Model, ModelList
 from orchnb.api.operations.arguments import Filter, HasName, as_tags, as_uuid
 from orchnb.api.operations.filters import named_words, with_words
 from orchnb.api.operations.near_names import Names, first_pages, or_near
 from orchnb.http.response import PrefectResponse
 
-_flow = a(Flow)
-_flows = list_of(Flow)
-_count = a(int)
+if TYPE_CHECKING:
+    from orchnb.api.models import Flow
+
+
+_flow = a(lambda: models.Flow)
+_flows = list_of(lambda: models.Flow)
+_count = a(lambda: int)
 
 
 class _Deleted(Model):
     deleted: list[UUID]
 
 
-_deleted = a(_Deleted)
+_deleted = a(lambda: _Deleted)
 
 
 def deleted_ids(response: PrefectResponse) -> list[UUID]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
+from orchnb.api import models
 from orchnb.api.calls import Call, list_of, nothing, operation, path, without_none
-from orchnb.api.models import Log, ModelList
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.operations.fields import Data, fields_of, required, with_defaults
 
-_logs = list_of(Log)
+if TYPE_CHECKING:
+    from orchnb.api.models import Log
+
+
+_logs = list_of(lambda: models.Log)
 
 
 @operation

@@ -8,12 +8,11 @@ those of the operation that reads one page; ``limit`` is how many there are to b
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 from uuid import UUID
 
 from typing_extensions import Unpack
 
-from orchnb.api.models import Deployment, Flow, FlowRun, Log, TaskRun
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.operations.deployments import read_deployments
 from orchnb.api.operations.flow_runs import read_flow_runs
@@ -22,6 +21,9 @@ from orchnb.api.operations.logs import read_logs
 from orchnb.api.operations.task_runs import read_task_runs
 from orchnb.api.paging import Paging, iteration
 from orchnb.api.times import When
+
+if TYPE_CHECKING:
+    from orchnb.api.models import Deployment, Flow, FlowRun, Log, TaskRun
 
 
 class NamedQuery(TypedDict, total=False):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import httpx
 
 from orchnb.api.calls import Call, Steps
-from orchnb.api.models import Model, ModelList
+from orchnb.api.models.base import Model, ModelList
 from orchnb.errors import ObjectNotFound, OrchnbError
 from orchnb.http.response import one_line
 

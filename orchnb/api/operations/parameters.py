@@ -6,13 +6,16 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchnb.api.calls import quoted
-from orchnb.api.models import Deployment
 from orchnb.api.operations.near_names import did_you_mean, near_names
 from orchnb.errors import FieldProblem, InvalidParameters
 from orchnb.http.response import one_line
+
+if TYPE_CHECKING:
+    from orchnb.api.models import Deployment
+
 
 _MOST_ROWS = 100
 _MOST_IN_MESSAGE = 10

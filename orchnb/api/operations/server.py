@@ -28,7 +28,7 @@ def api_healthcheck() -> Generator[Call[Any], Any, Exception | None]:
 @operation
 def api_version() -> Call[str]:
     """The server's version, such as ``3.8.8``."""
-    return Call("GET", path("/admin/version"), a(str))
+    return Call("GET", path("/admin/version"), a(lambda: str))
 
 
 class ServerOperations:

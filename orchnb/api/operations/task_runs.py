@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
+from orchnb.api import models
 from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
-from orchnb.api.models import (
-    ModelList,
-    OrchestrationResult,
-    RunHistory,
-    State,
-    StateType,
-    TaskRun,
-)
-from orchnb.api.operations.arguments import AnyState, Filter, as_state, as_tags
+from orchnb.api.models.base import ModelList
+from orchnb.api.operations.arguments import Filter, as_state, as_tags
 from orchnb.api.operations.filters import identified, run_words, with_words
 from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.times import When, moment
 
-_task_run = a(TaskRun)
-_task_runs = list_of(TaskRun)
-_states = list_of(State)
-_history = list_of(RunHistory)
-_count = a(int)
+if TYPE_CHECKING:
+    from orchnb.api.models import AnyState, OrchestrationResult, RunHistory, State, TaskRun
+
+
+_task_run = a(lambda: models.TaskRun)
+_task_runs = list_of(lambda: models.TaskRun)
+_states = list_of(lambda: models.State)
+_history = list_of(lambda: models.RunHistory)
+_count = a(lambda: int)
 
 
 class HasTaskKey(Protocol):
@@ -92,7 +90,7 @@ def create_task_run(
             flow_run_id=None if flow_run_id is None else str(flow_run_id),
             name=name,
             tags=sorted(tags),
-            state=as_state(StateType.PENDING if state is None else state),
+            state=as_state(models.StateType.PENDING if state is None else state),
             task_inputs=None if task_inputs is None else dict(task_inputs),
             task_version=getattr(task, "version", None) if task_version is None else task_version,
             cache_key=cache_key,
@@ -270,7 +268,7 @@ def set_task_run_state(
     return Call(
         "POST",
         path("/task_runs/{}/set_state", task_run_id),
-        a(OrchestrationResult),
+        a(lambda: models.OrchestrationResult),
         json={"state": as_state(state), "force": force},
         look="read_task_run",
         missing=_missing(task_run_id),

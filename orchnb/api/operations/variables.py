@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from orchnb.api import models
 from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
-from orchnb.api.models import ModelList, Variable
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, as_tags
 from orchnb.api.operations.fields import (
     UNCHANGED,
@@ -18,8 +19,12 @@ from orchnb.api.operations.fields import (
 )
 from orchnb.errors import ObjectNotFound
 
-_variable = a(Variable)
-_variables = list_of(Variable)
+if TYPE_CHECKING:
+    from orchnb.api.models import Variable
+
+
+_variable = a(lambda: models.Variable)
+_variables = list_of(lambda: models.Variable)
 
 
 def _missing(name: object) -> str:
@@ -96,7 +101,7 @@ def count_variables(*, variable_filter: Filter | None = None) -> Call[int]:
     return Call(
         "POST",
         path("/variables/count"),
-        a(int),
+        a(lambda: int),
         repeatable=True,
         json=without_none(variables=variable_filter),
     )

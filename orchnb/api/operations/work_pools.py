@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from orchnb.api import models
 from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
-from orchnb.api.models import (
-    FlowRun,
-    ModelList,
-    Worker,
-    WorkerFlowRun,
-    WorkPool,
-    WorkPoolConcurrencyStatus,
-    WorkQueue,
-    WorkQueueConcurrencyStatus,
-    WorkQueueStatusDetail,
-)
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.operations.fields import (
     UNCHANGED,
@@ -32,10 +23,23 @@ from orchnb.api.operations.filters import any_of, with_words
 from orchnb.api.times import When, moment
 from orchnb.errors import ObjectAlreadyExists
 
-_work_pool = a(WorkPool)
-_work_pools = list_of(WorkPool)
-_work_queue = a(WorkQueue)
-_work_queues = list_of(WorkQueue)
+if TYPE_CHECKING:
+    from orchnb.api.models import (
+        FlowRun,
+        Worker,
+        WorkerFlowRun,
+        WorkPool,
+        WorkPoolConcurrencyStatus,
+        WorkQueue,
+        WorkQueueConcurrencyStatus,
+        WorkQueueStatusDetail,
+    )
+
+
+_work_pool = a(lambda: models.WorkPool)
+_work_pools = list_of(lambda: models.WorkPool)
+_work_queue = a(lambda: models.WorkQueue)
+_work_queues = list_of(lambda: models.WorkQueue)
 
 
 def _missing_pool(name: object) -> str:
@@ -158,7 +162,7 @@ def count_work_pools(
     return Call(
         "POST",
         path("/work_pools/count"),
-        a(int),
+        a(lambda: int),
         repeatable=True,
         json=without_none(work_pools=_filter(work_pool_filter, type)),
     )
@@ -232,7 +236,7 @@ def get_scheduled_flow_runs_for_work_pool(
     return Call(
         "POST",
         path("/work_pools/{}/get_scheduled_flow_runs", work_pool_name),
-        list_of(WorkerFlowRun),
+        list_of(lambda: models.WorkerFlowRun),
         repeatable=True,
         json=without_none(
             work_queue_names=None if work_queue_names is None else list(work_queue_names),
@@ -259,7 +263,7 @@ def read_work_pool_concurrency_status(
     return Call(
         "POST",
         path("/work_pools/{}/concurrency_status", work_pool_name),
-        a(WorkPoolConcurrencyStatus),
+        a(lambda: models.WorkPoolConcurrencyStatus),
         repeatable=True,
         json=without_none(page=page, limit=limit, flow_run_limit=flow_run_limit),
         missing=_missing_pool(work_pool_name),
@@ -281,7 +285,7 @@ def read_workers_for_work_pool(
     return Call(
         "POST",
         path("/work_pools/{}/workers/filter", work_pool_name),
-        list_of(Worker),
+        list_of(lambda: models.Worker),
         repeatable=True,
         json=without_none(workers=worker_filter, offset=offset, limit=limit),
         missing=_missing_pool(work_pool_name),
@@ -306,7 +310,7 @@ def send_worker_heartbeat(
     return Call(
         "POST",
         path("/work_pools/{}/workers/heartbeat", work_pool_name),
-        lambda response: a(UUID)(response) if get_worker_id and response.content else None,
+        lambda response: a(lambda: UUID)(response) if get_worker_id and response.content else None,
         repeatable=True,  # by its name
         json=without_none(
             name=worker_name,
@@ -435,7 +439,7 @@ def match_work_queues(
     if isinstance(prefixes, str):
         raise TypeError(f"prefixes should be a list of texts: [{prefixes!r}]")
     wanted = {"name": {"startswith_": list(prefixes)}}
-    queues = ModelList[WorkQueue](model=WorkQueue)
+    queues = ModelList[models.WorkQueue](model=models.WorkQueue)
     while True:
         page = yield from read_work_queues(work_pool_name, wanted, offset=len(queues))
         queues.extend(page)
@@ -505,7 +509,7 @@ def get_runs_in_work_queue(
     return Call(
         "POST",
         path("/work_queues/{}/get_runs", id),
-        list_of(FlowRun),
+        list_of(lambda: models.FlowRun),
         repeatable=True,
         json={"limit": limit, "scheduled_before": before},
         missing=_missing_queue(id),
@@ -522,7 +526,7 @@ def read_work_queue_status(id: UUID | str) -> Call[WorkQueueStatusDetail]:
     return Call(
         "GET",
         path("/work_queues/{}/status", id),
-        a(WorkQueueStatusDetail),
+        a(lambda: models.WorkQueueStatusDetail),
         missing=_missing_queue(id),
     )
 
@@ -541,7 +545,7 @@ def read_work_queue_concurrency_status(
     return Call(
         "POST",
         path("/work_queues/{}/concurrency_status", id),
-        a(WorkQueueConcurrencyStatus),
+        a(lambda: models.WorkQueueConcurrencyStatus),
         repeatable=True,
         json=without_none(page=page, limit=limit),
         missing=_missing_queue(id),
