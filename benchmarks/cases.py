@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import gc
 import os
 import sys
 import tempfile
+import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,6 +20,9 @@ import httpx
 from measure import Result, compare_async, compare_calls, process, summarise
 
 import orchnb
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # for the kernels and servers of the tests
 
 REMOTE = "http://127.0.0.1:4200/api"
 
@@ -129,6 +135,157 @@ def hosted_request() -> list[Result]:
         return asyncio.run(main())
 
 
+def warm_request() -> list[Result]:
+    """``hello`` by orchnb's client: to the server in this process, and to one over loopback HTTP."""
+    from tests.servers import prefect_home, prefect_server
+
+    async def main(url: str) -> list[Result]:
+        own = orchnb.get_client()
+        async with own, orchnb.PrefectClient(url) as other:
+            return await compare_async(
+                {"over loopback HTTP": other.hello, "orchnb, in-process": own.hello},
+                reference="over loopback HTTP",
+                rounds=60,
+                repeat=30,
+            )
+
+    with tempfile.TemporaryDirectory() as folder:
+        prefect_home(Path(folder, ".prefect"))
+        prefect_home(Path(folder, "own"))
+        os.environ["PREFECT_HOME"] = str(Path(folder, "own"))
+        with prefect_server(Path(folder)) as url:
+            return asyncio.run(main(url))
+
+
+def per_cell() -> list[Result]:
+    """What a cell does that wants one answer over loopback HTTP, each with the client as it is meant."""
+    from prefect.client.orchestration import PrefectClient as PeerClient
+
+    from orchnb.api.context import end_notebook_session
+    from orchnb.runtime.loops import set_notebook_loop
+    from tests.servers import prefect_home, prefect_server
+
+    async def main(url: str) -> list[Result]:
+        set_notebook_loop(asyncio.get_running_loop())
+
+        async def plain() -> object:
+            async with httpx.AsyncClient(base_url=url) as client:
+                return await client.get("/hello")
+
+        async def theirs() -> object:
+            async with PeerClient(url) as client:
+                return await client.hello()
+
+        async def ours() -> object:
+            return await orchnb.get_client().hello()
+
+        results = await compare_async(
+            {"httpx": plain, "orchnb": ours, "prefect": theirs},
+            reference="prefect",
+            rounds=30,
+            repeat=5,
+        )
+        session = end_notebook_session()
+        for left in session.close() if session is not None else ():
+            await left
+        return results
+
+    with tempfile.TemporaryDirectory() as folder:
+        prefect_home(Path(folder, ".prefect"))
+        with prefect_server(Path(folder)) as url:
+            os.environ["PREFECT_API_URL"] = url
+            return asyncio.run(main(url))
+
+
+_THEIR_CELLS = (
+    "from prefect.client.orchestration import get_client",
+    "async with get_client() as client:\n    await client.hello()",
+)
+_OUR_CELLS = ("%load_ext orchnb", "await orchnb.get_client().hello()")
+
+_READING = 10.0
+"""Seconds that a person reads between loading the extension and the first call."""
+
+_QUICK = 0.15
+"""Seconds that loading the extension may take."""
+
+
+def first_answer() -> list[Result]:
+    """From the first cell of a fresh kernel to the answer of a server of its own, database in place."""
+    return _in_kernels({"prefect": lambda: sum(_cells(_THEIR_CELLS)), "orchnb": _loaded_and_asked})
+
+
+def first_answer_after_reading() -> list[Result]:
+    """The same, but a person reads between the two; only the cells' own time counts."""
+    return _in_kernels(
+        {
+            "prefect": lambda: sum(_cells(_THEIR_CELLS)),
+            "orchnb": lambda: sum(_cells(_OUR_CELLS, pause=_READING)),
+        }
+    )
+
+
+def loading() -> list[Result]:
+    """``%load_ext orchnb`` in a fresh kernel."""
+    return _in_kernels(
+        {"0.15 s": lambda: _QUICK, "orchnb": lambda: _cells(_OUR_CELLS[:1])[0]}, reference="0.15 s"
+    )
+
+
+def _loaded_and_asked() -> float:
+    return sum(_cells(_OUR_CELLS))
+
+
+def _in_kernels(
+    contestants: dict[str, Callable[[], float]], *, reference: str = "prefect", rounds: int = 5
+) -> list[Result]:
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, measure in contestants.items():
+            taken[name].append(measure())
+    return summarise(taken, reference)
+
+
+@functools.cache
+def _home_in_place() -> Path:
+    """A PREFECT_HOME in which a server has been started before, as all but the first ever find it."""
+    from tests.servers import prefect_home
+
+    folder = tempfile.TemporaryDirectory(prefix="orchnb-bench-")
+    atexit.register(folder.cleanup)
+    home = prefect_home(Path(folder.name))
+    start = "import orchnb\nwith orchnb.get_client(sync_client=True) as client: client.hello()"
+    process(start, PREFECT_HOME=str(home))()
+    return home
+
+
+def _cells(sources: tuple[str, ...], *, pause: float = 0.0) -> list[float]:
+    """The seconds that each cell takes in a fresh kernel, whose end takes with it what it started."""
+    import psutil
+
+    from tests.notebook.kernels import kernel
+
+    home = _home_in_place()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        with kernel(Path(folder), PREFECT_HOME=str(home), PYTHONPATH=str(ROOT)) as cell:
+            taken = []
+            for source in sources:
+                began = time.perf_counter()
+                shown = cell(source, timeout=120)
+                taken.append(time.perf_counter() - began)
+                assert not shown.errors, shown.traceback
+                time.sleep(pause)
+            started = psutil.Process(int(cell.value("import os\nos.getpid()"))).children(True)
+            cell.client.shutdown()
+            deadline = time.monotonic() + 10
+            while cell.manager.is_alive() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        for process in started:
+            if process.is_running():
+                process.kill()
+    return taken
+
+
 RUNS = 2000
 _PAGE = 200
 
@@ -149,7 +306,6 @@ async def _listing(
     from prefect.client.orchestration import PrefectClient as PeerClient
     from prefect.client.schemas.sorting import FlowRunSort
 
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.servers import prefect_home, prefect_server
 
     with tempfile.TemporaryDirectory() as folder:
@@ -199,6 +355,11 @@ CASES = (
     Case("A process that imports it", "import httpx", 0.5, import_alone),
     Case("A process with a client ready", "prefect", 0.45, client_ready),
     Case("A request to the Prefect server in-process", "caller's own loop", 1.0, hosted_request),
+    Case("A request in a warm cell", "over loopback HTTP", 1.0, warm_request),
+    Case("A cell that wants one answer", "prefect", 1.0, per_cell),
+    Case("From the first cell to the first answer", "prefect", 0.45, first_answer),
+    Case("The same after ten seconds of reading", "prefect", 0.1, first_answer_after_reading),
+    Case("%load_ext orchnb", "0.15 s", 1.0, loading),
     Case(f"{RUNS:,} flow runs listed into models", "prefect", 1.0, listing),
     Case(f"Memory of {RUNS:,} flow runs listed", "prefect", 1.0, listing_memory),
 )

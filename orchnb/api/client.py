@@ -45,10 +45,8 @@ _PATIENCE = 15.0
 """Seconds that plain code waits in an event loop's stead; Prefect's server, when new, takes up to six."""
 
 IN_PROCESS_HOST = "this-process.invalid"
-"""Stands for this process in the URLs of requests to in-process apps."""
-
-_IN_PROCESS_URL = f"http://{IN_PROCESS_HOST}/api"
-"""Where in-process apps seem to be; ``.invalid`` is never anybody's (RFC 6761)."""
+"""Stands for this process in the URLs of requests to in-process apps; ``.invalid`` is never anybody's
+(RFC 6761)."""
 
 
 class _ApiClient(Operations):
@@ -76,7 +74,8 @@ class _ApiClient(Operations):
             )
         elif callable(api):
             self._app = api
-            self.api_url = _IN_PROCESS_URL
+            api_path = api.api_path if isinstance(api, EphemeralApp) else "/api"
+            self.api_url = f"http://{IN_PROCESS_HOST}{api_path}"
             self.server_type = ServerType.EPHEMERAL
         else:
             raise TypeError(f"api should be a URL or an ASGI app; {type(api).__name__} is neither")
@@ -123,7 +122,12 @@ class _ApiClient(Operations):
 
     @property
     def ui_url(self) -> str | None:
-        """Where the server's web pages are, with no slash at the end; None if there are none known."""
+        """Where the server's web pages are, with no slash at the end; None if there are none known.
+
+        Behind a hub those of a server in this process are a path on the notebook's own host.
+        """
+        if isinstance(self._app, EphemeralApp):
+            return self._app.pages_url
         url = httpx.URL(self.api_url).copy_with(userinfo=b"", query=None, fragment=None)
         if self.server_type is ServerType.SERVER:
             return str(url).removesuffix("/api")

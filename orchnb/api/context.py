@@ -173,7 +173,7 @@ def _finish(coroutine: Coroutine[Any, Any, None]) -> None:
 _closing: set[asyncio.Task[None]] = set()
 
 
-def use_app(app: ASGIApp | None) -> None:
+def use_app(app: ASGIApp | None, *, api_path: str = "/api") -> None:
     """Have an ASGI app be the server in this process from now on, in place of Prefect's.
 
     It is started at the first request, as any server in this process; `get_client` gives a client of
@@ -181,14 +181,19 @@ def use_app(app: ASGIApp | None) -> None:
     run again, the new app takes the place of the old one, whose clients in the notebook are closed.
     None takes it back: what the settings say holds again.
 
+    Args:
+        api_path: what the paths of requests begin with, as they do on Prefect's server; empty for an
+            app whose routes are at the root.
+
     Raises:
         TypeError: it is no ASGI app.
+        ValueError: ``api_path`` is neither empty nor a path.
     """
     if app is None:
         choose_for_session({}, "")
     else:
         values = {"api_url": None, "server_allow_ephemeral_mode": True}
-        choose_for_session({**values, "ephemeral_app": give_app(app)}, "orchnb.use_app")
+        choose_for_session({**values, "ephemeral_app": give_app(app, api_path)}, "orchnb.use_app")
     close_notebook_clients()
 
 

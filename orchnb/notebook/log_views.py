@@ -8,8 +8,8 @@ from orchnb.http.response import printable
 from orchnb.notebook.views import Card, Line
 from orchnb.runtime.host import host_log
 
-_LONGEST = 4000
-"""Characters of a line, which may be a whole traceback."""
+_MOST_OF_THE_BEGIN, _MOST_OF_THE_END = 500, 3500
+"""Characters of a line, which may be a whole traceback: the error is at its end."""
 
 
 def log_view(count: int, level: str) -> Card | Line:
@@ -21,5 +21,10 @@ def log_view(count: int, level: str) -> Card | Line:
         return Line(f"No server in this kernel has logged anything{among}")
     kept = len(host_log.lines(host_log.size, number))
     notes = [f"{len(lines)} of {kept} lines{among}"] if kept > len(lines) else []
-    shown = [printable(line[:_LONGEST] + "…" * (len(line) > _LONGEST)) for line in lines]
-    return Card("Log of the servers in this kernel", log=shown, notes=notes)
+    return Card("Log of the servers in this kernel", log=[*map(_shown, lines)], notes=notes)
+
+
+def _shown(line: str) -> str:
+    if len(line) > _MOST_OF_THE_BEGIN + _MOST_OF_THE_END:
+        line = f"{line[:_MOST_OF_THE_BEGIN]}\n…\n{line[-_MOST_OF_THE_END:]}"
+    return "\n".join(map(printable, line.splitlines()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -65,7 +66,7 @@ class OrchMagics(Magics):
         from orchnb.redaction import redact_url
         from orchnb.settings import get_settings
 
-        given = parse_argstring(OrchMagics.orch_server_type, line)
+        given = _given(OrchMagics.orch_server_type, line)
         if given.kind is not None and given.kind not in _KINDS:
             raise UsageError(
                 f"%orch_server_type knows {', '.join(_KINDS)}; {redact_url(given.kind)!r} is none of "
@@ -98,7 +99,7 @@ class OrchMagics(Magics):
         """
         from orchnb.notebook.serve_views import not_served_line, served_card
 
-        given = parse_argstring(OrchMagics.orch_serve, line)
+        given = _given(OrchMagics.orch_serve, line)
         if given.stop:
             return not_served_line(self._extension.stop_serving())
         return served_card(self._extension.serve())
@@ -117,7 +118,7 @@ class OrchMagics(Magics):
         """Show the last lines that servers in this kernel have logged. A thousand are kept."""
         from orchnb.notebook.log_views import log_view
 
-        given = parse_argstring(OrchMagics.orch_server_logs, line)
+        given = _given(OrchMagics.orch_server_logs, line)
         return log_view(max(1, given.n), given.level)
 
     @magic_arguments()
@@ -128,7 +129,7 @@ class OrchMagics(Magics):
 
         Returns them as a list: ``retried = %orch_retries``. The last five hundred are kept.
         """
-        given = parse_argstring(OrchMagics.orch_retries, line)
+        given = _given(OrchMagics.orch_retries, line)
         history = self._extension.displays.history
         if given.clear:
             history.clear()
@@ -147,7 +148,7 @@ class OrchMagics(Magics):
         """Show how orchnb shows what happens, or choose that for this session."""
         from orchnb.notebook.views import Line
 
-        given = parse_argstring(OrchMagics.orch_display, line)
+        given = _given(OrchMagics.orch_display, line)
         mode = self._extension.mode
         if given.mode == "settings":
             mode.chosen = None
@@ -165,9 +166,18 @@ class OrchMagics(Magics):
         """Print the last error that was shown, with every frame and all causes."""
         from orchnb.notebook.errors import whole_traceback
 
-        parse_argstring(OrchMagics.orch_traceback, line)
+        _given(OrchMagics.orch_traceback, line)
         assert self.shell is not None, "a magic is called by one"
         print(whole_traceback(self.shell))  # noqa: T201 - a text to read, and no error of this cell
+
+
+def _given(magic: Any, line: str) -> Any:
+    """The arguments on a magic's line, without a comment at its end, which IPython hands over as well.
+
+    Raises:
+        UsageError: the magic does not have such arguments.
+    """
+    return parse_argstring(magic, re.sub(r"(^|\s)#.*", "", line))
 
 
 def switch(kind: str | None, url: str | None, profile: str | None) -> None:

@@ -18,9 +18,9 @@ def served_card(served: Served) -> Card:
         rows.append((what, Cell(served.proxied_page, link=served.proxied_page)))
         what = "On that machine"
     rows.append((what, Cell(served.page, link=served.page)))
-    rows.append(("API", served.api_url))
     notes = ["Only programs of this machine reach it. %orch_serve --stop closes the port."]
     if served.app.is_prefect:
+        rows.append(("API", served.api_url))
         rows.append(("In a terminal", f"{_SET} PREFECT_API_URL={served.api_url}"))
         notes.insert(0, "Prefect's flows in this notebook use it, and so do commands after a !.")
     title = f"{clean(served.app.version_or_title, 80)} is open on port {served.port}"

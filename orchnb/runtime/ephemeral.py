@@ -89,7 +89,8 @@ class EphemeralApp:
     """The app of the server in this process, as one ASGI app. Get it from `ephemeral_app`.
 
     ``title`` is what people call it; ``phases`` the seconds that each phase of the last start took;
-    ``current_phase`` the one that is under way, or None.
+    ``current_phase`` the one that is under way, or None. ``api_path`` is where its API begins;
+    ``pages_url`` where a browser finds its web pages while they are served, else None.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class EphemeralApp:
         timeout: float,
         own_database: bool = False,
         given: ASGIApp | None = None,
+        api_path: str = "/api",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
@@ -109,6 +111,8 @@ class EphemeralApp:
             self.title = f"{one_line(str(name), 80)} (given to use_app)"
         self.home = home
         self.timeout = timeout
+        self.api_path = api_path
+        self.pages_url: str | None = None
         self._own_database = own_database
         self._given = given
         self.phases: dict[Phase, float] = {}
@@ -296,12 +300,15 @@ def ephemeral_app(settings: Settings) -> EphemeralApp:
     return app
 
 
-def give_app(app: ASGIApp) -> str:
+def give_app(app: ASGIApp, api_path: str) -> str:
     """Make an app one that settings can ask for, in the place of the one given before; by which name.
 
     Raises:
         TypeError: it is no ASGI app.
+        ValueError: ``api_path`` is neither empty nor a path.
     """
+    if not re.fullmatch(r"(/[\w.~-]+)*", api_path):
+        raise ValueError(f"api_path should be a path such as '/api', or empty; {api_path!r} is not")
     if not is_asgi(app):
         raise TypeError(
             f"{type(app).__name__!r} is no ASGI app: it should take (scope, receive, send)"
@@ -310,7 +317,7 @@ def give_app(app: ASGIApp) -> str:
     for key, known in list(_apps.items()):
         if known.is_given:
             del _apps[key]
-    _apps[name, None] = EphemeralApp(name, home=Path(), timeout=0, given=app)
+    _apps[name, None] = EphemeralApp(name, home=Path(), timeout=0, given=app, api_path=api_path)
     return name
 
 

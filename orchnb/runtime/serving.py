@@ -66,6 +66,8 @@ class Served:
             closing.enter_context(_running(lease, _Doors(lease, pages, self.proxied), listener))
             if app.is_prefect:
                 closing.enter_context(known_to_prefect(self.api_url))
+                closing.callback(setattr, app, "pages_url", None)
+                app.pages_url = (self.proxied_page if self.proxied else self.page).rstrip("/")
             self._close = closing.pop_all()
 
     @property

@@ -122,6 +122,7 @@ def test_another_app_that_is_set_has_no_fresh_database(cell: Kernel, folder: Pat
 
 
 def test_opened_up_it_serves_prefects_commands_and_flows(cell: Kernel, folder: Path) -> None:
+    cell("client = orchnb.get_client()")
     shown = cell("%orch_serve")
     assert not shown.errors, shown.traceback
     number = port(shown)
@@ -137,6 +138,10 @@ def test_opened_up_it_serves_prefects_commands_and_flows(cell: Kernel, folder: P
     # orchnb itself goes on as before, with the same client.
     assert cell.value("orchnb.get_client() is client") == "True"
     assert "EPHEMERAL" in cell("%orch_server_type").text
+
+    # Lists lead to its pages.
+    runs = cell("await client.read_flow_runs()")
+    assert f'href="{address}/runs/flow-run/' in runs.html
 
     # Prefect's engine, here and in another process, and Prefect's command.
     (folder / "elsewhere.py").write_text(
@@ -217,6 +222,9 @@ orchnb.use_app(app)
         "orchnb.use_app(app)"
     )
     assert cell.value("(await orchnb.get_client().request('GET', '/answer')).json()") == "43"
+    cell("orchnb.use_app(app, api_path='')")
+    assert cell.value("(await orchnb.get_client().request('GET', '/api/answer')).json()") == "43"
+    assert "should be a path such as '/api'" in cell("orchnb.use_app(app, api_path='api')").text
     cell("orchnb.use_app(None)")
     assert "'shared'" in names(cell)
     shown = cell("orchnb.use_app(FastAPI)")
