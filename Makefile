@@ -3,6 +3,7 @@
 # make test-oldest  the same, on the oldest versions that pyproject.toml admits
 # make test-prefect PREFECT=3.6.0  what talks to Prefect's server, on that version of it
 # make check        style, types, layers, exports
+# make soak         memory and threads over a hundred thousand requests
 # make bench        side by side with peers, as ratios
 # make scale        two hundred runs on PostgreSQL and two workers; ORCHNB_SCALE_RUNS=20 asks for fewer
 # make binder       what Binder does with binder/, in an environment of its own, and the notebooks there
@@ -19,7 +20,7 @@ NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || 
   { echo "orchnb needs Python 3.10 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 PREFECT_ENV := env -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_PROFILE
 
-.PHONY: demo test test-oldest test-prefect check bench scale binder wheel lab setup clean
+.PHONY: demo test test-oldest test-prefect check bench soak scale binder wheel lab setup clean
 
 setup: $(VENV)/.installed
 
@@ -83,6 +84,9 @@ bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[server,test,bench]'
 	$(BIN)/python benchmarks/run.py
+
+soak: setup
+	$(BIN)/python benchmarks/soak.py
 
 scale: setup
 	$(BIN)/python -m pytest -m scale tests/scale

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchnb.notebook.hooks import CellHooks
 from orchnb.runtime.loops import is_hosted
 
 if TYPE_CHECKING:
@@ -56,10 +57,7 @@ class Cells:
         self._threads: weakref.WeakKeyDictionary[threading.Thread, tuple[Cell, bool]] = (
             weakref.WeakKeyDictionary()
         )
-        # Kept, as the registry compares functions by identity.
-        self._hooks = {"pre_run_cell": self._begin, "post_run_cell": self._end}
-        for event, hook in self._hooks.items():
-            shell.events.register(event, hook)
+        self._hooks = CellHooks(shell, before=self._begin, after=self._end)
         self._start_thread = threading.Thread.start
         self._ours = self._starter(threading.Thread.start)
         threading.Thread.start = self._ours  # type: ignore[method-assign] # see the module's docstring
@@ -71,8 +69,7 @@ class Cells:
 
     def remove(self) -> None:
         """Leave the shell's events, and threads as they were."""
-        for event, hook in self._hooks.items():
-            self._shell.events.unregister(event, hook)
+        self._hooks.remove()
         if (
             threading.Thread.start is self._ours
         ):  # else somebody's stands before ours, which passes on

@@ -83,7 +83,7 @@ class ErrorCards:
         own = _own_frames(whole)
         if own is not None:
             kwargs["tb_offset"] = 0  # for IPython's own frame, which is out already
-        elif any(map(_is_nowhere, _frames(whole))):
+        elif isinstance(error, KeyboardInterrupt):  # stopped where none of the person's code was
             kwargs["exception_only"] = True
         with _bare(error):
             self._original((type(error), error, own or whole), *args, **kwargs)

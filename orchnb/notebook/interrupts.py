@@ -13,6 +13,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from orchnb.notebook.hooks import CellHooks
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -24,18 +26,13 @@ class Pulse:
     """Wakes the notebook's loop while a cell runs."""
 
     def __init__(self, shell: InteractiveShell) -> None:
-        self._shell = shell
         self._beat: asyncio.TimerHandle | None = None
-        # Kept, as the registry compares functions by identity.
-        self._hooks = {"pre_run_cell": self._begin, "post_run_cell": self._end}
-        for event, hook in self._hooks.items():
-            shell.events.register(event, hook)
+        self._hooks = CellHooks(shell, before=self._begin, after=self._end)
 
     def remove(self) -> None:
         """Stop, and leave the shell's events."""
         self._end()
-        for event, hook in self._hooks.items():
-            self._shell.events.unregister(event, hook)
+        self._hooks.remove()
 
     def _begin(self, info: Any = None) -> None:
         del info

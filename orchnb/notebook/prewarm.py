@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.error import InputRejected
+from orchnb.notebook.hooks import CellHooks
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -19,29 +18,23 @@ class Prewarm:
     and is told there."""
 
     def __init__(self, shell: InteractiveShell) -> None:
-        self._shell = shell
         self._leaving = False
         self._thread = threading.Thread(target=self._run, name="orchnb-prewarm", daemon=True)
-        # Kept, as the registry compares functions by identity.
-        self._hook = self._before_cell
-        shell.events.register("pre_run_cell", self._hook)
+        self._hooks = CellHooks(shell, before=self._before_cell, waits=True)
         self._thread.start()
 
     def remove(self) -> None:
         """Leave the shell's events. An import cannot be broken off; it ends by itself."""
         self._leaving = True
-        self._shell.events.unregister("pre_run_cell", self._hook)
+        self._hooks.remove()
 
     def _before_cell(self, info: Any) -> None:
         # Two threads that import one package in different orders can meet modules that are only half
         # there (Python breaks the deadlock that way). A cell that imports Prefect needs the same
         # modules, so it loses nothing by waiting.
         if "prefect" in (getattr(info, "raw_cell", None) or ""):
-            try:
-                while self._thread.is_alive():
-                    self._thread.join(0.1)  # in steps, as on Windows a join cannot be interrupted
-            except KeyboardInterrupt:
-                self._shell.ast_transformers.append(_Refusal(self._shell))
+            while self._thread.is_alive():
+                self._thread.join(0.1)  # in steps, as on Windows a join cannot be interrupted
 
     def _run(self) -> None:
         with suppress(Exception):
@@ -57,20 +50,6 @@ class Prewarm:
             kind = determine_server_type(settings)
             if kind is ServerType.EPHEMERAL and not settings.ephemeral_app and not self._leaving:
                 import_modules()
-
-
-class _Refusal(ast.NodeTransformer):
-    """Has IPython refuse the cell that was stopped before it ran: what is raised in a hook is only
-    printed, and the cell runs all the same."""
-
-    def __init__(self, shell: InteractiveShell) -> None:
-        self._shell = shell
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        """Called with the cell."""
-        del node
-        self._shell.ast_transformers.remove(self)
-        raise InputRejected("Stopped while Prefect was being imported; the cell did not run")
 
 
 def _import_own() -> None:

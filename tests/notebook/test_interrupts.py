@@ -76,6 +76,7 @@ def left():
     # The last error is kept for whoever wants to look at it, and with it the cell that it came from.
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         vars(sys).pop(name, None)
+    get_ipython().InteractiveTB.tb = None  # IPython keeps it as well, for %debug
     gc.collect()
     displays = extension._loaded.displays
     return json.dumps({

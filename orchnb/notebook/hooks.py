@@ -1,0 +1,105 @@
+"""What is to be done before and after each cell, so that a press of the stop button is never lost.
+
+IPython prints what is raised in such a function, an interrupt as well, and runs the cell all the same.
+So an interrupt that comes meanwhile is held until the function is done, and then the cell is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import InputRejected
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+class CellHooks:
+    """Functions that are called before and after each cell of a shell, until `remove`.
+
+    ``before`` gets IPython's ``ExecutionInfo``, ``after`` its ``ExecutionResult``. One that may wait
+    says ``waits``: an interrupt ends it, where else it is held until the function is done.
+    """
+
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        *,
+        before: Callable[[Any], None],
+        after: Callable[[Any], None] | None = None,
+        waits: bool = False,
+    ) -> None:
+        self._shell = shell
+        self._before = before
+        self._after = after
+        self._waits = waits
+        # Kept, as the registry compares functions by identity.
+        self._events = {"pre_run_cell": self._begin, "post_run_cell": self._end}
+        for event, hook in self._events.items():
+            shell.events.register(event, hook)
+
+    def remove(self) -> None:
+        """Leave the shell's events."""
+        for event, hook in self._events.items():
+            self._shell.events.unregister(event, hook)
+
+    def _begin(self, info: Any = None) -> None:
+        if self._is_stopped(self._before, info):
+            self._shell.ast_transformers.append(_Refusal(self._shell))
+
+    def _end(self, result: Any = None) -> None:
+        if self._after is not None:
+            self._is_stopped(self._after, result)  # then there is nothing more to be stopped
+
+    def _is_stopped(self, hook: Callable[[Any], None], about: Any) -> bool:
+        """Call it; whether an interrupt came meanwhile."""
+        try:
+            if self._waits:
+                hook(about)
+                return False
+            with _held_interrupts() as held:
+                hook(about)
+            return bool(held)
+        except KeyboardInterrupt:  # just before or after it is held
+            return True
+
+
+@contextmanager
+def _held_interrupts() -> Iterator[list[int]]:
+    """Have interrupts that come in the main thread, which is where they come, put into the list."""
+    held: list[int] = []
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield held
+        return
+    signal.signal(signal.SIGINT, lambda *received: held.append(received[0]))
+    try:
+        yield held
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class _Stopped(KeyboardInterrupt, InputRejected):
+    """The stop button, pressed when the cell was just about to run; to IPython, a cell refused."""
+
+
+_Stopped.__name__ = KeyboardInterrupt.__name__  # as any cell shows that is stopped
+
+
+class _Refusal(ast.NodeTransformer):
+    """Has IPython refuse the next cell, the one that was stopped."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """Called with the cell."""
+        del node
+        with suppress(ValueError):
+            self._shell.ast_transformers.remove(self)
+        raise _Stopped("Stopped just before it began: the cell did not run")
