@@ -64,7 +64,7 @@ def test_every_magic_that_is_shown_is_one(cell: Kernel) -> None:
     assert len(lines) > 10
     cell("%load_ext orchnb")
     for line in lines:
-        shown = cell(line.replace("NAME", "ephemeral"))
+        shown = cell(line.replace("NAME", "ephemeral").replace("URL", "http://127.0.0.1:1/api"))
         assert not shown.errors, (line, shown.traceback)
         # There is no workspace of a cloud here, which is said; nothing else is refused.
         refused = "" if "cloud" in line else "UsageError"

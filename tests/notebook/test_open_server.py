@@ -34,6 +34,7 @@ def settings(folder: Path) -> dict[str, str]:
         "TEMP": str(folder / "temporary"),
         "PYTHONPATH": str(ROOT),
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        "COLUMNS": "200",  # so that tables of Prefect's command are whole
         "DO_NOT_TRACK": "1",  # as a person does who does not want Prefect's client to say so each time
     }
 
