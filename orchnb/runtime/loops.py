@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextvars
 import importlib
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -242,11 +244,44 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not callable(previous):
         yield
         return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+_RETRY_INTERRUPT = 0.005
+"""Seconds after which an interrupt comes again that came where it would be lost."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not within a finalizer, where Python ignores what is raised: nested
+    loops have many, as their tasks are made in Python and kept in weak sets."""
+    if _in_finalizer(frame):
+        again = threading.Timer(_RETRY_INTERRUPT, _interrupt_again)
+        again.daemon = True
+        again.start()
+        return
+    signal.default_int_handler(number, frame)
+
+
+def _interrupt_again() -> None:
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, signal.SIGINT)  # which also wakes it, if it sleeps by now
+    else:
+        _thread.interrupt_main()
+
+
+def _in_finalizer(frame: FrameType | None) -> bool:
+    while frame is not None:
+        code = frame.f_code
+        in_weakref = code.co_filename.endswith(("_weakrefset.py", "weakref.py"))
+        if code.co_name == "__del__" or (in_weakref and code.co_name in ("remove", "_remove")):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_untouched(coroutine: Coroutine[Any, Any, Any]) -> bool:

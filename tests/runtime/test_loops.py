@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -467,4 +468,25 @@ def test_an_interrupt_handler_is_put_back_and_one_who_ignores_interrupts_goes_on
             assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)
-    assert seen == [signal.default_int_handler, signal.SIG_IGN]
+    assert seen == [loops._interrupt, signal.SIG_IGN]
+
+
+def test_an_interrupt_in_a_finalizer_comes_again_where_it_is_felt() -> None:
+    """Python ignores what is raised in there, so the stop button would have no effect."""
+
+    class Dying:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.001)  # a step at which Python looks for signals
+
+    async def waits() -> None:
+        Dying()  # gone at once
+        await asyncio.sleep(30)
+
+    async def main() -> None:
+        loops.run(waits())
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert time.monotonic() - began < 10
