@@ -317,6 +317,10 @@ def temporary_settings(**fields: Any) -> Iterator[Settings]:
         _temporary.reset(token)
 
 
+EPHEMERAL: Mapping[str, Any] = {"api_url": None, "server_allow_ephemeral_mode": True}
+"""What makes the server in this process the one that is meant."""
+
+
 def choose_for_session(values: Mapping[str, Any], place: str) -> None:
     """Fix settings for the whole process until chosen anew; ``place`` names who did it.
 

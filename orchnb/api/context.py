@@ -20,7 +20,7 @@ from orchnb.api.client import PrefectClient, SyncPrefectClient, api_of
 from orchnb.runtime.ephemeral import give_app
 from orchnb.runtime.lifespan import ASGIApp
 from orchnb.runtime.loops import current_loop, is_closed, notebook_loop, on_notebook_thread
-from orchnb.settings import Settings, choose_for_session, get_settings
+from orchnb.settings import EPHEMERAL, Settings, choose_for_session, get_settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -192,8 +192,9 @@ def use_app(app: ASGIApp | None, *, api_path: str = "/api") -> None:
     if app is None:
         choose_for_session({}, "")
     else:
-        values = {"api_url": None, "server_allow_ephemeral_mode": True}
-        choose_for_session({**values, "ephemeral_app": give_app(app, api_path)}, "orchnb.use_app")
+        choose_for_session(
+            {**EPHEMERAL, "ephemeral_app": give_app(app, api_path)}, "orchnb.use_app"
+        )
     close_notebook_clients()
 
 

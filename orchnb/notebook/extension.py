@@ -45,6 +45,8 @@ _SHOWN = {
     ("orchnb.notebook.views", "Line"): "as_it_is",
 }
 
+_SERVED_BY = "%orch_serve"
+
 
 class Extension:
     """What one load has put into one shell."""
@@ -111,7 +113,7 @@ class Extension:
         folder = FreshFolder()
         try:
             choose(folder.path)
-        except BaseException:
+        except BaseException:  # an interrupt as well: the folder would be nobody's
             folder.remove()
             raise
         self.switched()
@@ -127,7 +129,12 @@ class Extension:
         from orchnb.api.client import api_of
         from orchnb.runtime.ephemeral import EphemeralApp
         from orchnb.runtime.serving import Served
-        from orchnb.settings import choose_for_session, get_settings, session_choice
+        from orchnb.settings import (
+            EPHEMERAL,
+            choose_for_session,
+            get_settings,
+            session_choice,
+        )
 
         app = api_of(get_settings())
         if not isinstance(app, EphemeralApp):
@@ -140,8 +147,7 @@ class Extension:
             self._served = Served(app)
             # Its address is in PREFECT_API_URL from now on, for others; here it stays what it is.
             chosen, place = session_choice()
-            ephemeral = {"api_url": None, "server_allow_ephemeral_mode": True}
-            choose_for_session({**chosen, **ephemeral}, place or "%orch_serve")
+            choose_for_session({**chosen, **EPHEMERAL}, place or _SERVED_BY)
         return self._served
 
     def stop_serving(self) -> bool:
@@ -151,7 +157,7 @@ class Extension:
         served, self._served = self._served, None
         if served is not None:
             served.close()
-            if session_choice()[1] == "%orch_serve":
+            if session_choice()[1] == _SERVED_BY:
                 choose_for_session({}, "")
         return served is not None
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from orchnb.settings import Settings
 
 _CHOSEN_BY = "%orch_server_type"
-_EPHEMERAL: dict[str, Any] = {"api_url": None, "server_allow_ephemeral_mode": True}
 LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
 _KINDS = ("ephemeral", "server", "cloud", "auto")
 
@@ -200,7 +199,7 @@ def switch_to_home(home: Path) -> None:
     Raises:
         UsageError: the settings want another app than Prefect's server.
     """
-    from orchnb.settings import session_choice
+    from orchnb.settings import EPHEMERAL, session_choice
 
     settings = _settings_or_none()
     if (
@@ -212,7 +211,7 @@ def switch_to_home(home: Path) -> None:
             "--fresh is for Prefect's server, but another app is set: "
             f"{settings.source('ephemeral_app')}"
         )
-    _choose({**_EPHEMERAL, "ephemeral_home": str(home)}, f"{_CHOSEN_BY} --fresh")
+    _choose({**EPHEMERAL, "ephemeral_home": str(home)}, f"{_CHOSEN_BY} --fresh")
 
 
 def _choose(values: dict[str, Any], place: str) -> None:
@@ -254,7 +253,9 @@ def _wanted(kind: str | None, url: str | None, profile: str | None) -> tuple[dic
         values = {"api_url": None, **profile_values(profile), "profile": profile}
         return values, f"profile {profile!r}, chosen by {_CHOSEN_BY}"
     if kind == "ephemeral":
-        return dict(_EPHEMERAL), _CHOSEN_BY
+        from orchnb.settings import EPHEMERAL
+
+        return dict(EPHEMERAL), _CHOSEN_BY
     if kind == "server":
         return _server(url), _CHOSEN_BY
     if kind == "cloud":

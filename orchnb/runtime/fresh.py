@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from orchnb.runtime.locks import has_locked, lock_at
 
 _PREFIX = "orchnb-fresh-"
 _LOCK_NAME = "in-use.lock"
@@ -29,8 +29,8 @@ class FreshFolder:
         clear_stale(parent)
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            self._lock = FileLock(self.path / _LOCK_NAME, thread_local=False)
-            if _has_locked(self._lock):
+            self._lock = lock_at(self.path / _LOCK_NAME)
+            if has_locked(self._lock):
                 break  # else somebody took it for a stale one, and clears it away
         self._process: int | None = os.getpid()
         atexit.register(self.remove)
@@ -48,20 +48,10 @@ class FreshFolder:
 def clear_stale(parent: Path) -> None:
     """Remove the folders there that ended processes of this person have left behind."""
     for path in _folders(parent):
-        lock = FileLock(path / _LOCK_NAME, thread_local=False)
-        if _has_locked(lock) and lock.is_locked:
+        lock = lock_at(path / _LOCK_NAME)
+        if has_locked(lock) and lock.is_locked:
             lock.release()
             _remove(path)
-
-
-def _has_locked(lock: FileLock) -> bool:
-    """Hold it; False if another process does. Where the file system knows no locks, nobody does."""
-    with suppress(OSError, NotImplementedError):
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return False
-    return True
 
 
 def _folders(parent: Path) -> Iterator[Path]:
@@ -76,10 +66,12 @@ def _folders(parent: Path) -> Iterator[Path]:
 def _remove(path: Path) -> None:
     # What cannot be removed now, such as a file that something on Windows still reads, is cleared
     # away by the next to come: the lock goes last.
-    with suppress(OSError):
-        for entry in [entry for entry in path.iterdir() if entry.name != _LOCK_NAME]:
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
+    # A database that is being closed takes files of its own away meanwhile.
+    for entry in [entry for entry in path.iterdir() if entry.name != _LOCK_NAME]:
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with suppress(OSError):
                 entry.unlink()
-        shutil.rmtree(path)
+    if {entry.name for entry in path.iterdir()} <= {_LOCK_NAME}:
+        shutil.rmtree(path, ignore_errors=True)

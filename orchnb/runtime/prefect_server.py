@@ -25,11 +25,12 @@ from types import ModuleType
 from typing import Any
 
 import anyio
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from orchnb.errors import ServerStartFailed
 from orchnb.runtime.fresh import clear_stale
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
+from orchnb.runtime.locks import has_locked, lock_at
 from orchnb.runtime.prefect_writes import sqlite_configuration
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class PrefectServer:
     ) -> None:
         context = importlib.import_module("prefect.context").root_settings_context()
         self._home = home
-        self._lock = FileLock(home / _LOCK_NAME, thread_local=False)
+        self._lock = lock_at(home / _LOCK_NAME)
         self._migrates = context.settings.server.database.migrate_on_start
         database: dict[str, Any] = {"migrate_on_start": False}  # that is `migrate`
         if own_database:
@@ -198,7 +199,7 @@ class PrefectServer:
             return
         commands = importlib.import_module("prefect.server.database.alembic_commands")
         # A second hold on the lock: nobody who gave up waiting for this thread takes it from it.
-        _has_locked(self._lock)
+        has_locked(self._lock)
         try:
             with self._context.model_copy():
                 commands.alembic_upgrade()
@@ -209,22 +210,11 @@ class PrefectServer:
 _holder: PrefectServer | None = None
 
 
-def _has_locked(lock: FileLock) -> bool:
-    """Hold the lock, once more if it is held here; False if another process holds it."""
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    except (OSError, NotImplementedError):
-        pass  # a file system without locks; then there is none
-    return True
-
-
 @asynccontextmanager
 async def _locked(lock: FileLock, told: str = "") -> AsyncIterator[None]:
     """Hold a lock, once no other process does; ``told`` is for the log if that takes a while."""
     waits = False
-    while not _has_locked(lock):
+    while not has_locked(lock):
         if told and not waits:
             logger.info(told)
         waits = True
@@ -244,7 +234,7 @@ def _watching_in_turn(path: Path) -> Iterator[None]:
     """
     triggers: Any = importlib.import_module("prefect.server.events.triggers")
     look = triggers.evaluate_proactive_triggers
-    lock = FileLock(path, thread_local=False)
+    lock = lock_at(path)
 
     async def look_in_turn() -> None:
         async with _locked(lock):

@@ -27,7 +27,7 @@ def sqlite_configuration() -> Any:
     """
     configurations = importlib.import_module("prefect.server.database.configurations")
 
-    class WritesInTurn(configurations.AioSqliteConfiguration):  # type: ignore[misc, name-defined]
+    class WritesInTurn(configurations.AioSqliteConfiguration):  # type: ignore[misc, name-defined] # found at run time, when Prefect is there
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
