@@ -11,6 +11,7 @@ migrations nor what it writes at its start are made for that; so one of them sta
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import logging
@@ -20,6 +21,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -151,6 +153,7 @@ class PrefectServer:
             with (
                 _database_of_its_own(self._context.settings),
                 _watching_in_turn(self._home / _WATCH_LOCK_NAME),
+                _evaluations_that_end(),
             ):
                 yield
         finally:
@@ -245,6 +248,42 @@ def _watching_in_turn(path: Path) -> Iterator[None]:
         yield
     finally:
         triggers.evaluate_proactive_triggers = look
+
+
+@contextmanager
+def _evaluations_that_end() -> Iterator[None]:
+    """Have what Prefect evaluates again and again end when it is cancelled.
+
+    After each evaluation it sleeps for a period of 5 s, also after one that was cancelled. A server
+    that is stopped at such a moment, as one is that has just started, would take all the time it may.
+    """
+    triggers: Any = importlib.import_module("prefect.server.events.triggers")
+    evaluate = triggers.evaluate_periodically
+
+    async def evaluate_until_cancelled(granularity: timedelta) -> None:
+        period = _Period(seconds=granularity.total_seconds())
+        evaluating = asyncio.ensure_future(evaluate(period))
+        try:
+            await asyncio.wait([evaluating])
+        finally:
+            period.is_over = True
+            evaluating.cancel()
+            await asyncio.wait([evaluating])
+
+    triggers.evaluate_periodically = evaluate_until_cancelled
+    try:
+        yield
+    finally:
+        triggers.evaluate_periodically = evaluate
+
+
+class _Period(timedelta):
+    """A period that takes no more time once it is over."""
+
+    is_over = False
+
+    def total_seconds(self) -> float:
+        return 0.0 if self.is_over else super().total_seconds()
 
 
 @contextmanager

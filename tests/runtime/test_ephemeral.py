@@ -12,6 +12,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -32,6 +33,7 @@ from orchnb import (
 )
 from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app
 from orchnb.runtime.host import HostedApp, host_log
+from orchnb.runtime.lifespan import SHUTDOWN_TIMEOUT
 from tests import servers
 
 pytestmark = pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
@@ -178,7 +180,7 @@ def test_telemetry_is_off_also_where_prefect_was_imported_before(tmp_path: Path)
         import prefect.server.api.server
         import orchnb
         from orchnb.runtime.host import host_log
-        with orchnb.get_client(sync_client=True) as client:
+        with get_client(sync_client=True) as client:
             client.api_version()
             response = client.request("GET", "/admin/settings")
             print(response.json()["server"]["analytics_enabled"])
@@ -220,6 +222,23 @@ def test_its_log_goes_to_the_ring_and_not_to_the_cell(
     assert stream.getvalue() == ""
     assert capfd.readouterr() == ("", "")
     assert any(" DEBUG prefect.server" in line for line in host_log.lines(1000))
+
+
+def test_it_stops_at_once_in_the_middle_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    triggers = importlib.import_module("prefect.server.events.triggers")
+    evaluating = threading.Event()
+
+    async def evaluate(as_of: object) -> None:  # what takes milliseconds, at the moment of the stop
+        evaluating.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(triggers, "periodic_evaluation", evaluate)
+    with get_client(sync_client=True) as client:
+        client.hello()
+        assert evaluating.wait(30)
+        began = time.monotonic()
+    assert time.monotonic() - began < SHUTDOWN_TIMEOUT
+    assert not [line for line in host_log.lines(20) if "did not end in time" in line]
 
 
 def test_a_script_that_forgets_to_close_ends_quietly_and_soon(tmp_path: Path) -> None:
