@@ -8,6 +8,7 @@ deleted: then it goes back.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import (
@@ -23,7 +24,7 @@ from typing import (
 
 from typing_extensions import ParamSpec
 
-from orchnb.api.calls import Steps, dressed, hints_of
+from orchnb.api.calls import Call, M, Steps, dressed, hints_of
 from orchnb.api.models.base import ModelList
 
 if TYPE_CHECKING:
@@ -87,6 +88,15 @@ class Paging(Generic[Row]):
         self._offset += len(rows) - 1
         self.done = len(rows) < self._size or len(self._given) == self._limit
         return new
+
+
+def pages_of(query: Steps[ModelList[M]]) -> Callable[[int, int], Call[ModelList[M]]]:
+    """What makes the call for each page of a read. The read is made once: ``"1h"`` is an hour before the
+    first page for all of them, and names that are given by an iterator are there for all of them."""
+    assert isinstance(query, Call), "a read of one page is one call"
+    return lambda offset, limit: dataclasses.replace(
+        query, json={**query.json, "offset": offset, "limit": limit}
+    )
 
 
 class iteration(Generic[P, Row]):

@@ -11,7 +11,7 @@ When: TypeAlias = datetime | timedelta | str
 ``"2026-11-01"``. What names no time zone is meant in the local one."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_AGO = re.compile(r"(?:\d+(?:\.\d+)?\s*[smhdw]\s*)+", re.IGNORECASE)
+_LENGTH = re.compile(r"(?:\d+(?:\.\d+)?\s*[smhdw]\s*)+", re.IGNORECASE)
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
 
 
@@ -32,13 +32,9 @@ def moment(when: When, *, now: datetime | None = None) -> datetime:
             f"a point in time should be a datetime, a timedelta or a text; {type(when).__name__} is none"
         )
     words = when.strip().lower().removesuffix(" ago").strip()
-    if _AGO.fullmatch(words):
-        parts = {"seconds": 0.0}
-        for amount, unit in _PART.findall(words):
-            name = _UNITS[unit.lower()]
-            parts[name] = parts.get(name, 0.0) + float(amount)
+    if _LENGTH.fullmatch(words):
         try:
-            return _before(present, timedelta(**parts), repr(when))
+            return _before(present, _length(words), repr(when))
         except OverflowError:
             raise _too_far(repr(when)) from None
     if words == "now":
@@ -61,6 +57,26 @@ def moment(when: When, *, now: datetime | None = None) -> datetime:
         ) from None
 
 
+def to_come(when: When, *, now: datetime | None = None) -> datetime:
+    """The point in time that is meant by who looks ahead: a length, such as ``"1h"``, ``"in 1h"`` or a
+    timedelta, is from now on. All else is as for `moment`.
+
+    Raises:
+        ValueError: the words mean none, or it is beyond the year 9999.
+        TypeError: it is nothing of the kind.
+    """
+    present = now if now is not None else datetime.now(timezone.utc)
+    words = when.strip().lower().removeprefix("in ").strip() if isinstance(when, str) else ""
+    try:
+        if isinstance(when, timedelta):
+            return present + when
+        if _LENGTH.fullmatch(words):
+            return present + _length(words)
+    except OverflowError:
+        raise ValueError(f"{when!r} from now is beyond the year 9999") from None
+    return moment(when, now=present)
+
+
 def ago(then: datetime, now: datetime) -> str:
     """How far one point in time is from another, in words: ``3 min ago``, ``in 2 h``."""
     seconds = (now - then).total_seconds()
@@ -72,6 +88,14 @@ def ago(then: datetime, now: datetime) -> str:
             words = f"{int(amount // length)} {unit}"
             return f"{words} ago" if seconds > 0 else f"in {words}"
     raise AssertionError("one of them fits")
+
+
+def _length(words: str) -> timedelta:
+    parts = {"seconds": 0.0}
+    for amount, unit in _PART.findall(words):
+        name = _UNITS[unit.lower()]
+        parts[name] = parts.get(name, 0.0) + float(amount)
+    return timedelta(**parts)
 
 
 def _before(present: datetime, length: timedelta, words: str) -> datetime:

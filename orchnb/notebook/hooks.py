@@ -38,6 +38,7 @@ class CellHooks:
         self._before = before
         self._after = after
         self._waits = waits
+        self._refusal = _Refusal(shell)
         # Kept, as the registry compares functions by identity.
         self._events = {"pre_run_cell": self._begin, "post_run_cell": self._end}
         for event, hook in self._events.items():
@@ -47,12 +48,14 @@ class CellHooks:
         """Leave the shell's events."""
         for event, hook in self._events.items():
             self._shell.events.unregister(event, hook)
+        self._refusal.withdraw()
 
     def _begin(self, info: Any = None) -> None:
         if self._is_stopped(self._before, info):
-            self._shell.ast_transformers.append(_Refusal(self._shell))
+            self._refusal.announce()
 
     def _end(self, result: Any = None) -> None:
+        self._refusal.withdraw()  # a cell that is no Python was refused already
         if self._after is not None:
             self._is_stopped(self._after, result)  # then there is nothing more to be stopped
 
@@ -92,14 +95,20 @@ _Stopped.__name__ = KeyboardInterrupt.__name__  # as any cell shows that is stop
 
 
 class _Refusal(ast.NodeTransformer):
-    """Has IPython refuse the next cell, the one that was stopped."""
+    """Has IPython refuse the cell that was stopped."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
 
+    def announce(self) -> None:
+        self._shell.ast_transformers.append(self)
+
+    def withdraw(self) -> None:
+        with suppress(ValueError):
+            self._shell.ast_transformers.remove(self)
+
     def visit(self, node: ast.AST) -> ast.AST:
         """Called with the cell."""
         del node
-        with suppress(ValueError):
-            self._shell.ast_transformers.remove(self)
+        self.withdraw()
         raise _Stopped("Stopped just before it began: the cell did not run")

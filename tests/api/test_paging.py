@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchnb import PrefectClient, SyncPrefectClient
-from orchnb.api.paging import Paging
+from orchnb.api.operations.flow_runs import read_flow_runs
+from orchnb.api.paging import Paging, pages_of
 
 
 @dataclass(frozen=True, order=True)
@@ -80,6 +81,16 @@ def test_rows_that_stay_come_once_whatever_comes_and_goes(
     came = read(shelf, size, between=between)
     assert len(came) == len(set(came)), "none twice"
     assert stayed <= set(came) <= ever, "none left out, none made up"
+
+
+def test_all_pages_ask_the_same() -> None:
+    asked = read_flow_runs(since="1h", tags=(tag for tag in ["a", "b"]), sort="ID_DESC")
+    page = pages_of(asked)
+    first, second = page(0, 200).json, page(199, 200).json
+    assert (first.pop("offset"), second.pop("offset")) == (0, 199)
+    assert first == second
+    assert first["flow_runs"]["tags"] == {"all_": ["a", "b"]}
+    assert first["sort"] == "ID_DESC"
 
 
 def test_a_negative_limit_is_refused() -> None:

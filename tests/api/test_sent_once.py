@@ -346,3 +346,41 @@ def test_the_bare_http_client_goes_on_as_it_is_documented() -> None:
 
     with PrefectHttpxSyncClient(transport=Scripted(answer), sleep=short_wait_sync) as client:
         assert client.post("http://orch.invalid/anything").status_code == 200
+
+
+class LosesTheFirstAnswer(httpx.HTTPTransport):
+    """Hands requests on, and loses the first answer to one that sets a state."""
+
+    sent = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = super().handle_request(request)
+        if request.url.path.endswith("/set_state"):
+            self.sent += 1
+            if self.sent == 1:
+                response.read()
+                raise httpx.ReadError("the answer was lost", request=request)
+        return response
+
+
+def test_a_state_whose_answer_was_lost_is_set_once(server_url: str) -> None:
+    transport = LosesTheFirstAnswer()
+    with SyncPrefectClient(server_url, **options("sync", transport)) as client:
+        run = client.create_flow_run("state-lost")
+        before = len(client.read_flow_run_states(run.id))
+        result = client.set_flow_run_state(run.id, "RUNNING")
+        assert transport.sent == 2
+        assert (result.status, result.details) == ("ACCEPT", None)
+        assert result.state is not None
+        assert result.state.type == "RUNNING"
+        assert len(client.read_flow_run_states(run.id)) == before + 1
+        again = client.read_flow_run(run.id).state
+        assert client.set_flow_run_state(run.id, again, force=True).status == "ACCEPT"
+
+
+def test_a_forced_state_whose_answer_was_lost_is_not_set_again(server_url: str) -> None:
+    with SyncPrefectClient(server_url, **options("sync", LosesTheFirstAnswer())) as client:
+        run = client.create_flow_run("state-lost")
+        with pytest.raises(OutcomeUnknown, match="may have acted on it") as told:
+            client.set_flow_run_state(run.id, "RUNNING", force=True)
+        assert "read_flow_run" in told.value.hint

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchnb.api.times import ago, moment
+from orchnb.api.times import ago, moment, to_come
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=timezone.utc)
 
@@ -102,3 +102,24 @@ def test_any_text_gives_a_moment_or_a_value_error(words: str) -> None:
 )
 def test_how_far_it_is(delta: timedelta, words: str) -> None:
     assert ago(NOW - delta, NOW) == words
+
+
+@pytest.mark.parametrize(
+    ("when", "meant"),
+    [
+        ("1h", NOW + timedelta(hours=1)),
+        (" In 2d12h ", NOW + timedelta(days=2, hours=12)),
+        (timedelta(minutes=5), NOW + timedelta(minutes=5)),
+        ("1h ago", NOW - timedelta(hours=1)),
+        ("now", NOW),
+        ("2026-12-01T09:30Z", datetime(2026, 12, 1, 9, 30, tzinfo=timezone.utc)),
+    ],
+)
+def test_lengths_of_who_looks_ahead_are_from_now_on(when: str | timedelta, meant: datetime) -> None:
+    assert to_come(when, now=NOW) == meant
+
+
+@pytest.mark.parametrize("when", ["99999999w", "1" * 400 + "h", timedelta.max])
+def test_there_is_an_end_of_time(when: str | timedelta) -> None:
+    with pytest.raises(ValueError, match="beyond the year 9999"):
+        to_come(when, now=NOW)

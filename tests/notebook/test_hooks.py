@@ -27,6 +27,12 @@ def stopping(name):
 """
 
 
+STOP_THE_NEXT_CELL = (
+    "get_ipython().events.register('post_run_cell', arm := lambda r: (stopping('_before'), "
+    "get_ipython().events.unregister('post_run_cell', arm)))"
+)
+
+
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     folder = tmp_path_factory.mktemp("hooks")
@@ -44,16 +50,19 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 def test_a_cell_that_is_stopped_as_it_begins_does_not_run(cell: Kernel, source: str) -> None:
     for _ in range(3):
         cell("ran = False")
-        # It is the cell after the one that arms it which is stopped.
-        cell(
-            "get_ipython().events.register('post_run_cell', arm := lambda r: (stopping('_before'), "
-            "get_ipython().events.unregister('post_run_cell', arm)))"
-        )
+        cell(STOP_THE_NEXT_CELL)
         shown = cell(source)
         assert [error["ename"] for error in shown.errors] == ["KeyboardInterrupt"]
         assert shown.streams == ""
         assert cell.value("ran") == "False"
         assert cell.value("(await orchnb.get_client().hello()).status_code") == "200"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX's signal")
+def test_stopping_a_cell_that_is_no_python_stops_no_other(cell: Kernel) -> None:
+    cell(STOP_THE_NEXT_CELL)
+    assert [error["ename"] for error in cell("1 +").errors] == ["SyntaxError"]
+    assert cell.value("2 + 2") == "4"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX's signal")

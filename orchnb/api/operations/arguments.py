@@ -49,5 +49,8 @@ def as_state(state: AnyState) -> dict[str, Any]:
     if isinstance(state, BaseModel):
         # What a state is asked for by; id and times of one that was read are the server's to give.
         wanted = {"type", "name", "message", "state_details"}
-        return state.model_dump(mode="json", exclude_none=True, include=wanted)
+        fields = state.model_dump(mode="json", exclude_none=True, include=wanted)
+        # It says which request set the state: the server takes a second one for the same one again.
+        fields.get("state_details", {}).pop("transition_id", None)
+        return fields
     return {"type": str(state).upper()}

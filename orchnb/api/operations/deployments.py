@@ -30,8 +30,8 @@ from orchnb.api.operations.schedules import (
     ToCome,
     as_schedule,
     as_schedules,
-    from_now,
 )
+from orchnb.api.times import to_come
 
 if TYPE_CHECKING:
     from orchnb.api.models import (
@@ -553,7 +553,7 @@ def get_scheduled_flow_runs_for_deployments(
         repeatable=True,
         json=without_none(
             deployment_ids=[str(deployment_id) for deployment_id in deployment_ids],
-            scheduled_before=None if scheduled_before is None else from_now(scheduled_before),
+            scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
             limit=limit,
         ),
     )
@@ -704,7 +704,7 @@ def _first_state(state: AnyState | None, scheduled_time: ToCome | None) -> dict[
         return None if state is None else as_state(state)
     if state is not None:
         raise ValueError("Give state or scheduled_time; the latter is a SCHEDULED state")
-    details = {"scheduled_time": from_now(scheduled_time)}
+    details = {"scheduled_time": to_come(scheduled_time)}
     return as_state(
         models.State.model_validate({"type": models.StateType.SCHEDULED, "state_details": details})
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import timedelta
@@ -25,9 +26,10 @@ from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, HasName, as_state, as_tags
 from orchnb.api.operations.filters import called, run_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow
-from orchnb.api.operations.schedules import as_seconds, from_now
-from orchnb.api.times import When, moment
+from orchnb.api.operations.schedules import as_seconds
+from orchnb.api.times import When, moment, to_come
 from orchnb.http.response import PrefectResponse
+from orchnb.http.retry import RESENT
 
 if TYPE_CHECKING:
     from orchnb.api.models import (
@@ -187,19 +189,38 @@ def set_flow_run_state(
 ) -> Call[OrchestrationResult]:
     """Ask the server to put a flow run into a state; the result says what it made of that.
 
-    ``force`` sets the state past the server's rules.
+    ``force`` sets the state past the server's rules. One of them is what makes it safe to send the
+    request again when its answer is lost, so that is not done then.
 
     Raises:
         ObjectNotFound: there is no run of that id.
     """
+    wanted = as_state(state)
+    details = {**wanted.get("state_details", {}), "transition_id": str(uuid.uuid4())}
     return Call(
         "POST",
         path("/flow_runs/{}/set_state", flow_run_id),
-        _result,
-        json={"state": as_state(state), "force": force},
+        _result_of_a_transition,
+        repeatable=not force,
+        json={"state": {**wanted, "state_details": details}, "force": force},
         look="read_flow_run",
         missing=_missing(flow_run_id),
     )
+
+
+def _result_of_a_transition(response: PrefectResponse) -> OrchestrationResult:
+    """The result; where an earlier try of the same request did it, that is what counts.
+
+    The server knows the request by its ``transition_id`` and refuses it the second time, giving the
+    state that it set the first time.
+    """
+    result = _result(response)
+    if RESENT in response.extensions and result.status == "REJECT" and result.state is not None:
+        sent = json.loads(response.request.content)["state"]["state_details"]["transition_id"]
+        now = (result.state.model_extra or {}).get("state_details") or {}
+        if now.get("transition_id") == sent:
+            return result.model_copy(update={"status": "ACCEPT", "details": None})
+    return result
 
 
 @operation
@@ -321,7 +342,7 @@ def pause_flow_run(
     """
     details: dict[str, Any] = {"pause_reschedule": reschedule}
     if timeout is not None:
-        details["pause_timeout"] = from_now(timedelta(seconds=as_seconds(timeout)))
+        details["pause_timeout"] = to_come(timedelta(seconds=as_seconds(timeout)))
     state = models.State.model_validate(
         {
             "type": models.StateType.PAUSED,

@@ -19,7 +19,7 @@ from orchnb.api.operations.flow_runs import read_flow_runs
 from orchnb.api.operations.flows import read_flows
 from orchnb.api.operations.logs import read_logs
 from orchnb.api.operations.task_runs import read_task_runs
-from orchnb.api.paging import Paging, iteration
+from orchnb.api.paging import Paging, iteration, pages_of
 from orchnb.api.times import When
 
 if TYPE_CHECKING:
@@ -62,36 +62,25 @@ class TaskRunQuery(RunQuery, total=False):
 @iteration
 def iter_flow_runs(limit: int | None = None, **query: Unpack[FlowRunQuery]) -> Paging[FlowRun]:
     """Each flow run once, by the keywords of `read_flow_runs`, in the order of the ids."""
-    return Paging(
-        lambda offset, size: read_flow_runs(**query, sort="ID_DESC", limit=size, offset=offset),
-        limit,
-    )
+    return Paging(pages_of(read_flow_runs(**query, sort="ID_DESC")), limit)
 
 
 @iteration
 def iter_task_runs(limit: int | None = None, **query: Unpack[TaskRunQuery]) -> Paging[TaskRun]:
     """Each task run once, by the keywords of `read_task_runs`, in the order of the ids."""
-    return Paging(
-        lambda offset, size: read_task_runs(**query, sort="ID_DESC", limit=size, offset=offset),
-        limit,
-    )
+    return Paging(pages_of(read_task_runs(**query, sort="ID_DESC")), limit)
 
 
 @iteration
 def iter_flows(limit: int | None = None, **query: Unpack[NamedQuery]) -> Paging[Flow]:
     """Each flow once, by the keywords of `read_flows`, in the order of the names."""
-    return Paging(
-        lambda offset, size: read_flows(**query, sort="NAME_ASC", limit=size, offset=offset), limit
-    )
+    return Paging(pages_of(read_flows(**query, sort="NAME_ASC")), limit)
 
 
 @iteration
 def iter_deployments(limit: int | None = None, **query: Unpack[NamedQuery]) -> Paging[Deployment]:
     """Each deployment once, by the keywords of `read_deployments`, in the order of the names."""
-    return Paging(
-        lambda offset, size: read_deployments(**query, sort="NAME_ASC", limit=size, offset=offset),
-        limit,
-    )
+    return Paging(pages_of(read_deployments(**query, sort="NAME_ASC")), limit)
 
 
 @iteration
@@ -103,17 +92,10 @@ def iter_logs(
     task_run_id: UUID | str | None = None,
 ) -> Paging[Log]:
     """Each log line once, oldest first, by the keywords of `read_logs`."""
-    return Paging(
-        lambda offset, size: read_logs(
-            log_filter,
-            size,
-            offset,
-            "TIMESTAMP_ASC",
-            flow_run_id=flow_run_id,
-            task_run_id=task_run_id,
-        ),
-        limit,
+    query = read_logs(
+        log_filter, sort="TIMESTAMP_ASC", flow_run_id=flow_run_id, task_run_id=task_run_id
     )
+    return Paging(pages_of(query), limit)
 
 
 class LongReads:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import BaseModel
 
-from orchnb.api.times import moment
+from orchnb.api.times import When
 
-ToCome: TypeAlias = datetime | timedelta
-"""A time, or how far from now it is. A time that names no zone is meant in the local one."""
+ToCome: TypeAlias = When
+"""A time, or how far from now it is, as a timedelta or in words: ``"1h"``, ``"in 2d12h"``. A time that
+names no zone is meant in the local one."""
 
 
 class Dataclass(Protocol):
@@ -33,11 +34,6 @@ _ABOUT = {
     "rrule": ("rrule", "timezone"),
 }
 _BESIDE = ("active", "max_scheduled_runs", "parameters", "slug", "replaces")
-
-
-def from_now(time: ToCome) -> datetime:
-    """The time that is meant, with its zone."""
-    return datetime.now(timezone.utc) + time if isinstance(time, timedelta) else moment(time)
 
 
 def as_seconds(length: timedelta | float) -> float:

@@ -20,7 +20,7 @@ from orchnb.api.operations.fields import (
     required,
 )
 from orchnb.api.operations.filters import any_of, with_words
-from orchnb.api.times import When, moment
+from orchnb.api.times import When, to_come
 from orchnb.errors import ObjectAlreadyExists
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def get_scheduled_flow_runs_for_work_pool(
 
     Args:
         work_queue_names: of these queues only.
-        scheduled_before: only those that should have begun by then, such as ``"1h"`` ago.
+        scheduled_before: only those that are to begin by then: ``"1h"`` is an hour from now.
 
     Raises:
         ObjectNotFound: there is no work pool of that name.
@@ -240,7 +240,7 @@ def get_scheduled_flow_runs_for_work_pool(
         repeatable=True,
         json=without_none(
             work_queue_names=None if work_queue_names is None else list(work_queue_names),
-            scheduled_before=None if scheduled_before is None else moment(scheduled_before),
+            scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
         ),
         missing=_missing_pool(work_pool_name),
     )
@@ -500,12 +500,13 @@ def get_runs_in_work_queue(
     To the server this is a sign of life: the queue counts as polled.
 
     Args:
-        scheduled_before: only those that should have begun by then, by default by now.
+        scheduled_before: only those that are to begin by then, by default by now; ``"1h"`` is an hour
+            from now.
 
     Raises:
         ObjectNotFound: there is none of that id.
     """
-    before = moment("now" if scheduled_before is None else scheduled_before)
+    before = to_come("now" if scheduled_before is None else scheduled_before)
     return Call(
         "POST",
         path("/work_queues/{}/get_runs", id),
