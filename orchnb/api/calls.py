@@ -176,6 +176,31 @@ class Call(Generic[T]):
         return error
 
 
+def created_once(create: Call[M], again: Steps[M | None]) -> Generator[Call[Any], Any, M]:
+    """Create what has a unique name. Where an earlier try of the same request made it, and its answer was
+    lost, the server says that there is one already: then that one is read ``again``, and is the result
+    if it has all that was sent.
+
+    Raises:
+        ObjectAlreadyExists: there is one that somebody else has made.
+    """
+    try:
+        created: M = yield from create
+    except ObjectAlreadyExists as exc:
+        if RESENT not in exc.response.extensions:
+            raise
+        found = yield from again
+        if found is None or not _has_all(found, json.loads(create.options()["content"])):
+            raise
+        return found
+    return created
+
+
+def _has_all(found: Model, sent: dict[str, Any]) -> bool:
+    fields = found.model_dump(mode="json")
+    return all(fields.get(name) == value for name, value in sent.items())
+
+
 class Steps(Protocol[T_co]):
     """What an operation's function returns: a `Call`, or a generator of calls."""
 

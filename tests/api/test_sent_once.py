@@ -49,6 +49,15 @@ def short_wait_sync(seconds: float) -> None:
     time.sleep(seconds / 40)
 
 
+async def no_wait(seconds: float) -> None:
+    """What answers comes from the test itself, which has nothing to wait for."""
+    await anyio.sleep(0)
+
+
+def no_wait_sync(seconds: float) -> None:
+    """As `no_wait`."""
+
+
 def options(kind: str, transport: Any) -> dict[str, Any]:
     sleep = short_wait if kind == "async" else short_wait_sync
     return {"httpx_settings": {"transport": transport, "retry_policy": PATIENT, "sleep": sleep}}
@@ -268,7 +277,9 @@ class Outcome:
         self.sent = 0
         self.error: Any = None
         self.result: Any = None
-        with opened(kind, "http://orch.invalid/api", **options(kind, Scripted(answer))) as client:
+        settings = options(kind, Scripted(answer))
+        settings["httpx_settings"]["sleep"] = no_wait if kind == "async" else no_wait_sync
+        with opened(kind, "http://orch.invalid/api", **settings) as client:
             try:
                 self.result = client.perform(call)
             except Exception as exc:
@@ -349,13 +360,16 @@ def test_the_bare_http_client_goes_on_as_it_is_documented() -> None:
 
 
 class LosesTheFirstAnswer(httpx.HTTPTransport):
-    """Hands requests on, and loses the first answer to one that sets a state."""
+    """Hands requests on, and loses the first answer to one of those to this path."""
 
-    sent = 0
+    def __init__(self, ending: str) -> None:
+        super().__init__()
+        self.ending = ending
+        self.sent = 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         response = super().handle_request(request)
-        if request.url.path.endswith("/set_state"):
+        if request.method == "POST" and request.url.path.endswith(self.ending):
             self.sent += 1
             if self.sent == 1:
                 response.read()
@@ -364,7 +378,7 @@ class LosesTheFirstAnswer(httpx.HTTPTransport):
 
 
 def test_a_state_whose_answer_was_lost_is_set_once(server_url: str) -> None:
-    transport = LosesTheFirstAnswer()
+    transport = LosesTheFirstAnswer("/set_state")
     with SyncPrefectClient(server_url, **options("sync", transport)) as client:
         run = client.create_flow_run("state-lost")
         before = len(client.read_flow_run_states(run.id))
@@ -379,8 +393,43 @@ def test_a_state_whose_answer_was_lost_is_set_once(server_url: str) -> None:
 
 
 def test_a_forced_state_whose_answer_was_lost_is_not_set_again(server_url: str) -> None:
-    with SyncPrefectClient(server_url, **options("sync", LosesTheFirstAnswer())) as client:
+    with SyncPrefectClient(
+        server_url, **options("sync", LosesTheFirstAnswer("/set_state"))
+    ) as client:
         run = client.create_flow_run("state-lost")
         with pytest.raises(OutcomeUnknown, match="may have acted on it") as told:
             client.set_flow_run_state(run.id, "RUNNING", force=True)
         assert "read_flow_run" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("create", "ending"),
+    [
+        (lambda client, name: client.create_variable(name, value=[1, {"a": 2}]), "/variables/"),
+        (lambda client, name: client.create_work_pool(name, type="process"), "/work_pools/"),
+        (lambda client, name: client.create_work_queue(name, priority=3), "/work_queues/"),
+    ],
+    ids=["variable", "work pool", "work queue"],
+)
+def test_what_has_a_name_and_whose_answer_was_lost_is_the_result(
+    create: Callable[[SyncPrefectClient, str], Any], ending: str, server_url: str
+) -> None:
+    name = f"lost_{uuid.uuid4().hex}"
+    transport = LosesTheFirstAnswer(ending)
+    with SyncPrefectClient(server_url, **options("sync", transport)) as client:
+        made = create(client, name)
+        assert (made.name, transport.sent) == (name, 2)
+        with pytest.raises(ObjectAlreadyExists):
+            create(client, name)
+
+
+def test_what_somebody_else_made_under_that_name_is_no_result(server_url: str) -> None:
+    name = f"lost_{uuid.uuid4().hex}"
+    with SyncPrefectClient(server_url) as other:
+        other.create_variable(name, value=1)
+    transport = LosesTheFirstAnswer("/variables/")
+    with (
+        SyncPrefectClient(server_url, **options("sync", transport)) as client,
+        pytest.raises(ObjectAlreadyExists, match="may have made it"),
+    ):
+        client.create_variable(name, value=2)

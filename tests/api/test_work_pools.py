@@ -176,6 +176,13 @@ def test_a_worker_is_known_by_its_heartbeats(client: Any, pool: WorkPool) -> Non
         client.delete_worker(pool.name, "one")
 
 
+def test_the_kinds_of_workers_are_told(client: Any) -> None:
+    kinds = client.read_worker_metadata()
+    process = kinds["prefect"]["process"]
+    assert process["type"] == "process"
+    assert {"job_configuration", "variables"} <= set(process["default_base_job_configuration"])
+
+
 # Queues.
 
 
@@ -294,7 +301,9 @@ def test_runs_wait_in_pool_and_queue(
     queued = client.get_runs_in_work_queue(queue.id)
     assert queued.model is FlowRun
     assert [run.id for run in queued] == [waiting.id]
-    assert client.get_runs_in_work_queue(queue.id, 5, "1h") == []
+    assert client.get_runs_in_work_queue(queue.id, 5, "1h ago") == []
+    in_an_hour = client.get_scheduled_flow_runs_for_work_pool(pool.name, None, "1h")
+    assert [run.flow_run.id for run in in_an_hour] == [waiting.id]
 
 
 def test_the_health_of_a_queue_is_told(client: Any, pool: WorkPool, queue: WorkQueue) -> None:

@@ -6,7 +6,17 @@ from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.calls import (
+    Call,
+    a,
+    created_once,
+    list_of,
+    nothing,
+    operation,
+    path,
+    quoted,
+    without_none,
+)
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, as_tags
 from orchnb.api.operations.fields import (
@@ -38,7 +48,7 @@ def create_variable(
     name: str | None = None,
     value: Any = None,
     tags: Iterable[str] | None = None,
-) -> Call[Variable]:
+) -> Generator[Call[Any], Any, Variable]:
     """Create a variable: ``create_variable("threshold", value=0.5)``.
 
     Args:
@@ -51,7 +61,7 @@ def create_variable(
     """
     fields = fields_of(variable, name=name, value=value, tags=as_tags(tags))
     required(fields, "name")
-    return Call(
+    create = Call(
         "POST",
         path("/variables/"),
         _variable,
@@ -59,6 +69,7 @@ def create_variable(
         json={"value": None, **fields},
         conflict=f"There is a variable {quoted(fields['name'])} already",
     )
+    return (yield from created_once(create, read_variable_by_name(fields["name"])))
 
 
 @operation

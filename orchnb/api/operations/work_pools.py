@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.calls import (
+    Call,
+    a,
+    created_once,
+    list_of,
+    nothing,
+    operation,
+    path,
+    quoted,
+    without_none,
+)
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.operations.fields import (
@@ -84,15 +94,16 @@ def create_work_pool(
         concurrency_limit=concurrency_limit,
     )
     required(fields, "name")
+    create = Call(
+        "POST",
+        path("/work_pools/"),
+        _work_pool,
+        repeatable=True,  # by its name
+        json=fields,
+        conflict=f"There is a work pool {quoted(fields['name'])} already",
+    )
     try:
-        created: WorkPool = yield from Call(
-            "POST",
-            path("/work_pools/"),
-            _work_pool,
-            repeatable=True,  # by its name
-            json=fields,
-            conflict=f"There is a work pool {quoted(fields['name'])} already",
-        )
+        created = yield from created_once(create, read_work_pool(fields["name"]))
     except ObjectAlreadyExists:
         if not overwrite:
             raise
@@ -271,6 +282,21 @@ def read_work_pool_concurrency_status(
 
 
 @operation
+def read_worker_metadata() -> Call[dict[str, Any]]:
+    """Read what kinds of workers there are, by package and type: ``["prefect"]["process"]``.
+
+    Of each it tells, among other things, its ``default_base_job_configuration``: what a work pool of
+    that type begins with. The server looks this up in Prefect's public registry; without a way there
+    it gives what it knows itself.
+    """
+    return Call(
+        "GET",
+        path("/collections/views/aggregate-worker-metadata"),
+        a(lambda: dict[str, Any]),
+    )
+
+
+@operation
 def read_workers_for_work_pool(
     work_pool_name: str,
     worker_filter: Filter | None = None,
@@ -345,7 +371,7 @@ def create_work_queue(
     concurrency_limit: int | None = None,
     priority: int | None = None,
     work_pool_name: str | None = None,
-) -> Call[WorkQueue]:
+) -> Generator[Call[Any], Any, WorkQueue]:
     """Create a work queue.
 
     Args:
@@ -357,7 +383,7 @@ def create_work_queue(
         ObjectNotFound: there is no such work pool.
     """
     pool = () if work_pool_name is None else (work_pool_name,)
-    return Call(
+    create = Call(
         "POST",
         path("/work_pools/{}/queues", *pool) if pool else path("/work_queues/"),
         _work_queue,
@@ -372,6 +398,7 @@ def create_work_queue(
         conflict=f"There is a work queue {quoted(name)} already",
         missing=_missing_pool(work_pool_name) if pool else "",
     )
+    return (yield from created_once(create, read_work_queue_by_name(name, work_pool_name)))
 
 
 @operation
@@ -564,6 +591,7 @@ class WorkPoolOperations:
     delete_work_pool = delete_work_pool
     get_scheduled_flow_runs_for_work_pool = get_scheduled_flow_runs_for_work_pool
     read_work_pool_concurrency_status = read_work_pool_concurrency_status
+    read_worker_metadata = read_worker_metadata
     read_workers_for_work_pool = read_workers_for_work_pool
     send_worker_heartbeat = send_worker_heartbeat
     delete_worker = delete_worker
