@@ -44,6 +44,8 @@ T = TypeVar("T")
 _PATIENCE = 15.0
 """Seconds that plain code waits in an event loop's stead; Prefect's server, when new, takes up to six."""
 
+_TAKES_AN_AWAIT = "This takes an await here: `await client.operations.load()` first"
+
 IN_PROCESS_HOST = "this-process.invalid"
 """Stands for this process in the URLs of requests to in-process apps; ``.invalid`` is never anybody's
 (RFC 6761)."""
@@ -214,12 +216,19 @@ class _ApiClient(Operations):
         self._refuse_closed()
         if self._depth == 0:
             self._refuse_unopened()
-        transport = self._httpx_settings.get("transport")
-        only_async = transport is not None and not isinstance(transport, httpx.BaseTransport)
-        if only_async or (self._app is not None and on_host_thread()):
-            raise RuntimeError("This takes an await here: `await client.operations.load()` first")
+        if self._app is not None and on_host_thread():
+            raise RuntimeError(_TAKES_AN_AWAIT)
         options = {**self._httpx_settings, "timeout": _PATIENCE}
-        options.pop("event_hooks", None)  # an async client's are coroutines
+        # An async client's hooks and sleep are coroutine functions; the policy may be a patient one.
+        for name in ("event_hooks", "sleep", "retry_policy"):
+            options.pop(name, None)
+        if options.get("transport") is not None:
+            options["transport"] = _lent(options["transport"])
+        if options.get("mounts"):
+            options["mounts"] = {
+                pattern: mounted and _lent(mounted)
+                for pattern, mounted in options["mounts"].items()
+            }
         twin = SyncPrefectClient(
             self._app or self.api_url,
             httpx_settings=options,
@@ -489,6 +498,22 @@ class SyncPrefectClient(_ApiClient):
             self._refuse_unopened()
         self._renew_failed_start()
         return self._http
+
+
+class _Lent(httpx.BaseTransport):
+    """Another client's transport, which stays open when the borrower closes."""
+
+    def __init__(self, transport: httpx.BaseTransport) -> None:
+        self._transport = transport
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._transport.handle_request(request)
+
+
+def _lent(transport: httpx.BaseTransport | httpx.AsyncBaseTransport) -> _Lent:
+    if not isinstance(transport, httpx.BaseTransport):
+        raise RuntimeError(_TAKES_AN_AWAIT)
+    return _Lent(transport)
 
 
 def api_of(settings: Settings) -> str | EphemeralApp:

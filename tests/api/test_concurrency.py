@@ -63,6 +63,33 @@ def test_a_tag_without_a_limit_is_told(client: Any, name: str) -> None:
             getattr(client, f"{operation}_concurrency_limit_by_tag")(name)
 
 
+def test_a_task_run_takes_a_slot_of_each_tag_until_there_are_none(client: Any, name: str) -> None:
+    tags = [f"{name}-{letter}" for letter in "ab"]
+    for tag in tags:
+        client.create_concurrency_limit(tag, 1)
+    first, second = uuid.uuid4(), uuid.uuid4()
+
+    def active() -> list[list[uuid.UUID]]:
+        return [client.read_concurrency_limit_by_tag(tag).active_slots for tag in tags]
+
+    taken = client.increment_v1_concurrency_slots([*tags, f"{name}-unlimited"], first)
+    assert isinstance(taken, ModelList)
+    assert taken.model is TakenSlots
+    assert sorted((limit.name, limit.limit) for limit in taken) == [(tag, 1) for tag in tags]
+    assert active() == [[first], [first]]
+    with pytest.raises(PrefectHTTPStatusError, match="423") as caught:
+        client.increment_v1_concurrency_slots(tags[:1], str(second))
+    assert caught.value.status_code == 423
+    assert len(client.decrement_v1_concurrency_slots(tags, second, 1.5)) == 2  # it has none
+    assert active() == [[first], [first]]
+    for _ in range(2):  # the second time there is nothing left to give back
+        given = client.decrement_v1_concurrency_slots(tags, str(first), occupancy_seconds=1.5)
+        assert sorted(limit.name.removeprefix("tag:") for limit in given) == tags
+        assert active() == [[], []]
+    client.increment_v1_concurrency_slots(tags, second)
+    assert active() == [[second], [second]]
+
+
 # Global.
 
 
@@ -178,3 +205,7 @@ def test_what_is_wrong_is_told_before_anything_is_sent(client: Any, name: str) -
         client.update_global_concurrency_limit(name)
     with pytest.raises(TypeError, match="names should be a list of texts"):
         client.increment_concurrency_slots(name, 1, "concurrency")
+    with pytest.raises(TypeError, match="names should be a list of texts"):
+        client.increment_v1_concurrency_slots(name, uuid.uuid4())
+    with pytest.raises(TypeError, match="names should be a list of texts"):
+        client.decrement_v1_concurrency_slots(name, uuid.uuid4(), 1)

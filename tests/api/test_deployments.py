@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import time
 import uuid
@@ -16,6 +17,7 @@ from orchnb import (
     InvalidParameters,
     ObjectAlreadyExists,
     ObjectNotFound,
+    OutcomeUnknown,
     PrefectHTTPStatusError,
 )
 from orchnb.api.models import (
@@ -25,6 +27,7 @@ from orchnb.api.models import (
     ModelList,
     StateType,
 )
+from orchnb.api.operations.parameters import check_parameters
 from orchnb.api.operations.schedules import as_schedule
 from orchnb.http.retry import RetryPolicy
 from tests.api import both
@@ -215,6 +218,73 @@ def test_a_deployment_is_paused_and_resumed(client: Any, name: str) -> None:
     client.pause_deployment(deployment_id)
     assert client.resume_deployment(str(deployment_id)) is None
     assert not client.read_deployment(deployment_id).paused
+
+
+def test_a_deployment_is_paused_and_resumed_as_by_prefects_client(client: Any, name: str) -> None:
+    deployment_id = client.create_deployment(name, "d")
+    for paused in (True, True, False):
+        assert client.set_deployment_paused_state(deployment_id, paused=paused) is None
+        assert client.read_deployment(deployment_id).paused is paused
+    client.set_deployment_paused_state(str(deployment_id), True)
+    assert client.read_deployment(deployment_id).paused
+    for paused in (True, False):
+        with pytest.raises(ObjectNotFound, match=f"There is no deployment with the id '{NOBODY}'"):
+            client.set_deployment_paused_state(NOBODY, paused)
+
+
+def test_a_branch_is_asked_for_once_as_the_cloud_takes_it(kind: str) -> None:
+    """Prefect's server has none; test_lacking.py shows what it says."""
+    from prefect.client.schemas.actions import DeploymentUpdate
+    from prefect.client.schemas.objects import DeploymentBranchingOptions
+
+    deployment = {"id": RUN_ID, "flow_id": FLOW_ID, "name": "nightly"}
+    transport = Scripted(lambda request: httpx.Response(200, json=deployment))
+    options = {"transport": transport, "enable_csrf_support": False}
+    with opened(kind, "http://orch.invalid/api", httpx_settings=options) as client:
+        assert client.create_deployment_branch(NOBODY, "a") == uuid.UUID(RUN_ID)
+        client.create_deployment_branch(
+            str(NOBODY), "b", {"schedule_handling": "keep"}, {"tags": ["trial"]}
+        )
+        client.create_deployment_branch(
+            NOBODY,
+            branch="c",
+            options=DeploymentBranchingOptions(schedule_handling="inactive"),
+            overrides=DeploymentUpdate(schedules=[{"schedule": {"cron": "0 6 * * *"}}]),
+        )
+        for branch in ("", " "):
+            with pytest.raises(ValueError, match="A branch needs a name"):
+                client.create_deployment_branch(NOBODY, branch)
+        with pytest.raises(ValueError, match="Nothing to change"):
+            client.create_deployment_branch(NOBODY, "d", overrides={})
+    plain, with_data, with_models = transport.requests
+    assert {request.url.path for request in transport.requests} == {
+        f"/api/deployments/{NOBODY}/branch"
+    }
+    assert json.loads(plain.content) == {"branch": "a", "options": {}}
+    assert json.loads(with_data.content) == {
+        "branch": "b",
+        "options": {"schedule_handling": "keep"},
+        "overrides": {"tags": ["trial"]},
+    }
+    sent = json.loads(with_models.content)
+    assert sent["options"] == {"schedule_handling": "inactive"}
+    assert list(sent["overrides"]) == ["schedules"]
+    assert sent["overrides"]["schedules"][0]["schedule"]["cron"] == "0 6 * * *"
+
+
+def test_a_branch_whose_answer_is_lost_is_not_asked_for_again(kind: str) -> None:
+    def lose(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("gone", request=request)
+
+    transport = Scripted(lose)
+    options = {"transport": transport, "enable_csrf_support": False}
+    with (
+        opened(kind, "http://orch.invalid/api", httpx_settings=options) as client,
+        pytest.raises(OutcomeUnknown) as caught,
+    ):
+        client.create_deployment_branch(NOBODY, "a")
+    assert "look with read_deployments" in caught.value.hint
+    assert len(transport.requests) == 1
 
 
 def test_a_deleted_deployment_is_gone(client: Any, name: str) -> None:
@@ -809,21 +879,44 @@ def test_a_schema_that_cannot_be_used_is_left_to_the_server(server_url: str, nam
             )
 
 
+def _elsewhere(schema: Any) -> dict[str, Any]:
+    """A schema for ``a`` that stands where the check of the schema itself does not look."""
+    return {"properties": {"a": {"$ref": "#/elsewhere"}}, "elsewhere": schema}
+
+
 @pytest.mark.parametrize(
-    "properties", [3, ["a"], None, {"a": 3}, {"a": None}], ids=lambda value: type(value).__name__
+    ("schema", "value"),
+    [
+        *(
+            ({"properties": properties, "required": 3, "definitions": 4}, 1)
+            for properties in (3, ["a"], None, {"a": 3}, {"a": None})
+        ),
+        (_elsewhere({"minimum": "x"}), 1),
+        (_elsewhere({"type": "nonsense"}), 1),
+        (_elsewhere({"required": 3}), {}),
+        (_elsewhere({"pattern": "("}), "x"),
+        ({"properties": {"a": {"multipleOf": 0.1}}}, 10**400),
+    ],
+    ids=range(10),
 )
-def test_a_broken_schema_is_left_to_the_server(kind: str, properties: Any) -> None:
-    """The real server takes none such; another may send it."""
-    row = {
-        "id": RUN_ID,
-        "flow_id": FLOW_ID,
-        "name": "d",
-        "parameter_openapi_schema": {"properties": properties, "required": 3, "definitions": 4},
-    }
+def test_a_broken_schema_is_left_to_the_server(
+    kind: str, schema: dict[str, Any], value: Any
+) -> None:
+    """The real server takes hardly any such; another may send it."""
+    row = {"id": RUN_ID, "flow_id": FLOW_ID, "name": "d", "parameter_openapi_schema": schema}
     transport = Scripted(lambda _: httpx.Response(200, json=row))
     options = {"transport": transport, "enable_csrf_support": False}
     with opened(kind, "http://orch.invalid/api", httpx_settings=options) as client:
-        assert client.create_flow_run_from_deployment(RUN_ID, parameters={"a": 1}).name == "d"
+        assert client.create_flow_run_from_deployment(RUN_ID, parameters={"a": value}).name == "d"
+
+
+@pytest.mark.parametrize("required", [3, None, "day"])
+def test_a_hint_does_without_a_broken_list_of_what_is_required(required: Any) -> None:
+    schema = {"properties": {"day": {}, "y": {}}, "required": required}
+    deployment = Deployment.model_construct(parameters={}, parameter_openapi_schema=schema)
+    with pytest.raises(InvalidParameters, match="is no parameter of the flow") as caught:
+        check_parameters(deployment, "It", {"b": 1})
+    assert caught.value.hint == "The flow's parameters are day, y."
 
 
 @pytest.mark.parametrize(

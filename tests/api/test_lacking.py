@@ -29,8 +29,11 @@ SINCE = {
     "bulk_delete_flow_runs": ("3.7", ({"name": {"any_": []}},)),
     "bulk_delete_flows": ("3.7", ({"name": {"any_": []}},)),
     "bulk_set_flow_run_state": ("3.7", ({"name": {"any_": []}}, "CANCELLING")),
+    "clear_server_default_result_storage": ("3.7", ()),
+    "read_server_default_result_storage": ("3.7", ()),
     "read_work_pool_concurrency_status": ("3.7", ("no-such-pool",)),
     "read_work_queue_concurrency_status": ("3.7", (FLOW_ID,)),
+    "update_server_default_result_storage": ("3.7", (FLOW_ID,)),
 }
 """What not every server of a supported version has: from which on, and arguments that do no harm."""
 
@@ -53,6 +56,12 @@ def test_what_a_server_does_not_have_is_told_with_its_version(client: Any, opera
     assert "mostly a newer one; client.operations shows what this one can do" in error.hint
     assert error.__context__ is None or error.__suppress_context__
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_what_only_the_cloud_has_is_told(client: Any) -> None:
+    """No version of Prefect's server has branches."""
+    with pytest.raises(OperationNotFound, match="does not have create_deployment_branch: 404"):
+        client.create_deployment_branch(FLOW_ID, "trial")
 
 
 @pytest.mark.parametrize(

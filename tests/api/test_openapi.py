@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio.from_thread
+import anyio.lowlevel
 import httpx
 import pytest
 from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
@@ -50,7 +51,7 @@ from orchnb.api.described.document import Description, read_description
 from orchnb.api.described.loading import Place
 from orchnb.api.described.names import operation_names, snake_case
 from orchnb.api.described.sending import call_of
-from orchnb.http.retry import ONCE
+from orchnb.http.retry import ONCE, RetryPolicy
 from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.runtime.host import HostedApp, lease_host
 from tests.api.fakes import Scripted, http_server, tiny_api
@@ -975,14 +976,16 @@ def test_in_the_code_of_a_hosted_app_it_says_what_to_do_instead_of_waiting_for_i
     assert item["item_id"] == 1
 
 
-def test_a_transport_that_is_only_async_needs_an_await() -> None:
+@pytest.mark.parametrize("mounted", [False, True])
+def test_a_transport_that_is_only_async_needs_an_await(mounted: bool) -> None:
     class OnlyAsync(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             return httpx.Response(200, content=document({"/a": {"get": {"tags": ["t"]}}}))
 
     async def look() -> None:
-        options = {"transport": OnlyAsync()}
+        options = {"mounts": {"http://": OnlyAsync()}} if mounted else {"transport": OnlyAsync()}
         async with PrefectClient("http://server/api", httpx_settings=options) as client:
+            assert dir(client.operations) == ["load"]
             with pytest.raises(RuntimeError, match=r"await client\.operations\.load"):
                 client.operations.t  # noqa: B018 - to be looked up
             await client.operations.load()
@@ -999,7 +1002,11 @@ def test_the_twin_has_the_credentials_and_no_patience() -> None:
         return httpx.Response(503)
 
     async def look() -> None:
-        options = {"transport": Scripted(answer)}
+        options = {
+            "transport": Scripted(answer),
+            "retry_policy": RetryPolicy(max_retries=3),
+            "sleep": anyio.sleep,
+        }
         async with PrefectClient(
             "http://server/api", auth_string="u:p", httpx_settings=options
         ) as client:
@@ -1009,6 +1016,21 @@ def test_the_twin_has_the_credentials_and_no_patience() -> None:
     asyncio.run(look())
     assert len(asked) == 1
     assert asked[0].headers["Authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_the_twin_leaves_the_clients_transports_open(kind: str, mounted: bool) -> None:
+    class Closing(Scripted):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    wire = Closing(Server())
+    options = {"mounts": {"http://": wire, "https://": None}} if mounted else {"transport": wire}
+    with operations_of(kind, "http://server/api", httpx_settings=options) as operations:
+        assert dir(getattr(operations, "_inner", operations)) == ["load", "t"]
+        assert not wire.closed
 
 
 # Any app.
@@ -1237,6 +1259,41 @@ def test_a_client_fetches_once(cache_folder: Path) -> None:
             assert set(pool.map(lambda _: client.operations.t.first(), range(8))) == {"a"}
         client.operations.load()
     assert server.asked.count("openapi.json") == 1
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_tasks_that_load_at_once_share_one_fetch(backend: str, cancelled: bool) -> None:
+    server = Server(version=None)
+
+    class Held(Scripted):
+        """Keeps the first request until the others have had their turn."""
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await anyio.wait_all_tasks_blocked()
+            return await super().handle_async_request(request)
+
+    async def load_all() -> None:
+        wire = Held(server)
+        async with PrefectClient("http://server/api", httpx_settings={"transport": wire}) as client:
+            first = anyio.CancelScope()
+
+            async def load_first() -> None:
+                with first:
+                    await client.operations.load()
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(load_first)
+                await anyio.lowlevel.checkpoint()
+                for _ in range(4):
+                    group.start_soon(client.operations.load)
+                if cancelled:
+                    first.cancel()
+            assert first.cancelled_caught is cancelled
+            assert dir(client.operations.t) == ["first"]
+
+    anyio.run(load_all, backend=backend)
+    assert server.asked == ["version", "openapi.json"]
 
 
 def _a_pipe(file: Path) -> None:

@@ -12,10 +12,19 @@ import pytest
 from pydantic import BaseModel
 
 from orchnb import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
-from orchnb.api.models import Flow, FlowRun, ModelList, State, StateType
+from orchnb.api.models import (
+    Flow,
+    FlowRun,
+    ModelList,
+    ServerDefaultResultStorage,
+    State,
+    StateType,
+)
 from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.runtime.host import HostedApp
+from tests.api import both
 from tests.api.conftest import opened
+from tests.api.fakes import RUN_ID
 
 pytestmark = pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
 
@@ -64,6 +73,41 @@ def test_the_version_is_that_of_the_installed_server(client: Any) -> None:
     import prefect
 
     assert client.api_version() == prefect.__version__
+
+
+@both.since("3.7")
+def test_a_block_keeps_the_results_that_nobody_said_where_to_keep(client: Any, name: str) -> None:
+    def block(*capabilities: str) -> uuid.UUID:
+        slug = f"{name}-{len(capabilities)}"
+        block_type = client.create_block_type(name=slug, slug=slug)
+        schema = client.create_block_schema(
+            fields={"title": slug, "type": "object", "properties": {}},
+            block_type_id=block_type.id,
+            capabilities=capabilities,
+        )
+        document = client.create_block_document(
+            name="results", data={}, block_type_id=block_type.id, block_schema_id=schema.id
+        )
+        return uuid.UUID(str(document.id))
+
+    files, secrets = block("read-path", "write-path"), block()
+    assert client.clear_server_default_result_storage() is None
+    none = client.read_server_default_result_storage()
+    assert isinstance(none, ServerDefaultResultStorage)
+    assert none.default_result_storage_block_id is None
+    try:
+        for given in (files, str(files)):
+            set_to = client.update_server_default_result_storage(given)
+            assert set_to.default_result_storage_block_id == files
+        assert client.read_server_default_result_storage() == set_to
+        with pytest.raises(ObjectNotFound, match=f"There is no block with the id '{RUN_ID}': 404"):
+            client.update_server_default_result_storage(RUN_ID)
+        with pytest.raises(PrefectHTTPStatusError, match="422"):
+            client.update_server_default_result_storage(secrets)
+        assert client.read_server_default_result_storage() == set_to
+    finally:  # the server is everybody's
+        client.clear_server_default_result_storage()
+    assert client.read_server_default_result_storage() == none
 
 
 def test_a_flow_is_created_once_for_a_name(client: Any, name: str) -> None:

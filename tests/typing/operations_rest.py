@@ -21,6 +21,7 @@ from orchnb.api.models import (
     GlobalConcurrencyLimit,
     Log,
     ModelList,
+    ServerDefaultResultStorage,
     TakenSlots,
     Variable,
     Worker,
@@ -49,6 +50,10 @@ async def asynchronous(client: PrefectClient, some_id: UUID) -> None:
     assert_type(
         await client.increment_concurrency_slots(["db"], 1, "concurrency"), ModelList[TakenSlots]
     )
+    assert_type(await client.increment_v1_concurrency_slots(["t"], some_id), ModelList[TakenSlots])
+    assert_type(await client.read_worker_metadata(), dict[str, Any])
+    assert_type(await client.read_server_default_result_storage(), ServerDefaultResultStorage)
+    _cleared = assert_type(client.clear_server_default_result_storage(), Coroutine[Any, Any, None])
     assert_type(await client.emit_event("a.b", "lab.1", payload={"a": 1}), UUID)
     page = assert_type(await client.read_events(limit=3), EventPage)
     assert_type(page.next_page, str | None)
@@ -77,6 +82,8 @@ def plain(client: SyncPrefectClient, some_id: UUID) -> None:
     assert_type(client.create_automation("night", trigger={}, actions=[]), UUID)
     assert_type(client.read_block_documents_by_type("secret"), ModelList[BlockDocument])
     client.delete_variable_by_name("x")
+    client.set_deployment_paused_state(some_id, paused=True)
+    assert_type(client.create_deployment_branch(some_id, "b", overrides={"tags": []}), UUID)
 
     client.create_variable(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.create_logs("line")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -73,7 +73,8 @@ def _may_be_lacking(error: PrefectHTTPStatusError, api_url: str) -> bool:
     if error.status_code == 404 and error.detail == _NO_SUCH_ROUTE:
         place = urlsplit(str(request.url)).path.removeprefix(urlsplit(api_url).path.rstrip("/"))
         # At such as /flows/{id} every version has its objects: there the id is none.
-        return request.method == "POST" or place.count("/") != 2
+        is_objects = place.count("/") == 2 and not place.startswith("/admin/")
+        return request.method == "POST" or not is_objects
     return error.status_code == 405
 
 

@@ -7,8 +7,10 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+import anyio
 import httpx
 from typing_extensions import Self
 
@@ -209,8 +211,16 @@ class AsyncServerOperations(_ServerOperations["PrefectClient"]):
         """
         if refresh or self._groups is None:
             client = self._client()
-            self._fill(await client.perform(self._find(client, refresh)))
+            client._usable()  # not on another loop, which the lock is not for
+            async with self._loading:
+                if refresh or self._groups is None:
+                    self._fill(await client.perform(self._find(client, refresh)))
         return self
+
+    @cached_property
+    def _loading(self) -> anyio.Lock:
+        """Held while fetching. Made when first used, as it belongs to the loop that is running then."""
+        return anyio.Lock()
 
     def _load_here(self) -> None:
         self._glance()

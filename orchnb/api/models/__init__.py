@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchnb.api.models.automations import Automation
     from orchnb.api.models.base import Model, ModelList
-    from orchnb.api.models.blocks import BlockDocument, BlockSchema, BlockType, unwrapped
+    from orchnb.api.models.blocks import (
+        BlockDocument,
+        BlockSchema,
+        BlockType,
+        ServerDefaultResultStorage,
+        unwrapped,
+    )
     from orchnb.api.models.concurrency import (
         ConcurrencyLease,
         ConcurrencyLimit,
@@ -82,6 +88,7 @@ __all__ = [
     "OrchestrationResult",
     "RunHistory",
     "RunHistoryState",
+    "ServerDefaultResultStorage",
     "State",
     "StateType",
     "TakenSlots",
@@ -107,6 +114,7 @@ _HOMES = {
         "BlockDocument",
         "BlockSchema",
         "BlockType",
+        "ServerDefaultResultStorage",
         "unwrapped",
     ),
     "concurrency": (

@@ -50,6 +50,12 @@ class BlockSchema(Model):
     version: str | None = None
 
 
+class ServerDefaultResultStorage(Model):
+    """Which block keeps the results of runs that are not told where to keep them; None is none."""
+
+    default_result_storage_block_id: UUID | None = None
+
+
 class BlockDocument(Model):
     """What a block holds: the values of its fields, the secret ones wrapped."""
 

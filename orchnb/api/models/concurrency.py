@@ -36,7 +36,7 @@ class GlobalConcurrencyLimit(Model):
 
 
 class TakenSlots(Model):
-    """A global limit of which slots were taken or given back."""
+    """A limit of which slots were taken or given back."""
 
     id: UUID
     name: str

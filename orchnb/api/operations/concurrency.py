@@ -125,6 +125,56 @@ def delete_concurrency_limit_by_tag(tag: str) -> Call[None]:
 
 
 @operation
+def increment_v1_concurrency_slots(
+    names: Iterable[str], task_run_id: UUID | str
+) -> Call[ModelList[TakenSlots]]:
+    """Take a slot of the limit for each of some tags, in the name of a task run.
+
+    Give them back with `decrement_v1_concurrency_slots`: they stay taken when the run ends. Tags
+    without a limit are left out of the result: nothing limits them.
+
+    Args:
+        names: the tags.
+
+    Raises:
+        PrefectHTTPStatusError: 423, a tag has no free slot; none was taken.
+    """
+    return Call(
+        "POST",
+        path("/concurrency_limits/increment"),
+        _taken,
+        json={"names": _names(names), "task_run_id": str(task_run_id)},
+        look="read_concurrency_limit_by_tag",
+    )
+
+
+@operation
+def decrement_v1_concurrency_slots(
+    names: Iterable[str], task_run_id: UUID | str, occupancy_seconds: float
+) -> Call[ModelList[TakenSlots]]:
+    """Give back all slots that a task run takes of the limits for some tags.
+
+    Slots that it took in one call are given back together, also those of tags that are not named.
+    In the result a tag may be called ``tag:x``, the name that its limit has among the global ones.
+
+    Args:
+        names: the tags.
+        occupancy_seconds: how long they were taken.
+    """
+    return Call(
+        "POST",
+        path("/concurrency_limits/decrement"),
+        _taken,
+        repeatable=True,  # done twice, the run takes none
+        json={
+            "names": _names(names),
+            "task_run_id": str(task_run_id),
+            "occupancy_seconds": occupancy_seconds,
+        },
+    )
+
+
+@operation
 def create_global_concurrency_limit(
     concurrency_limit: Data | str | None = None,
     *,
@@ -360,6 +410,8 @@ class ConcurrencyOperations:
     read_concurrency_limits = read_concurrency_limits
     reset_concurrency_limit_by_tag = reset_concurrency_limit_by_tag
     delete_concurrency_limit_by_tag = delete_concurrency_limit_by_tag
+    increment_v1_concurrency_slots = increment_v1_concurrency_slots
+    decrement_v1_concurrency_slots = decrement_v1_concurrency_slots
     create_global_concurrency_limit = create_global_concurrency_limit
     read_global_concurrency_limit_by_name = read_global_concurrency_limit_by_name
     read_global_concurrency_limits = read_global_concurrency_limits

@@ -13,7 +13,7 @@ from orchnb.api.calls import Call, a, list_of, nothing, operation, quoted, witho
 from orchnb.api.calls import path as api_path  # two operations have an argument of that name
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, HasName, as_state, as_tags, as_uuid
-from orchnb.api.operations.fields import UNCHANGED, Data, Unchanged, changes_of
+from orchnb.api.operations.fields import UNCHANGED, Data, Unchanged, changes_of, fields_of
 from orchnb.api.operations.filters import called, named_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow, read_flows
 from orchnb.api.operations.near_names import (
@@ -395,6 +395,58 @@ def resume_deployment(deployment_id: UUID | str) -> Call[None]:
 
 
 @operation
+def set_deployment_paused_state(
+    deployment_id: UUID | str, paused: bool
+) -> Generator[Call[Any], Any, None]:
+    """Pause a deployment, or resume it; what `pause_deployment` and `resume_deployment` are for.
+
+    It is here for code that was written for Prefect's client, where it is deprecated.
+
+    Raises:
+        ObjectNotFound: there is none of that id.
+    """
+    yield from (pause_deployment if paused else resume_deployment)(deployment_id)
+
+
+@operation
+def create_deployment_branch(
+    deployment_id: UUID | str,
+    branch: str,
+    options: Data | None = None,
+    overrides: Data | None = None,
+) -> Call[UUID]:
+    """Make a branch of a deployment, and return the id of the deployment that is made for it.
+
+    Prefect Cloud has this, Prefect's server, 3.8 at least, does not.
+
+    Args:
+        branch: what it is called.
+        options: ``{"schedule_handling": "keep"}``, or ``inactive``, or ``remove``: what becomes of the
+            schedules on the branch. By default they are removed.
+        overrides: what is different on the branch, as `update_deployment` takes it.
+
+    Raises:
+        ObjectNotFound: there is no deployment of that id.
+        OperationNotFound: the server has no branches.
+        ValueError: the branch has no name, there is nothing in the overrides, or a schedule there is
+            none.
+    """
+    if not branch.strip():
+        raise ValueError("A branch needs a name that is more than spaces")
+    changes = None
+    if overrides is not None:
+        changes = next(iter(update_deployment(deployment_id, overrides))).json
+    return Call(
+        "POST",
+        api_path("/deployments/{}/branch", deployment_id),
+        lambda response: _deployment(response).id,
+        json=without_none(branch=branch, options=fields_of(options), overrides=changes),
+        look="read_deployments",
+        missing=_missing(deployment_id),
+    )
+
+
+@operation
 def delete_deployment(deployment_id: UUID | str) -> Call[None]:
     """Delete a deployment.
 
@@ -721,6 +773,8 @@ class DeploymentOperations:
     update_deployment = update_deployment
     pause_deployment = pause_deployment
     resume_deployment = resume_deployment
+    set_deployment_paused_state = set_deployment_paused_state
+    create_deployment_branch = create_deployment_branch
     delete_deployment = delete_deployment
     bulk_delete_deployments = bulk_delete_deployments
     create_deployment_schedules = create_deployment_schedules

@@ -102,7 +102,7 @@ def _unfit(schema: dict[str, Any], parameters: Mapping[str, Any]) -> list[FieldP
         rows = (row for error in reader.iter_errors(checked) for row in _rows(error))
         wanted = (row for row in rows if row.location not in {_place([name]) for name in left})
         return list(dict.fromkeys(islice(wanted, _MOST_ROWS)))
-    except (jsonschema.SchemaError, referencing.exceptions.Unresolvable, RecursionError):
+    except Exception:  # noqa: BLE001 - what `$ref` leads to is unchecked, and breaks in any way
         return []
 
 
@@ -210,7 +210,8 @@ def _hint(schema: Mapping[str, Any]) -> str:
     known = schema.get("properties")
     if not isinstance(known, Mapping) or not known:
         return ""
-    required = schema.get("required", ())
+    required = schema.get("required")
+    required = required if isinstance(required, list) else []
     names = [f"{name} (required)" if name in required else str(name) for name in known]
     shown = one_line(", ".join(names), 400)
     return f"The flow's parameters are {shown}."

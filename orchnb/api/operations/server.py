@@ -1,12 +1,20 @@
-"""Whether the server is there, and which."""
+"""Whether the server is there, and which; where it has results kept."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from orchnb.api.calls import Call, a, json_of, operation, path, response_of
+from orchnb.api import models
+from orchnb.api.calls import Call, a, json_of, nothing, operation, path, quoted, response_of
 from orchnb.http.response import PrefectResponse
+
+if TYPE_CHECKING:
+    from orchnb.api.models import ServerDefaultResultStorage
+
+
+_result_storage = a(lambda: models.ServerDefaultResultStorage)
 
 
 @operation
@@ -31,9 +39,43 @@ def api_version() -> Call[str]:
     return Call("GET", path("/admin/version"), a(lambda: str))
 
 
+@operation
+def read_server_default_result_storage() -> Call[ServerDefaultResultStorage]:
+    """Read which block keeps the results of runs that are not told where to keep them."""
+    return Call("GET", path("/admin/storage"), _result_storage)
+
+
+@operation
+def update_server_default_result_storage(
+    default_result_storage_block_id: UUID | str,
+) -> Call[ServerDefaultResultStorage]:
+    """Let a block keep the results of runs that are not told where to keep them.
+
+    Raises:
+        ObjectNotFound: there is no block of that id.
+        PrefectHTTPStatusError: 422, the block is none that keeps files.
+    """
+    return Call(
+        "PUT",
+        path("/admin/storage"),
+        _result_storage,
+        json={"default_result_storage_block_id": str(default_result_storage_block_id)},
+        missing=f"block with the id {quoted(default_result_storage_block_id)}",
+    )
+
+
+@operation
+def clear_server_default_result_storage() -> Call[None]:
+    """Let no block keep the results of runs that are not told where to keep them."""
+    return Call("DELETE", path("/admin/storage"), nothing)
+
+
 class ServerOperations:
-    """Whether the server is there, and which."""
+    """Whether the server is there, and which; where it has results kept."""
 
     hello = hello
     api_healthcheck = api_healthcheck
     api_version = api_version
+    read_server_default_result_storage = read_server_default_result_storage
+    update_server_default_result_storage = update_server_default_result_storage
+    clear_server_default_result_storage = clear_server_default_result_storage
