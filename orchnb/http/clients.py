@@ -17,11 +17,29 @@ from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import Retrier, RetryPolicy
+from orchnb.redaction import redact_url
 from orchnb.settings import Settings, get_settings
 
 logger = logging.getLogger(__name__)
 
 _PROTECTED_HEADERS = frozenset({"user-agent", TOKEN_HEADER.lower(), CLIENT_HEADER.lower()})
+
+
+class _MaskedUrls(logging.Filter):
+    """Takes credentials and query values out of the URLs that httpx logs at level INFO, a line a request.
+
+    httpx has one logger for all of its clients, so those that are not ours log masked URLs as well.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                redact_url(each) if isinstance(each, httpx.URL) else each for each in record.args
+            )
+        return True
+
+
+logging.getLogger("httpx").addFilter(_MaskedUrls())
 
 
 class PrefectHttpxAsyncClient(httpx.AsyncClient):

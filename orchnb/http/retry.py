@@ -149,7 +149,8 @@ class RetryEvent:
     attempt: int
     """Tries made so far."""
     max_attempts: int | None
-    """Tries at the most; None while the server is in maintenance, which is waited for without end."""
+    """Tries at the most, with those that do not count; None while the server is in maintenance, which is
+    waited for without end."""
     cause: str
     """Why the last failed try failed: ``503 Service Unavailable``, or the name of an error."""
     wait: float
@@ -187,6 +188,7 @@ class _Story:
         self._id = 0
         self._ended = False
         self.attempt = 0
+        self.uncounted = 0
         self.cause = ""
 
     def failed(self, failure: httpx.Response | Exception) -> None:
@@ -225,7 +227,7 @@ class _Story:
                 method=self._request.method,
                 url=redact_url(self._request.url),
                 attempt=self.attempt,
-                max_attempts=None if endless else self._policy.max_retries + 1,
+                max_attempts=None if endless else self._policy.max_retries + 1 + self.uncounted,
                 cause=self.cause,
                 wait=wait,
                 elapsed=self._policy.monotonic() - self._began,
@@ -300,6 +302,7 @@ class Retrier:
                         return answer
                     endless = answer.headers.get("Prefect-Maintenance", "").lower() == "true"
                     counted += not endless
+                    story.uncounted += endless
                     story.failed(answer)
                     if counted > policy.max_retries:
                         story.tell("gave_up")

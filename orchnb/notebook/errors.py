@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import site
 import sys
 import sysconfig
@@ -102,15 +103,26 @@ def whole_traceback(shell: InteractiveShell) -> str:
     if error is None:
         return NOTHING_YET
     if _members(error) or isinstance(error, SyntaxError):
-        return "".join(python_traceback.format_exception(error)).rstrip()
+        return _harmless("".join(python_traceback.format_exception(error)).rstrip())
     formatter: Any = shell.InteractiveTB
     mode = formatter.mode
     formatter.set_mode("Plain" if mode == "Plain" else "Context")
     try:
         lines = formatter.structured_traceback(type(error), error, sys.last_traceback)
-        return str(formatter.stb2text(lines))
+        return _harmless(formatter.stb2text(lines))
     finally:
         formatter.set_mode(mode)
+
+
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
+
+
+def _harmless(traceback: str) -> str:
+    """The traceback, with nothing left in its errors' words, which may be a server's, but colours."""
+    from orchnb.http.response import printable  # late, as a load of the extension is to be quick
+
+    parts = _COLOUR.split(traceback.expandtabs())
+    return "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in parts)
 
 
 # Which errors are ours.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 import threading
 from collections.abc import Callable
@@ -164,7 +165,7 @@ class Extension:
     def remove(self) -> None:
         """Take out everything again, and close what is open."""
         self.switched()
-        settings = sys.modules.get("orchnb.settings")
+        settings = _loaded_module("orchnb.settings")
         if settings is not None:
             settings.choose_for_session({}, "")
         loops.set_notebook_loop(None)
@@ -207,9 +208,14 @@ def unload(shell: InteractiveShell) -> None:
 
 def close_clients() -> None:
     """Close the notebook's clients; the async ones' connections right after the cell."""
-    context = sys.modules.get("orchnb.api.context")
+    context = _loaded_module("orchnb.api.context")
     if context is not None:
         context.close_notebook_clients()
+
+
+def _loaded_module(name: str) -> Any:
+    """A module if it was ever imported; one that is being imported in the background is waited for."""
+    return importlib.import_module(name) if name in sys.modules else None
 
 
 def _notebook_loop() -> asyncio.AbstractEventLoop:

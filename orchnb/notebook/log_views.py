@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from orchnb.http.response import printable
 from orchnb.notebook.views import Card, Line
 from orchnb.runtime.host import host_log
+from orchnb.runtime.logs import without_secrets
 
 _MOST_OF_THE_BEGIN, _MOST_OF_THE_END = 500, 3500
 """Characters of a line, which may be a whole traceback: the error is at its end."""
@@ -25,6 +25,7 @@ def log_view(count: int, level: str) -> Card | Line:
 
 
 def _shown(line: str) -> str:
+    line = without_secrets(line)  # whole, as a part of a secret would not be known for one
     if len(line) > _MOST_OF_THE_BEGIN + _MOST_OF_THE_END:
         line = f"{line[:_MOST_OF_THE_BEGIN]}\n…\n{line[-_MOST_OF_THE_END:]}"
-    return "\n".join(map(printable, line.splitlines()))
+    return "\n".join(line.splitlines())  # of all kinds of line ends

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from orchnb.notebook.views import Line, Live, Step, Table, Tone, clean, duration
 
 MOST_ROWS = 8
 """Requests that a live display has a row for; the others are counted."""
+
+MOST_IN_TABLE = 100
+"""Requests that the table of a session shows, the last ones."""
 
 _CAUSES = {
     "ConnectError": "cannot connect",
@@ -158,11 +162,13 @@ def retried_table(retried: RetriedList) -> Table | Line:
             entry.cause,
             entry.outcome,
         )
-        for entry in retried
+        for entry in retried[-MOST_IN_TABLE:]
     ]
     if not rows:
         return Line("No request was tried again in this session")
-    many = f"{len(rows):,} request{'' if len(rows) == 1 else 's'}"
+    many = f"{len(retried):,} request{'' if len(retried) == 1 else 's'}"
+    if len(rows) < len(retried):
+        many = f"the last {len(rows):,} of {many}"
     return Table(("began", "request", "tries", "last failure", "outcome"), rows, many)
 
 
@@ -171,18 +177,22 @@ class RetryHistory:
 
     def __init__(self, size: int = 500) -> None:
         self._size = size
+        self._lock = threading.Lock()  # requests are made on any thread
         self._entries: dict[int, Retried] = {}
 
     def add(self, entry: Retried) -> None:
         """Take note of something that has happened to a request."""
-        self._entries[entry.event.request_id] = entry
-        if len(self._entries) > self._size:
-            del self._entries[next(iter(self._entries))]
+        with self._lock:
+            self._entries[entry.event.request_id] = entry
+            if len(self._entries) > self._size:
+                del self._entries[next(iter(self._entries))]
 
     def entries(self) -> RetriedList:
         """All that is kept."""
-        return RetriedList(self._entries.values())
+        with self._lock:
+            return RetriedList(self._entries.values())
 
     def clear(self) -> None:
         """Forget everything."""
-        self._entries.clear()
+        with self._lock:
+            self._entries.clear()

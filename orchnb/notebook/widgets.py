@@ -8,6 +8,7 @@ that a saved notebook tells its story; a widget is only what a widget is needed 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -29,6 +30,8 @@ from orchnb.runtime.loops import current_loop, waker
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+logger = logging.getLogger(__name__)
 
 INTERVAL = 1 / 3
 """Seconds between two drawings: with the last one, which the end of a cell brings forward, there are
@@ -72,7 +75,7 @@ class Pacer:
             displays = list(self._displays)
         for display in displays:
             if not display.goes_on:
-                display.draw()
+                _draw(display)
 
     def close(self) -> None:
         """End the thread, and draw everything for the last time."""
@@ -82,7 +85,7 @@ class Pacer:
         if thread is not None:
             thread.join()
         for display in self._displays:
-            display.draw()
+            _draw(display)
         self._displays.clear()
 
     def _run(self) -> None:
@@ -92,11 +95,20 @@ class Pacer:
                     self._thread = None
                     return
                 displays, self._displays = self._displays, {}
-            going_on = [display for display in displays if display.draw()]
+            going_on = [display for display in displays if _draw(display)]
             with self._lock:
                 # Those that were added meanwhile come after them.
                 self._displays = {**dict.fromkeys(going_on), **self._displays}
             self._closed.wait(self._interval)
+
+
+def _draw(display: Display) -> bool:
+    """Draw it; whether it goes on. One that cannot be drawn is dropped, as the others are to go on."""
+    try:
+        return display.draw()
+    except Exception:  # the shell's own functions, and a person's that it calls, may raise anything
+        logger.exception("A live display could not be drawn")
+        return False
 
 
 class LiveDisplays:
@@ -170,9 +182,9 @@ class LiveDisplays:
             with self._lock:
                 if self._startup is None or not self._startup.goes_on:
                     self._startup = None if cell is None else self._startup_display(cell)
-        elif self._startup is not None:
-            self._startup.add(event)
-            self._pacer.add(self._startup)
+        elif (startup := self._startup) is not None:  # another thread may replace it
+            startup.add(event)
+            self._pacer.add(startup)
 
     def cell_ended(self, cell: Cell, interrupted: bool) -> None:
         """Bring what a cell shows up to date, before the front end stops listening to it."""
@@ -215,6 +227,7 @@ class RetryDisplay:
         self._waits: dict[int, _Wait] = {}
         self._news: list[Retried] = []
         self._output = Output.of(shell, cell)
+        self._beside = self._output.beside()  # one place for the buttons of all its waits
         self._buttons: Buttons | None = None
 
     @property
@@ -248,12 +261,14 @@ class RetryDisplay:
         mode = self._mode()
         with self._lock:
             goes_on = bool(self._retries.waiting)
-            if self._output.in_place or not goes_on:
+            if goes_on and mode == "off":
+                self._output.clear()  # what was live would stand still from now on
+            elif self._output.in_place or not goes_on:
                 self._output.show(self._retries.view(self._ways_out()), mode)
             else:
                 self._tell_news(mode)
             if goes_on and mode == "auto" and self._buttons is None and self._is_heard():
-                self._buttons = Buttons(self._output.beside(), self.try_now, self.stop)
+                self._buttons = Buttons(self._beside, self.try_now, self.stop)
             elif self._buttons is not None and not (goes_on and mode == "auto"):
                 self._buttons.close()
                 self._buttons = None
@@ -394,7 +409,9 @@ class StartupDisplay:
         """Show how things are; whether they go on."""
         with self._lock:
             goes_on = self._startup.goes_on
-            if self._startup.to_be_seen and (self._output.in_place or not goes_on):
+            if goes_on and self._mode() == "off":
+                self._output.clear()
+            elif self._startup.to_be_seen and (self._output.in_place or not goes_on):
                 self._output.show(self._startup.view(), self._mode())
             return goes_on
 

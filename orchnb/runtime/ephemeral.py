@@ -9,7 +9,6 @@ it is started once per process, and anew after everybody has left.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import time
 import traceback
@@ -25,16 +24,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
-from urllib.parse import unquote
 
 import anyio
 import anyio.to_thread
 from pydantic import ValidationError
 
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
-from orchnb.http.response import one_line, printable
+from orchnb.http.response import one_line
 from orchnb.observers import startup_observers
-from orchnb.redaction import MASK, scrub
 from orchnb.runtime.app_finder import find_app, is_asgi
 from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import (
@@ -44,8 +41,9 @@ from orchnb.runtime.lifespan import (
     app_lifespan_context,
     lifespan_state,
 )
+from orchnb.runtime.logs import without_secrets
 from orchnb.runtime.prefect_server import PrefectServer, import_server
-from orchnb.settings import Settings, configured_for_prefect
+from orchnb.settings import Settings
 
 Phase: TypeAlias = Literal["import", "create", "migrate", "start"]
 """In this order; ``migrate``, the database, is Prefect's server's alone."""
@@ -247,7 +245,7 @@ class EphemeralApp:
 
     def _failure(self, phase: Phase, exc: Exception) -> ServerStartFailed:
         if isinstance(exc, ServerStartFailed):
-            return ServerStartFailed(_without_secrets(str(exc)), phase=phase, hint=exc.hint)
+            return ServerStartFailed(without_secrets(str(exc)), phase=phase, hint=exc.hint)
         lines = list(host_log.lines(_LOG_LINES))
         if isinstance(exc, TimeoutError):
             reason = f"it took longer than {self.timeout:g} s"
@@ -263,10 +261,10 @@ class EphemeralApp:
             story = str(exc) if failed_lifespan else "".join(traceback.format_exception(exc))
             lines += story.splitlines()[-_STORY_LINES:]
         return ServerStartFailed(
-            f"{self.title} did not start (phase: {phase}): {_without_secrets(reason)}",
+            f"{self.title} did not start (phase: {phase}): {without_secrets(reason)}",
             phase=phase,
             hint=hint,
-            log_lines=[_without_secrets(line) for line in lines[-_LOG_LINES:]],
+            log_lines=[without_secrets(line) for line in lines[-_LOG_LINES:]],
         )
 
     def _hint(self, phase: Phase) -> str:
@@ -369,21 +367,3 @@ def _reason(exc: Exception) -> str:
     # In a traceback the error's own words begin a line; what some errors add comes after them.
     named = [line for line in lines if _ERROR_LINE.match(line)]
     return (named or lines or ["it gave no reason"])[-1].strip()
-
-
-_CREDENTIALS = re.compile(r"(?<=://)[^\s'\"]+(?=@)")
-
-
-def _without_secrets(text: str) -> str:
-    """A server's words without the credentials in addresses, and without its configured secrets."""
-    secrets = []
-    for name, value in configured_for_prefect():
-        secrets += _CREDENTIALS.findall(value)
-        if name.endswith(("_PASSWORD", "_KEY", "_AUTH_STRING", "_CONNECTION_URL")):
-            secrets.append(value)
-        if name.endswith("_CUSTOM_HEADERS"):
-            with suppress(ValueError, AttributeError):  # what is no JSON object is not used either
-                secrets += map(str, json.loads(value).values())
-    secrets += [part for secret in secrets for part in secret.split(":", 1)[1:]]
-    secrets += [unquote(secret) for secret in secrets]
-    return _CREDENTIALS.sub(MASK, scrub(printable(text), secrets))

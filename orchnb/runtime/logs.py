@@ -8,18 +8,23 @@ are made records of, by the hook that ``logging.captureWarnings`` uses.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
+from urllib.parse import unquote
 
-from orchnb.redaction import MASK
+from orchnb.http.response import printable
+from orchnb.redaction import MASK, scrub
+from orchnb.settings import configured_for_prefect
 
 # To the last @ before the path: a password may hold one.
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
+_IN_A_SETTING = re.compile(r"(?<=://)[^\s'\"]+(?=@)")
 _UNHANDLED = -1
 """A level below that of every handler, so that none takes the record."""
 
@@ -45,6 +50,21 @@ class LogRing:
         """The last ``count`` lines of at least this level. A traceback makes a line of several."""
         kept = [text for recorded, text in list(self._lines) if recorded >= level]
         return tuple(kept[-count:]) if count > 0 else ()
+
+
+def without_secrets(text: str) -> str:
+    """A server's words without the credentials in addresses, and without its configured secrets."""
+    secrets = []
+    for name, value in configured_for_prefect():
+        secrets += _IN_A_SETTING.findall(value)
+        if name.endswith(("_PASSWORD", "_KEY", "_AUTH_STRING", "_CONNECTION_URL")):
+            secrets.append(value)
+        if name.endswith("_CUSTOM_HEADERS"):
+            with suppress(ValueError, AttributeError):  # what is no JSON object is not used either
+                secrets += map(str, json.loads(value).values())
+    secrets += [part for secret in secrets for part in secret.split(":", 1)[1:]]
+    secrets += [unquote(secret) for secret in secrets]
+    return _IN_A_SETTING.sub(MASK, scrub(printable(text), secrets))
 
 
 @contextmanager

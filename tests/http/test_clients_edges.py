@@ -507,3 +507,11 @@ def test_what_a_redirect_left_behind_is_still_a_secret(stream: bool) -> None:
     assert "307" not in str(caught.value)
     assert "http://other/***" in str(caught.value)
     assert CANARY not in str(caught.value) + str(caught.value.request.url)
+
+
+def test_httpxs_own_log_shows_no_secret_of_a_url(caplog: pytest.LogCaptureFixture) -> None:
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, request=request))
+    with caplog.at_level("DEBUG"), orchnb.PrefectHttpxSyncClient(transport=transport) as client:
+        client.get("http://me:canary-password@lab/api/x", params={"token": "canary-token"})
+    assert "GET http://***@lab/api/x?token=***" in caplog.text
+    assert "canary" not in caplog.text

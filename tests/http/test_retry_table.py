@@ -364,6 +364,16 @@ def test_maintenance_has_no_last_attempt() -> None:
     assert events[0].max_attempts is None
 
 
+def test_tries_in_maintenance_are_among_those_that_may_be_made() -> None:
+    events: list[RetryEvent] = []
+    closed = response(503, headers={"Prefect-Maintenance": "true"})
+    with observe_retries(events.append):
+        walk(retrier().flow(request()), [*[closed] * 10, response(503), response(200)])
+    last_wait, end = events[-2:]
+    assert (last_wait.attempt, last_wait.max_attempts) == (11, 16)
+    assert (end.kind, end.attempt, end.max_attempts) == ("recovered", 12, 16)
+
+
 def test_an_observer_that_raises_is_dropped_and_not_felt() -> None:
     told: list[str] = []
 

@@ -161,8 +161,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kernel, Ker
         kernel(folder, PYTHONPATH=str(ROOT)) as loaded,
         kernel(folder, PYTHONPATH=str(ROOT)) as bare,
     ):
-        loaded("%load_ext orchnb")
-        bare("import orchnb.notebook.errors")
+        # What is imported in the background silences warnings of all threads for moments, by
+        # `warnings.catch_warnings`, which knows no threads before Python 3.14.
+        loaded(
+            "import threading\n"
+            "%load_ext orchnb\n"
+            "for t in threading.enumerate():\n"
+            "    if t.name == 'orchnb-prewarm': t.join()"
+        )
+        bare("import threading\nimport orchnb.notebook.errors")
         yield loaded, bare
 
 

@@ -34,7 +34,7 @@ from orchnb.api.described.loading import Place
 from orchnb.api.described.namespace import overview
 from orchnb.api.status import ServerStatus, describe
 from orchnb.errors import PrefectHTTPStatusError
-from orchnb.http.response import PrefectResponse, one_line, status_error
+from orchnb.http.response import PrefectResponse, one_line, printable, status_error
 from orchnb.http.retry import RetryEvent
 from orchnb.notebook.error_views import error_card, stopped_card
 from orchnb.notebook.error_words import KINDS, NO_CONNECTION
@@ -235,7 +235,8 @@ _STATUSES = (302, 401, 403, 404, 422, 500)  # each is told in its own way
 
 def logged(said: str) -> View:
     """The log after a server has logged that."""
-    host_log.add(logging.LogRecord(said, logging.INFO, "", 0, said, (), None))
+    for _ in range(2):  # so that there is always more than is shown, and a note of that
+        host_log.add(logging.LogRecord(said, logging.INFO, "", 0, said, (), None))
     return log_view(1, "notset")
 
 
@@ -733,6 +734,19 @@ def test_errors_in_cells(cell: Kernel) -> None:
         shown = cell(asks[number % 2].format(number))
         assert len(shown.bundles) == len(shown.errors) == 1, attack
         assert_harmless(shown, attack)
+
+
+_SGR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def test_whole_tracebacks_in_cells(cell: Kernel) -> None:
+    for attack in NAMES:
+        cell(
+            f"raise RuntimeError(CORPUS[{attack!r}][:500])"
+        )  # as an app's error is, by way of a cause
+        shown = cell("%orch_traceback")
+        assert "RuntimeError" in shown.streams, attack
+        assert printable(shown.streams) == _SGR.sub("", shown.streams), attack
 
 
 def test_objects_and_tables_in_cells(cell: Kernel) -> None:

@@ -233,6 +233,15 @@ def test_two_cells_in_flight_have_a_display_each(heard: None, page: Page) -> Non
         assert len([o for o in page.outputs[cell] if o["data"]["text/plain"]]) == 1
 
 
+def test_waits_one_after_the_other_leave_one_place_for_buttons(heard: None, page: Page) -> None:
+    cell = page.run(
+        "for i in range(4):\n"
+        "    await orchnb.get_client().request('GET', f'/flaky/1?key=after{i}&after=0.5')"
+    )
+    assert "4 requests were tried again: 4 recovered" in page.text(cell)
+    assert len(page.outputs[cell]) <= 2, "the display, and what was the place of its buttons"
+
+
 # How often
 
 
@@ -293,6 +302,18 @@ def test_off_shows_nothing_by_itself_but_remembers(page: Page) -> None:
     cell = page.run(ASYNC.format(flaky(1, after=1)) + ";")
     assert page.outputs[cell] == []
     assert "recovered after 2 tries" in page.text(page.run("%orch_retries"))
+
+
+def test_off_takes_away_what_would_stand_still(page: Page) -> None:
+    cell = page.run(
+        f"path = '/flaky/{flaky(1, after=60)}'\n"
+        "task = asyncio.ensure_future(orchnb.get_client().request('GET', path))\n"
+        "await asyncio.sleep(0)"
+    )
+    page.until(lambda: waits(page, cell))
+    page.run("%orch_display off")
+    page.until(lambda: page.text(cell).strip() == "")
+    page.run("task.cancel();")
 
 
 def test_the_variable_decides_until_the_magic_does(page: Page) -> None:

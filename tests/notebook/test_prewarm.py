@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
+import importlib
 import statistics
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from orchnb.notebook import extension
 from tests.notebook.kernels import Kernel, kernel
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +104,25 @@ def test_prefect_can_be_imported_right_after_the_load(tmp_path: Path, time: str)
         imported = cell("from prefect import flow\n@flow\ndef mine(): ...")
         assert imported.errors == [], imported.traceback
         assert imported.streams == ""
+
+
+def test_a_module_that_is_half_there_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Switching the server while the background imports what holds the clients."""
+    (tmp_path / "half_there.py").write_text(
+        "import builtins\nbuiltins.half_began.set()\nbuiltins.half_goes_on.wait(30)\nwhole = True"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(builtins, "half_began", began := threading.Event(), raising=False)
+    monkeypatch.setattr(builtins, "half_goes_on", goes_on := threading.Event(), raising=False)
+    assert extension._loaded_module("half_there") is None
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(importlib.import_module, "half_there")
+        assert began.wait(30)
+        found = threads.submit(extension._loaded_module, "half_there")
+        goes_on.set()
+        assert found.result(30).whole
 
 
 def test_unloading_right_after_loading_leaves_no_thread(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Literal
 
@@ -189,6 +191,32 @@ def test_the_history_keeps_the_last_ones_only(clock: Clock) -> None:
     assert kept == [(3, "goes on"), (4, "recovered after 1 try in 0.5 s"), (5, "goes on")]
     history.clear()
     assert history.entries() == []
+
+
+def test_the_history_is_kept_by_any_number_of_threads(clock: Clock) -> None:
+    history = RetryHistory(size=5)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            told = [
+                threads.submit(history.add, entry(clock, request=request))
+                for request in range(4000)
+            ]
+            read = [threads.submit(history.entries) for _ in range(400)]
+        for each in (*told, *read):
+            each.result()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(history.entries()) == 5
+
+
+def test_the_table_of_a_long_session_shows_the_last_ones(clock: Clock) -> None:
+    many = RetriedList(entry(clock, "recovered", request=request) for request in range(1, 501))
+    table = retried_table(many)
+    assert isinstance(table, Table)
+    assert len(list(table.rows)) == 100
+    assert table.caption == "the last 100 of 500 requests"
 
 
 def test_the_table_tells_when_what_how_often_why_and_what_came_of_it(clock: Clock) -> None:

@@ -323,6 +323,7 @@ finally:
 from orchnb.runtime.host import host_log
 len(host_log.lines(1000)) > 0
 """,
+    "log, shown": "%orch_server_logs -n 1000",
     "unload": "%unload_ext orchnb",
     "on purpose": "print(secret['key'])",
 }

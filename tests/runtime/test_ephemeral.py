@@ -180,7 +180,7 @@ def test_telemetry_is_off_also_where_prefect_was_imported_before(tmp_path: Path)
         import prefect.server.api.server
         import orchnb
         from orchnb.runtime.host import host_log
-        with get_client(sync_client=True) as client:
+        with orchnb.get_client(sync_client=True) as client:
             client.api_version()
             response = client.request("GET", "/admin/settings")
             print(response.json()["server"]["analytics_enabled"])
