@@ -82,6 +82,22 @@ def test_try_now_tries_now(open_notebook: OpenNotebook) -> None:
 
 
 @heard
+def test_buttons_come_back_for_the_next_wait(open_notebook: OpenNotebook) -> None:
+    ask = "(await client.request('GET', '/flaky/1?key={}&after=3600')).json()"
+    notebook = open_notebook(LOAD, f"{ask.format('a')}\n{ask.format('b')}", GO_ON)
+    notebook.run_cell(0)
+    notebook.start_cell(1)
+    button = notebook.outputs(1).get_by_role("button", name="Try now")
+    shown = notebook.outputs(1)
+    button.click()
+    expect(shown).to_contain_text("so far: 1 recovered")
+    button.click()
+    notebook.wait_idle()
+    expect(shown).to_contain_text("2 requests were tried again: 2 recovered")
+    expect(shown.locator("button")).to_have_count(0)
+
+
+@heard
 def test_stop_waiting_shows_the_servers_last_answer(open_notebook: OpenNotebook) -> None:
     notebook = open_notebook(LOAD, "await client.request('GET', '/flaky/9?after=3600')", GO_ON)
     notebook.run_cell(0)
