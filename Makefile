@@ -18,7 +18,10 @@ BIN := $(VENV)/bin
 OLDEST := $(VENV)-oldest
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
   { echo "orchnb needs Python 3.10 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-PREFECT_ENV := env -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_PROFILE
+# Its own database, and no profile of the person's: what a demo makes is nobody's runs.
+DEMO_ENV := env -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_PROFILE -u PREFECT_PROFILES_PATH \
+  -u PREFECT_SERVER_DATABASE_CONNECTION_URL -u PREFECT_API_DATABASE_CONNECTION_URL \
+  PREFECT_HOME="$(CURDIR)/build/demo-home"
 
 .PHONY: demo test test-oldest test-prefect check bench soak scale binder wheel lab setup clean
 
@@ -43,7 +46,7 @@ $(OLDEST)/.installed: pyproject.toml constraints.txt tools/oldest.py
 	@touch $@
 
 demo: setup
-	@$(PREFECT_ENV) $(BIN)/python tools/demo.py notebooks/01_quickstart.ipynb build
+	@$(DEMO_ENV) $(BIN)/python tools/demo.py notebooks/01_quickstart.ipynb build
 
 # A file of tests at a time on each core: what a file shares, such as a server, is started once.
 PARALLEL := -n auto --dist loadfile

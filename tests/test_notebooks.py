@@ -43,7 +43,7 @@ def test_it_runs_and_shows_no_error_but_the_expected(path: Path, tmp_path: Path)
     home.mkdir()
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "demo.py", work / path.name, tmp_path / "executed"],
-        env=clean_environment(home, MPLBACKEND="agg"),
+        env=clean_environment(home),
         cwd=work,
         capture_output=True,
         text=True,
@@ -59,4 +59,7 @@ def test_it_runs_and_shows_no_error_but_the_expected(path: Path, tmp_path: Path)
         assert ("error" in kinds) == (EXPECTED in cell.metadata.get("tags", [])), cell.source
         stray = [o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]
         assert all(text.startswith("UsageError: ") for text in stray), (cell.source, stray)
+    if "matplotlib" in path.read_text(encoding="utf-8"):
+        shown = [o.data for cell in executed.cells for o in cell.get("outputs", ()) if "data" in o]
+        assert any("image/png" in data for data in shown), "its picture was drawn"
     assert os.listdir(work) == [path.name], "nothing is left beside it"

@@ -67,11 +67,18 @@ def _remove(path: Path) -> None:
     # What cannot be removed now, such as a file that something on Windows still reads, is cleared
     # away by the next to come: the lock goes last.
     # A database that is being closed takes files of its own away meanwhile.
-    for entry in [entry for entry in path.iterdir() if entry.name != _LOCK_NAME]:
+    for entry in _entries_beside_the_lock(path):
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             with suppress(OSError):
                 entry.unlink()
-    if {entry.name for entry in path.iterdir()} <= {_LOCK_NAME}:
+    if not _entries_beside_the_lock(path):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _entries_beside_the_lock(path: Path) -> list[Path]:
+    try:
+        return [entry for entry in path.iterdir() if entry.name != _LOCK_NAME]
+    except OSError:  # another process clears it away as well, and was faster
+        return []

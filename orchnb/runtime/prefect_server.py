@@ -12,14 +12,16 @@ migrations nor what it writes at its start are made for that; so one of them sta
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import importlib.util
+import inspect
 import logging
 import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -235,19 +237,35 @@ def _watching_in_turn(path: Path) -> Iterator[None]:
     Every server on a database does, for all automations. It reads from the database that nobody has
     acted yet, acts, and then writes that down: two that look at the same moment would both act.
     """
-    triggers: Any = importlib.import_module("prefect.server.events.triggers")
-    look = triggers.evaluate_proactive_triggers
     lock = lock_at(path)
 
-    async def look_in_turn() -> None:
-        async with _locked(lock):
-            await look()
+    def in_turn(look: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        async def look_in_turn() -> None:
+            async with _locked(lock):
+                await look()
 
-    triggers.evaluate_proactive_triggers = look_in_turn
+        return look_in_turn
+
+    with _replaced("evaluate_proactive_triggers", in_turn):
+        yield
+
+
+@contextmanager
+def _replaced(name: str, make: Callable[[Any], Any]) -> Iterator[None]:
+    """Have one of Prefect's functions that evaluate triggers replaced by what is made of it.
+
+    Where ours stands in its place already, because this is a fork, or because a server is about to end
+    that is waited for no more, it is Prefect's all the same that ours is made of.
+    """
+    triggers: Any = importlib.import_module("prefect.server.events.triggers")
+    real = inspect.unwrap(getattr(triggers, name))
+    ours = functools.wraps(real)(make(real))
+    setattr(triggers, name, ours)
     try:
         yield
     finally:
-        triggers.evaluate_proactive_triggers = look
+        if getattr(triggers, name) is ours:
+            setattr(triggers, name, real)
 
 
 @contextmanager
@@ -257,24 +275,24 @@ def _evaluations_that_end() -> Iterator[None]:
     After each evaluation it sleeps for a period of 5 s, also after one that was cancelled. A server
     that is stopped at such a moment, as one is that has just started, would take all the time it may.
     """
-    triggers: Any = importlib.import_module("prefect.server.events.triggers")
-    evaluate = triggers.evaluate_periodically
 
-    async def evaluate_until_cancelled(granularity: timedelta) -> None:
-        period = _Period(seconds=granularity.total_seconds())
-        evaluating = asyncio.ensure_future(evaluate(period))
-        try:
-            await asyncio.wait([evaluating])
-        finally:
-            period.is_over = True
-            evaluating.cancel()
-            await asyncio.wait([evaluating])
+    def ending(
+        evaluate: Callable[[timedelta], Coroutine[Any, Any, None]],
+    ) -> Callable[[timedelta], Awaitable[None]]:
+        async def evaluate_until_cancelled(granularity: timedelta) -> None:
+            period = _Period(seconds=granularity.total_seconds())
+            evaluating = asyncio.ensure_future(evaluate(period))
+            try:
+                await asyncio.wait([evaluating])
+            finally:
+                period.is_over = True
+                evaluating.cancel()
+                await asyncio.wait([evaluating])
 
-    triggers.evaluate_periodically = evaluate_until_cancelled
-    try:
+        return evaluate_until_cancelled
+
+    with _replaced("evaluate_periodically", ending):
         yield
-    finally:
-        triggers.evaluate_periodically = evaluate
 
 
 class _Period(timedelta):

@@ -34,6 +34,7 @@ from orchnb import (
 from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app
 from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import SHUTDOWN_TIMEOUT
+from orchnb.runtime.prefect_server import _watching_in_turn
 from tests import servers
 
 pytestmark = pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
@@ -239,6 +240,22 @@ def test_it_stops_at_once_in_the_middle_of_an_evaluation(monkeypatch: pytest.Mon
         began = time.monotonic()
     assert time.monotonic() - began < SHUTDOWN_TIMEOUT
     assert not [line for line in host_log.lines(20) if "did not end in time" in line]
+
+
+def test_what_stands_in_prefects_place_is_made_of_prefects_own_function(tmp_path: Path) -> None:
+    """Also in a forked child, and beside a server that is about to end: there ours stands already."""
+    triggers = importlib.import_module("prefect.server.events.triggers")
+    real = triggers.evaluate_proactive_triggers
+    with _watching_in_turn(tmp_path / "first.lock"):
+        first = triggers.evaluate_proactive_triggers
+        with _watching_in_turn(tmp_path / "second.lock"):
+            second = triggers.evaluate_proactive_triggers
+            assert first.__wrapped__ is second.__wrapped__ is real
+            assert second is not first
+        assert triggers.evaluate_proactive_triggers is real
+        triggers.evaluate_proactive_triggers = later = object()
+    assert triggers.evaluate_proactive_triggers is later, "whoever has changed it since, meant it"
+    triggers.evaluate_proactive_triggers = real
 
 
 def test_a_script_that_forgets_to_close_ends_quietly_and_soon(tmp_path: Path) -> None:

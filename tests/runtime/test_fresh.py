@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchnb.runtime.fresh import FreshFolder
+from orchnb.runtime.fresh import FreshFolder, clear_stale
 from tests.servers import clean_environment
 
 _HOLDER = """
@@ -133,3 +134,21 @@ def test_the_signal_of_a_kernel_that_is_ended(tmp_path: Path) -> None:
         process.wait()
         FreshFolder(tmp_path).remove()
         assert not path.exists()
+
+
+def test_several_may_clear_the_same_folder_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with holder(tmp_path) as (process, path):
+        process.kill()
+        process.wait(30)
+    (path / "prefect.db").touch()
+    unlink = Path.unlink
+
+    def unlink_and_all_else(entry: Path, missing_ok: bool = False) -> None:
+        unlink(entry, missing_ok)
+        shutil.rmtree(path)  # as another process does at this very moment
+
+    monkeypatch.setattr(Path, "unlink", unlink_and_all_else)
+    clear_stale(tmp_path)
+    assert not path.exists()
