@@ -48,14 +48,16 @@ $(OLDEST)/.installed: pyproject.toml constraints.txt tools/oldest.py
 demo: setup
 	@$(DEMO_ENV) $(BIN)/python tools/demo.py notebooks/01_quickstart.ipynb build
 
-# A file of tests at a time on each core: what a file shares, such as a server, is started once.
-PARALLEL := -n auto --dist loadfile
+# A file of tests at a time on each core: what a file shares, such as a server, is started once. Those
+# that take minutes come first, so that no core works on one at the end while the others have nothing.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+IN_ORDER := tests/test_notebooks.py tests/notebook/test_interrupts.py tests/api/test_sent_once.py tests
 
 test: setup
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) $(IN_ORDER)
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest $(PARALLEL)
+	$(OLDEST)/bin/python -m pytest $(PARALLEL) $(IN_ORDER)
 
 # Another version of Prefect, with all else as it is pinned, or older where that version wants it older.
 # 3.6 warns with newer versions of fastapi, and reads no .env with newer ones of pydantic-settings.
