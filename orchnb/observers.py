@@ -57,3 +57,6 @@ retry_observers: Observers[Any] = Observers()
 
 startup_observers: Observers[Any] = Observers()
 """Those who are told of each `orchnb.runtime.ephemeral.StartupEvent`."""
+
+switch_observers: Observers[None] = Observers()
+"""Those who are told that another server is about to be meant by `orchnb.use_app`."""

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, TypeVar, cast, overload
 from typing_extensions import ParamSpec, Self
 
 from orchnb.api.client import PrefectClient, SyncPrefectClient, api_of
+from orchnb.observers import switch_observers
 from orchnb.runtime.ephemeral import give_app
 from orchnb.runtime.lifespan import ASGIApp
 from orchnb.runtime.loops import current_loop, is_closed, notebook_loop, on_notebook_thread
@@ -189,12 +190,12 @@ def use_app(app: ASGIApp | None, *, api_path: str = "/api") -> None:
         TypeError: it is no ASGI app.
         ValueError: ``api_path`` is neither empty nor a path.
     """
-    if app is None:
+    name = None if app is None else give_app(app, api_path)
+    switch_observers.tell(None)
+    if name is None:
         choose_for_session({}, "")
     else:
-        choose_for_session(
-            {**EPHEMERAL, "ephemeral_app": give_app(app, api_path)}, "orchnb.use_app"
-        )
+        choose_for_session({**EPHEMERAL, "ephemeral_app": name}, "orchnb.use_app")
     close_notebook_clients()
 
 

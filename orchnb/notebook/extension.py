@@ -21,7 +21,7 @@ from orchnb.notebook.interrupts import Pulse
 from orchnb.notebook.magics import OrchMagics
 from orchnb.notebook.modes import DisplayMode
 from orchnb.notebook.prewarm import Prewarm
-from orchnb.observers import retry_observers, startup_observers
+from orchnb.observers import retry_observers, startup_observers, switch_observers
 from orchnb.runtime import loops
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Extension:
         self._observing = ExitStack()
         self._observing.enter_context(retry_observers.observe(self._retried))
         self._observing.enter_context(startup_observers.observe(self._started))
+        self._observing.enter_context(switch_observers.observe(lambda _: self.switched()))
         shell.register_magics(OrchMagics(shell, self))
         for (module, name), view in _SHOWN.items():
             html = _as_html(view, self.mode)
@@ -143,7 +144,7 @@ class Extension:
                 "%orch_serve opens the server in this kernel, but the session uses another one: "
                 "%orch_server_type ephemeral first"
             )
-        if self._served is None or self._served.app is not app:
+        if self._served is None or self._served.app is not app or not self._served.is_open:
             self.stop_serving()
             self._served = Served(app)
             # Its address is in PREFECT_API_URL from now on, for others; here it stays what it is.

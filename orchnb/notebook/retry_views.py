@@ -83,7 +83,8 @@ class Retried:
         else:
             which = f"Try {self.event.attempt + 1} of {self.event.max_attempts}"
         due = self.time + timedelta(seconds=self.event.wait)
-        when = f"in {math.ceil(left)} s, at {due:%H:%M:%S}" if left > 0 else "now"
+        length = f"{math.ceil(left)} s" if left <= 99 else duration(math.ceil(left))
+        when = f"in {length}, at {due:%H:%M:%S}" if left > 0 else "now"
         spent = duration(self.event.elapsed + gone)
         return Step(
             self.name,

@@ -56,19 +56,25 @@ class Served:
         self.app = app
         self._closing = threading.Lock()
         with ExitStack() as closing:
-            lease = host_app(app)
+            self._lease = lease = host_app(app)
             closing.callback(lease.wait_closed)
             closing.callback(lease.close)  # the last first
             lease.wait_started()
             listener = closing.enter_context(socket.create_server((HOST, 0)))
             self.port = int(listener.getsockname()[1])
             pages = closing.enter_context(_web_pages(app.running, self.proxied))
-            closing.enter_context(_running(lease, _Doors(lease, pages, self.proxied), listener))
+            doors = _Doors(lease, pages, self.proxied)
+            self._serving = closing.enter_context(_running(lease, doors, listener))
             if app.is_prefect:
                 closing.enter_context(known_to_prefect(self.api_url))
                 closing.callback(setattr, app, "pages_url", None)
                 app.pages_url = (self.proxied_page if self.proxied else self.page).rstrip("/")
             self._close = closing.pop_all()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the port is served; not, if the app or the loop that it ran on has gone down."""
+        return self._lease.is_up and not self._serving.done()
 
     @property
     def address(self) -> str:
@@ -139,7 +145,9 @@ def _web_pages(app: ASGIApp | None, proxied: str) -> Iterator[ASGIApp | None]:
 
 
 @contextmanager
-def _running(lease: HostedApp, doors: ASGIApp, listener: socket.socket) -> Iterator[None]:
+def _running(
+    lease: HostedApp, doors: ASGIApp, listener: socket.socket
+) -> Iterator[concurrent.futures.Future[None]]:
     import uvicorn
 
     server = uvicorn.Server(
@@ -154,7 +162,7 @@ def _running(lease: HostedApp, doors: ASGIApp, listener: socket.socket) -> Itera
     ended = lease.host.submit(server.serve(sockets=[listener]))
     try:
         _wait_until_it_answers(server, ended)
-        yield
+        yield ended
     finally:
         server.should_exit = True
         with suppress(Exception):  # it has been told to the log; the port is closed all the same

@@ -232,6 +232,18 @@ orchnb.use_app(app)
     assert "is no ASGI app" in shown.text
 
 
+def test_another_app_closes_the_port_of_the_one_before(cell: Kernel) -> None:
+    cell("from fastapi import FastAPI\nimport os")
+    number = port(cell("%orch_serve"))
+    cell("orchnb.use_app(FastAPI(title='Another'))")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{number}/api/hello", trust_env=False)
+    cell("orchnb.use_app(None)")
+    assert "EPHEMERAL" in cell("%orch_server_type").text
+    assert cell.value("'PREFECT_API_URL' in os.environ") == "False"
+    assert "'shared'" in names(cell)
+
+
 @pytest.mark.parametrize("how", ["unload", "end", "kill"])
 def test_a_fresh_database_is_gone_in_the_end(
     how: str, tmp_path: Path, folder: Path, settings: dict[str, str]

@@ -93,6 +93,11 @@ def test_when_the_wait_is_over_it_says_now(retries: Retries, clock: Clock) -> No
     assert "Try 2 of 6 now. 5.5 s so far." in words(retries)
 
 
+def test_a_long_wait_is_in_minutes_and_hours(retries: Retries, clock: Clock) -> None:
+    retries.add(entry(clock, wait=3616.0))
+    assert "Try 2 of 6 in 1 h 0 min, at 13:00:16" in words(retries)
+
+
 def test_a_wait_of_no_time_has_a_full_bar(retries: Retries, clock: Clock) -> None:
     retries.add(entry(clock, wait=0.0))
     view = retries.view()

@@ -140,3 +140,9 @@ def test_without_uvicorn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ServerStartFailed, match="not installed") as caught:
         Served(EphemeralApp("app", home=Path(), timeout=20, given=app))
     assert "pip install uvicorn" in caught.value.hint
+
+
+def test_a_port_whose_app_went_down_is_not_open(served: Served) -> None:
+    assert served.is_open
+    host.close_all()
+    assert not served.is_open
