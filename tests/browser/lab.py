@@ -231,6 +231,25 @@ class Notebook:
         self.page.locator(".jp-NotebookPanel").screenshot(path=path)
         return path
 
+    def picture_of_cells(self, name: str, first: int, end: int) -> Path:
+        """The same of some cells, whatever their height."""
+        path = PICTURES / f"{name}.png"
+        before = self.page.viewport_size
+        assert before is not None
+        self.page.set_viewport_size({"width": before["width"], "height": 2000})
+        cells = self.page.locator(".jp-Cell")
+        cells.nth(0).scroll_into_view_if_needed()
+        for i in (0, end - 1):
+            expect(cells.nth(i)).to_be_in_viewport(ratio=1)
+        top, bottom = (cells.nth(i).bounding_box() for i in (first, end - 1))
+        assert top is not None
+        assert bottom is not None
+        height = bottom["y"] + bottom["height"] - top["y"]
+        clip = {"x": top["x"], "y": top["y"], "width": top["width"], "height": height}
+        self.page.screenshot(path=path, clip=clip)
+        self.page.set_viewport_size(before)
+        return path
+
     def _button(self, command: str) -> Locator:
         # In JupyterLab 4.2 the hidden entries of the command palette have this mark as well.
         return self.page.locator(f".jp-NotebookPanel-toolbar [data-command='{command}']")

@@ -172,9 +172,14 @@ def test_the_start_up_of_the_real_server(open_notebook: OpenNotebook) -> None:
     notebook = open_notebook(
         "import os\nos.environ.pop('ORCHNB_EPHEMERAL_APP')\nos.environ['ORCHNB_EPHEMERAL_PREWARM'] = '0'",
         "%load_ext orchnb",
-        "client = orchnb.get_client()\n(await client.hello()).json()",
+        "client = orchnb.get_client()\nlen(await client.read_flow_runs())",
         "run = await client.create_flow_run('etl', name='first', tags=['demo'])\nrun",
         "%orch_server_type",
+        "for name, state in {'second': 'COMPLETED', 'third': 'FAILED'}.items():\n"
+        "    other = await client.create_flow_run('etl', name=name, tags=['demo'])\n"
+        "    await client.set_flow_run_state(other.id, state)\n"
+        "await client.read_flow_runs()",
+        "await client.read_flow_by_name('elt')",
     )
     notebook.run_cell(0)
     notebook.run_cell(1)
@@ -189,6 +194,11 @@ def test_the_start_up_of_the_real_server(open_notebook: OpenNotebook) -> None:
     notebook.run_cell(3)
     notebook.run_cell(4)
     expect(notebook.outputs(4)).to_contain_text("EPHEMERAL")
+    notebook.run_cell(5)
+    expect(notebook.outputs(5).locator("table")).to_contain_text("Completed")
+    notebook.run_cell(6)
+    expect(notebook.outputs(6)).to_contain_text("What to do")
+    notebook.picture_of_cells("at-work", 1, 7)  # README shows docs/at-work.png, a copy of it
     picture_in_both_themes(notebook, "start-up-over")
 
 
