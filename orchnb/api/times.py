@@ -10,6 +10,9 @@ When: TypeAlias = datetime | timedelta | str
 """A point in time: a datetime, how long ago, or words such as ``"1h"``, ``"2d12h"``, ``"today"``,
 ``"2026-11-01"``. What names no time zone is meant in the local one."""
 
+ToCome: TypeAlias = When
+"""The same of who looks ahead: a length (``"1h"``, ``"in 2d12h"``, a timedelta) is from now on."""
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LENGTH = re.compile(r"(?:\d+(?:\.\d+)?\s*[smhdw]\s*)+", re.IGNORECASE)
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
@@ -57,7 +60,7 @@ def moment(when: When, *, now: datetime | None = None) -> datetime:
         ) from None
 
 
-def to_come(when: When, *, now: datetime | None = None) -> datetime:
+def to_come(when: ToCome, *, now: datetime | None = None) -> datetime:
     """The point in time that is meant by who looks ahead: a length, such as ``"1h"``, ``"in 1h"`` or a
     timedelta, is from now on. All else is as for `moment`.
 

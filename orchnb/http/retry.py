@@ -188,8 +188,12 @@ class _Story:
         self._id = 0
         self._ended = False
         self.attempt = 0
-        self.uncounted = 0
+        self.uncounted = 0  # of the tries, those in maintenance
         self.cause = ""
+
+    @property
+    def counted(self) -> int:
+        return self.attempt - self.uncounted
 
     def failed(self, failure: httpx.Response | Exception) -> None:
         self.attempt += 1
@@ -264,7 +268,6 @@ class Retrier:
         send = Send(request, aside)
         story = _Story(policy, request, policy.monotonic() if began is None else began)
         once = request.extensions.get(ONCE, False)
-        counted = 0
         earlier: httpx.Response | Exception | None = None
         resent = False
         try:
@@ -283,13 +286,12 @@ class Retrier:
                         "it again"
                     ) from None
                 except httpx.TransportError as exc:
-                    counted += 1
                     story.failed(exc)
                     retried = policy.retries_error(exc, connected=self.connected)
                     if once and policy.leaves_open(exc):
                         retried = False
                     earlier = without_secrets(exc, request)
-                    if not retried or counted > policy.max_retries:
+                    if not retried or story.counted > policy.max_retries:
                         raise earlier from (None if earlier is not exc else exc.__cause__)
                 else:
                     assert answer is not None, "a Send is answered by a response"
@@ -301,10 +303,9 @@ class Retrier:
                         story.answered(answer)
                         return answer
                     endless = answer.headers.get("Prefect-Maintenance", "").lower() == "true"
-                    counted += not endless
                     story.uncounted += endless
                     story.failed(answer)
-                    if counted > policy.max_retries:
+                    if story.counted > policy.max_retries:
                         story.tell("gave_up")
                         return answer
                     header = answer.headers.get("Retry-After")
@@ -313,7 +314,7 @@ class Retrier:
                     earlier = answer
 
                 resent = resent or policy.leaves_open(earlier)
-                wait = policy.wait(story.attempt if endless else counted, retry_after)
+                wait = policy.wait(story.attempt if endless else story.counted, retry_after)
                 if endless:
                     wait = max(wait, SHORTEST_MAINTENANCE_WAIT)
                 logger.debug("%s: %s; next try in %.1f s", request.method, story.cause, wait)

@@ -6,7 +6,7 @@ import logging
 
 from orchnb.notebook.views import Card, Line
 from orchnb.runtime.host import host_log
-from orchnb.runtime.logs import without_secrets
+from orchnb.runtime.logs import secret_mask
 
 _MOST_OF_THE_BEGIN, _MOST_OF_THE_END = 500, 3500
 """Characters of a line, which may be a whole traceback: the error is at its end."""
@@ -21,11 +21,12 @@ def log_view(count: int, level: str) -> Card | Line:
         return Line(f"No server in this kernel has logged anything{among}")
     kept = len(host_log.lines(host_log.size, number))
     notes = [f"{len(lines)} of {kept} lines{among}"] if kept > len(lines) else []
-    return Card("Log of the servers in this kernel", log=[*map(_shown, lines)], notes=notes)
+    # Whole lines, as a part of a secret would not be known for one.
+    shown = [_shown(line) for line in map(secret_mask(), lines)]
+    return Card("Log of the servers in this kernel", log=shown, notes=notes)
 
 
 def _shown(line: str) -> str:
-    line = without_secrets(line)  # whole, as a part of a secret would not be known for one
     if len(line) > _MOST_OF_THE_BEGIN + _MOST_OF_THE_END:
         line = f"{line[:_MOST_OF_THE_BEGIN]}\n…\n{line[-_MOST_OF_THE_END:]}"
     return "\n".join(line.splitlines())  # of all kinds of line ends

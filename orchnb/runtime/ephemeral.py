@@ -41,7 +41,7 @@ from orchnb.runtime.lifespan import (
     app_lifespan_context,
     lifespan_state,
 )
-from orchnb.runtime.logs import without_secrets
+from orchnb.runtime.logs import secret_mask
 from orchnb.runtime.prefect_server import PrefectServer, import_server
 from orchnb.settings import Settings
 
@@ -244,8 +244,9 @@ class EphemeralApp:
         tell("ended", self.phases[phase])
 
     def _failure(self, phase: Phase, exc: Exception) -> ServerStartFailed:
+        mask = secret_mask()
         if isinstance(exc, ServerStartFailed):
-            return ServerStartFailed(without_secrets(str(exc)), phase=phase, hint=exc.hint)
+            return ServerStartFailed(mask(str(exc)), phase=phase, hint=exc.hint)
         lines = list(host_log.lines(_LOG_LINES))
         if isinstance(exc, TimeoutError):
             reason = f"it took longer than {self.timeout:g} s"
@@ -261,10 +262,10 @@ class EphemeralApp:
             story = str(exc) if failed_lifespan else "".join(traceback.format_exception(exc))
             lines += story.splitlines()[-_STORY_LINES:]
         return ServerStartFailed(
-            f"{self.title} did not start (phase: {phase}): {without_secrets(reason)}",
+            f"{self.title} did not start (phase: {phase}): {mask(reason)}",
             phase=phase,
             hint=hint,
-            log_lines=[without_secrets(line) for line in lines[-_LOG_LINES:]],
+            log_lines=[mask(line) for line in lines[-_LOG_LINES:]],
         )
 
     def _hint(self, phase: Phase) -> str:

@@ -24,6 +24,7 @@ from orchnb.settings import configured_for_prefect
 
 # To the last @ before the path: a password may hold one.
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
+# In a setting, where nothing but the address is: a password may hold a slash as well.
 _IN_A_SETTING = re.compile(r"(?<=://)[^\s'\"]+(?=@)")
 _UNHANDLED = -1
 """A level below that of every handler, so that none takes the record."""
@@ -52,8 +53,9 @@ class LogRing:
         return tuple(kept[-count:]) if count > 0 else ()
 
 
-def without_secrets(text: str) -> str:
-    """A server's words without the credentials in addresses, and without its configured secrets."""
+def secret_mask() -> Callable[[str], str]:
+    """What gives a server's words without the credentials in addresses, and without its configured
+    secrets as they are now."""
     secrets = []
     for name, value in configured_for_prefect():
         secrets += _IN_A_SETTING.findall(value)
@@ -64,7 +66,7 @@ def without_secrets(text: str) -> str:
                 secrets += map(str, json.loads(value).values())
     secrets += [part for secret in secrets for part in secret.split(":", 1)[1:]]
     secrets += [unquote(secret) for secret in secrets]
-    return _IN_A_SETTING.sub(MASK, scrub(printable(text), secrets))
+    return lambda text: _IN_A_SETTING.sub(MASK, scrub(printable(text), secrets))
 
 
 @contextmanager

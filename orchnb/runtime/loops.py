@@ -216,15 +216,25 @@ def _complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[T]) -> T:
             _take_exception(task)
 
 
+_AFTERMATH = 1.0
+"""Seconds for what tasks begin while they are cancelled."""
+
+
 def finish_loop(loop: asyncio.AbstractEventLoop, *, timeout: float | None) -> None:
     """Cancel what is left on a loop that has stopped, wait for that at most ``timeout`` seconds,
-    and close the loop. Its default executor is left to the interpreter: its threads may hang."""
+    and close the loop. Its default executor is left to the interpreter: its threads may hang.
+
+    What the tasks have begun while they were cancelled is not cancelled itself: databases close their
+    connections so, on threads that fail where the loop is closed before they can tell it.
+    """
     try:
         leftovers = asyncio.all_tasks(loop)
         for task in leftovers:
             task.cancel()
         if leftovers:
             loop.run_until_complete(asyncio.wait(leftovers, timeout=timeout))
+        if begun := asyncio.all_tasks(loop) - leftovers:
+            loop.run_until_complete(asyncio.wait(begun, timeout=_AFTERMATH))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()

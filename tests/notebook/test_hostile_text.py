@@ -741,9 +741,8 @@ _SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 def test_whole_tracebacks_in_cells(cell: Kernel) -> None:
     for attack in NAMES:
-        cell(
-            f"raise RuntimeError(CORPUS[{attack!r}][:500])"
-        )  # as an app's error is, by way of a cause
+        # As what an app has raised is, by way of a cause.
+        cell(f"raise RuntimeError(CORPUS[{attack!r}][:500])")
         shown = cell("%orch_traceback")
         assert "RuntimeError" in shown.streams, attack
         assert printable(shown.streams) == _SGR.sub("", shown.streams), attack

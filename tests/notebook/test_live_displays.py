@@ -5,11 +5,13 @@ A real kernel; its server is a small app that fails as often as it is asked to.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from orchnb.notebook.widgets import Pacer
 from tests.notebook.frontend import Page
 from tests.notebook.kernels import Kernel, kernel
 
@@ -243,6 +245,37 @@ def test_waits_one_after_the_other_leave_one_place_for_buttons(heard: None, page
 
 
 # How often
+
+
+class Drawn:
+    """A display that goes on for ever, or cannot be drawn."""
+
+    goes_on = True
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.times = 0
+        self.broken = broken
+        self.often = threading.Event()
+
+    def draw(self) -> bool:
+        self.times += 1
+        if self.times == 3:
+            self.often.set()
+        if self.broken:
+            raise ZeroDivisionError
+        return True
+
+
+def test_a_display_that_cannot_be_drawn_does_not_keep_the_others_from_it() -> None:
+    pacer = Pacer(interval=0.01)
+    broken, good = Drawn(broken=True), Drawn()
+    pacer.add(broken)
+    pacer.add(good)
+    try:
+        assert good.often.wait(20)
+        assert broken.times == 1
+    finally:
+        pacer.close()
 
 
 def test_four_updates_a_second_at_most(page: Page) -> None:

@@ -7,7 +7,7 @@ import importlib
 import statistics
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -121,7 +121,9 @@ def test_a_module_that_is_half_there_is_waited_for(
         threads.submit(importlib.import_module, "half_there")
         assert began.wait(30)
         found = threads.submit(extension._loaded_module, "half_there")
+        _, waiting = wait([found], 0.2)
         goes_on.set()
+        assert waiting == {found}
         assert found.result(30).whole
 
 

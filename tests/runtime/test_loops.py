@@ -490,3 +490,28 @@ def test_an_interrupt_in_a_finalizer_comes_again_where_it_is_felt() -> None:
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
     assert time.monotonic() - began < 10
+
+
+def test_what_tasks_begin_while_they_are_cancelled_is_seen_to_its_end() -> None:
+    """As SQLAlchemy closes the connections of cancelled tasks, on threads that tell the loop of it."""
+    loop = asyncio.new_event_loop()
+    told: list[str] = []
+
+    async def close() -> None:
+        await loop.run_in_executor(None, time.sleep, 0.05)
+        told.append("closed")
+
+    async def use() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            told.append("cancelled")
+            closing.append(asyncio.ensure_future(close()))
+
+    closing: list[asyncio.Future[None]] = []
+    using = loop.create_task(use())
+    loop.run_until_complete(asyncio.sleep(0))
+    loops.finish_loop(loop, timeout=2)
+    assert using.cancelled()
+    assert told == ["cancelled", "closed"]
+    assert loop.is_closed()

@@ -27,11 +27,10 @@ from orchnb.api.operations.near_names import (
 from orchnb.api.operations.parameters import check_parameters
 from orchnb.api.operations.schedules import (
     ScheduleLike,
-    ToCome,
     as_schedule,
     as_schedules,
 )
-from orchnb.api.times import to_come
+from orchnb.api.times import ToCome, to_come
 
 if TYPE_CHECKING:
     from orchnb.api.models import (

@@ -1,4 +1,4 @@
-"""Times to come: schedules of deployments, as plain data or as Prefect's objects, and single ones."""
+"""Schedules of deployments, as plain data or as Prefect's objects."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from datetime import timedelta
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import BaseModel
-
-from orchnb.api.times import When
-
-ToCome: TypeAlias = When
-"""A time, or how far from now it is, as a timedelta or in words: ``"1h"``, ``"in 2d12h"``. A time that
-names no zone is meant in the local one."""
 
 
 class Dataclass(Protocol):

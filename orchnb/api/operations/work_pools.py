@@ -30,7 +30,7 @@ from orchnb.api.operations.fields import (
     required,
 )
 from orchnb.api.operations.filters import any_of, with_words
-from orchnb.api.times import When, to_come
+from orchnb.api.times import ToCome, to_come
 from orchnb.errors import ObjectAlreadyExists
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def delete_work_pool(work_pool_name: str) -> Call[None]:
 def get_scheduled_flow_runs_for_work_pool(
     work_pool_name: str,
     work_queue_names: Iterable[str] | None = None,
-    scheduled_before: When | None = None,
+    scheduled_before: ToCome | None = None,
 ) -> Call[ModelList[WorkerFlowRun]]:
     """Read the runs that workers of a work pool may take, as a worker does.
 
@@ -520,7 +520,7 @@ def delete_work_queue_by_id(id: UUID | str) -> Call[None]:
 def get_runs_in_work_queue(
     id: UUID | str,
     limit: int = 10,
-    scheduled_before: When | None = None,
+    scheduled_before: ToCome | None = None,
 ) -> Call[ModelList[FlowRun]]:
     """Read the runs that wait in a work queue, as an agent does.
 
