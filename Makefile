@@ -48,9 +48,13 @@ $(OLDEST)/.installed: pyproject.toml constraints.txt tools/oldest.py
 demo: setup
 	@$(DEMO_ENV) $(BIN)/python tools/demo.py notebooks/01_quickstart.ipynb build
 
+# Each test has a limit of its own, 300 s at most, at which it fails and cleans up. Where that hangs too, in
+# native code or in the cleaning, the process says where all its threads are, and ends.
+WATCHED := -o faulthandler_timeout=400 -o faulthandler_exit_on_timeout=true
+
 # A file of tests at a time on each core: what a file shares, such as a server, is started once. Those
 # that take minutes come first, so that no core works on one at the end while the others have nothing.
-PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder $(WATCHED)
 IN_ORDER := tests/test_notebooks.py tests/notebook/test_interrupts.py tests/api/test_sent_once.py tests
 
 test: setup
