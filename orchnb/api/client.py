@@ -116,7 +116,7 @@ class _ApiClient(Operations):
                 except BaseException:
                     self._release()
                     raise
-            self._renew_failed_start()
+            self.renew_start()
             self._depth += 1
 
     def _connect(self, options: dict[str, Any]) -> None:
@@ -170,8 +170,11 @@ class _ApiClient(Operations):
             self._closed = True
             return self._release()
 
-    def _renew_failed_start(self) -> None:
-        """Ask anew for an in-process app that did not start: what was wrong may have been mended."""
+    def renew_start(self) -> None:
+        """Begin to start an in-process app anew that did not start or has gone down; it does not wait.
+
+        What was wrong may have been mended. Each request does so as well.
+        """
         hosted = self._hosted
         if hosted is None or hosted.is_up or hosted.closed or not hosted.started.done():
             return
@@ -385,7 +388,7 @@ class PrefectClient(_ApiClient):
             self._refuse_unopened()
         self._check_loop()
         self.loop = current_loop()
-        self._renew_failed_start()
+        self.renew_start()
         return self._http
 
     def _check_loop(self) -> None:
@@ -496,7 +499,7 @@ class SyncPrefectClient(_ApiClient):
         self._refuse_closed()
         if self._http is None:
             self._refuse_unopened()
-        self._renew_failed_start()
+        self.renew_start()
         return self._http
 
 

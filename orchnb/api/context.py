@@ -111,6 +111,7 @@ class NotebookSession:
     def _find(self, settings: Settings, kind: type[T]) -> T | None:
         for known, client in self._clients:
             if isinstance(client, kind) and known == settings and _is_usable(client):
+                client.renew_start()
                 return client
         return None
 

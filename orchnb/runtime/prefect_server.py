@@ -156,6 +156,7 @@ class PrefectServer:
                 _database_of_its_own(self._context.settings),
                 _watching_in_turn(self._home / _WATCH_LOCK_NAME),
                 _evaluations_that_end(),
+                _forgotten_in_the_end(self._app),
             ):
                 yield
         finally:
@@ -356,6 +357,21 @@ def _database_of_its_own(settings: Any) -> Iterator[None]:
         yield
     finally:
         known.update(before)
+
+
+@contextmanager
+def _forgotten_in_the_end(app: Any) -> Iterator[None]:
+    """Have Prefect keep an app no longer than it runs; of itself it keeps each one for good."""
+    try:
+        yield
+    finally:
+        server: Any = importlib.import_module("prefect.server.api.server")
+        getattr(server, "LIFESPAN_RAN_FOR_APP", set()).discard(app)
+        ours = [app, *(getattr(route, "app", None) for route in app.routes)]
+        for name in ("APP_CACHE", "API_APP_CACHE"):
+            kept: dict[Any, Any] = getattr(server, name, {})
+            for key in [key for key, known in kept.items() if known in ours]:
+                del kept[key]
 
 
 @contextmanager

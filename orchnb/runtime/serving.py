@@ -14,12 +14,11 @@ import socket
 import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from orchnb.errors import ServerStartFailed
 from orchnb.runtime.ephemeral import EphemeralApp, host_app
+from orchnb.runtime.fresh import FreshFolder
 from orchnb.runtime.host import HostedApp, wait_interruptibly
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
 from orchnb.runtime.prefect_server import PrefectServer, known_to_prefect
@@ -139,9 +138,12 @@ def _web_pages(app: ASGIApp | None, proxied: str) -> Iterator[ASGIApp | None]:
     if not isinstance(app, PrefectServer):
         yield None
         return
-    with TemporaryDirectory(prefix="orchnb-pages-", ignore_cleanup_errors=True) as folder:
+    folder = FreshFolder()  # also gone where this process crashes
+    try:
         # A mere path, so that the pages find the API whichever way they are reached.
-        yield app.web_pages(proxied or "/", f"{proxied}/api", Path(folder))
+        yield app.web_pages(proxied or "/", f"{proxied}/api", folder.path / "pages")
+    finally:
+        folder.remove()
 
 
 @contextmanager

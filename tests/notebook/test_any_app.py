@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from ast import literal_eval
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,9 @@ async def bare(scope, receive, send):
     what = scope["path"].removeprefix("/api/").split("/")
     if what[0] == "fails":
         raise LookupError("the shelf is empty")
+    if what[0] == "end":  # of all that runs on the loop, and so of the app
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
     if what[0] == "csrf-token":
         await send({"type": "http.response.start", "status": 404, "headers": []})
         await send({"type": "http.response.body"})
@@ -126,6 +130,9 @@ async def bare(scope, receive, send):
             size, more = size + len(message["body"]), message["more_body"]
     body = {
         "hello": lambda: b'"hello"',
+        "health": lambda: b"true",
+        "admin": lambda: b'"1.2.3"',
+        "end": lambda: b"null",
         "state": lambda: b'"%s"' % scope["state"]["opened"].encode(),
         "below": lambda: b'"/api/below"',
         "background": lambda: b'"accepted"',
@@ -245,3 +252,24 @@ def test_a_hundred_megabytes_go_there_and_back(served: Kernel) -> None:
     assert seen["sizes"] == [100_000_000] * 4
     assert seen["grown"] < 400  # what comes is there in parts and as a whole, and so is what goes
     assert seen["took"] < 30
+
+
+def test_one_that_has_died_is_started_anew_by_asking_for_it(cell: Kernel) -> None:
+    cell("os.environ['ORCHNB_EPHEMERAL_APP'] = 'server:bare'\n%reload_ext orchnb")
+    cell("%orch_server_type ephemeral\nclient = orchnb.get_client()")
+    cell("await client.hello()\nawait client.request('GET', '/end')")
+    dead = until_state(cell, "not started")
+    assert "not started yet; the first request starts it" in dead
+    cell("%orch_server_type ephemeral")
+    assert "up, answered in" in until_state(cell, "up")
+    assert cell.value("(await client.hello()).status_code") == "200"
+
+
+def until_state(cell: Kernel, state: str) -> str:
+    """Ask for the server's status until it is that one; its text. Asking starts no server."""
+    ends = time.monotonic() + 10
+    while time.monotonic() < ends:
+        status = cell("status = %orch_server_type\nprint(status)").streams
+        if cell.value("status.state") == repr(state):
+            return status
+    raise AssertionError(f"still {status}")

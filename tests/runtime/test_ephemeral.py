@@ -6,6 +6,7 @@ Which apps ORCHNB_EPHEMERAL_APP may name is tested in test_app_finder.py.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import io
 import logging
@@ -13,6 +14,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -126,11 +128,15 @@ def test_it_starts_once_for_many_clients_threads_and_loops(events: list[StartupE
 
 
 def test_it_starts_anew_after_the_last_client_has_left(events: list[StartupEvent]) -> None:
+    apps = []
     for times in (1, 2, 3):
         with get_client(sync_client=True) as client:
             client.create_flow_from_name(f"flow-{times}")
             assert len(client.read_flows()) == times  # the same database each time
+            apps.append(weakref.ref(ephemeral_app(get_settings()).running._app))
     assert [event.kind for event in events if event.phase == "start"] == ["began", "ended"] * 3
+    gc.collect()
+    assert [app() for app in apps] == [None] * 3, "Prefect itself keeps them for good"
 
 
 def test_the_next_start_heeds_the_settings_of_then(
