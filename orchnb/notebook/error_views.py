@@ -16,6 +16,7 @@ from orchnb.errors import (
     ObjectNotFound,
     OperationNotFound,
     OrchnbError,
+    OutcomeUnknown,
     PrefectHTTPStatusError,
     ServerStartFailed,
 )
@@ -118,7 +119,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 # The request.
 
 
-def _request_of(error: Exception) -> httpx.Request | None:
+def _request_of(error: BaseException | None) -> httpx.Request | None:
     try:
         request = getattr(error, "request", None)
     except RuntimeError:  # httpx: it has none
@@ -144,12 +145,15 @@ def _problem_rows(
     if request is not None:
         netloc = request.url.netloc.decode("ascii", "replace")
         words = scrub(kind.problem.format(host=netloc) or words, secrets_of(request))
-    wait = WAITS.get(type(error))
-    if wait is None or request is None:
+    # What is not known to have been done, is because of another error, which may be a time-out.
+    silence = error.__cause__ if isinstance(error, OutcomeUnknown) else error
+    wait = WAITS.get(type(silence))
+    if silence is not error or wait is None or request is None:
         yield "Problem", clean(words) or type(error).__name__
-    else:  # of which httpx says nothing, or just "timed out"
+    if wait is not None and request is not None:  # of which httpx says nothing, or just "timed out"
         name, what = wait
-        seconds = request.extensions.get("timeout", {}).get(name)
+        asked = _request_of(silence) or request
+        seconds = asked.extensions.get("timeout", {}).get(name)
         yield "Time-out", f"{name}: {seconds:g} s {what}" if seconds else f"{name}: {what}"
     proxy = _proxy_of(request) if request is not None and isinstance(error, UNCONNECTED) else ""
     if proxy:

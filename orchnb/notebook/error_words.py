@@ -128,7 +128,7 @@ NO_CONNECTION: tuple[tuple[type[BaseException], Kind], ...] = (
     ),
 )
 
-WAITS: dict[type[Exception], tuple[str, str]] = {
+WAITS: dict[type, tuple[str, str]] = {
     httpx.ConnectTimeout: ("connect", "for a connection to be made"),
     httpx.ReadTimeout: ("read", "without any part of the answer"),
     httpx.WriteTimeout: ("write", "without any part of the request being taken"),

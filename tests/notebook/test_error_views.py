@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,25 @@ def test_a_request_that_is_not_taken() -> None:
     card = error_card(caught.value)
     assert card.title == "The server did not take the request in time"
     assert "write: 0.2 s" in rows(card)["Time-out"]
+
+
+def test_a_time_out_that_leaves_open_what_was_done() -> None:
+    with wire(http(200)) as server:
+        server.answers[0] = server.hang
+        options = {
+            "timeout": httpx.Timeout(20, read=0.1),
+            "retry_policy": ONE_TRY,
+            "enable_csrf_support": False,
+        }
+        client = orchnb.SyncPrefectClient(server.url, httpx_settings=options)
+        with client, pytest.raises(orchnb.OutcomeUnknown) as caught:
+            client.set_flow_run_state(uuid.uuid4(), "RUNNING", force=True)
+        server.release.set()
+    card = error_card(caught.value)
+    assert card.title == "It is not known whether the server did it"
+    assert "the server may have acted on it" in rows(card)["Problem"]
+    assert rows(card)["Time-out"] == "read: 0.1 s without any part of the answer"
+    assert "read_flow_run" in rows(card)["What to do"]
 
 
 @both
