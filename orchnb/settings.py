@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -256,7 +263,14 @@ class Settings(BaseSettings):
 
     def __eq__(self, other: object) -> bool:
         """Whether all values are the same, wherever they came from."""
-        return isinstance(other, Settings) and self.model_dump() == other.model_dump()
+        return isinstance(other, Settings) and all(
+            getattr(self, name) == getattr(other, name) for name in _FIELDS
+        )
+
+    @field_serializer("api_url", "cloud_api_url")
+    def _without_password(self, value: str | None) -> str | None:
+        """A dump is for the eye: it holds no password, as those of the other secrets do not."""
+        return redact_url(value) if value else value
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():

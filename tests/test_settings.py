@@ -674,3 +674,12 @@ def test_settings_show_no_secret(show: Any) -> None:
 def test_the_module_gives_the_public_names() -> None:
     for name in ("Origin", "Settings", "get_settings", "temporary_settings", "all_profiles"):
         assert hasattr(settings_module, name)
+
+
+@pytest.mark.parametrize("name", ["api_url", "cloud_api_url"])
+def test_a_dump_holds_no_password_and_two_passwords_are_two_settings(name: str) -> None:
+    one, other = (Settings(**{name: f"https://me:{word}@h.test/api"}) for word in ("pw1", "pw2"))
+    assert "pw1" not in one.model_dump_json() + str(one.model_dump())
+    assert "h.test/api" in one.model_dump()[name]
+    assert one != other
+    assert one == Settings(**{name: "https://me:pw1@h.test/api"})

@@ -37,6 +37,9 @@ _KINDS = (
     "auth password",
     "header",
     "header of .env",
+    "key of .env",
+    "csrf token",
+    "cloud password",
     "url user",
     "url password",
     "query token",
@@ -151,7 +154,8 @@ def _answer(
         seconds = b"60" if kind == "waits" else b"0.2"
         return 503, detail, [(b"retry-after", seconds)]
     if kind == "csrf-token":
-        return 404, detail, []
+        token = {"token": CANARIES["csrf token"], "client": "c", "expiration": "2099-01-01T00:00:00Z"}
+        return 200, json.dumps(token), []
     if kind == "health" and rest != "down":
         return 200, "true", []
     if way == "admin/version":
@@ -371,6 +375,7 @@ def run(folder: Path, url: str, wire_url: str) -> Session:
     (folder / ".env").write_text(
         f"PREFECT_SERVER_DATABASE_PASSWORD={CANARIES['database password of .env']}\n"
         f'PREFECT_CLIENT_CUSTOM_HEADERS={{"X-Dot": "{CANARIES["header of .env"]}"}}\n'
+        f"PREFECT_API_KEY={CANARIES['key of .env']}\n"
     )
     (folder / "leaky_app.py").write_text(LEAKY_APP)
     environment = clean_environment(
@@ -385,7 +390,9 @@ def run(folder: Path, url: str, wire_url: str) -> Session:
         PREFECT_API_URL=url,
         PREFECT_CLIENT_CUSTOM_HEADERS=json.dumps({"X-Team": CANARIES["header"]}),
         PREFECT_CLIENT_MAX_RETRIES="2",
-        PREFECT_CLOUD_API_URL=f"{url}/accounts",
+        PREFECT_CLOUD_API_URL=(
+            url.replace("//", f"//me:{CANARIES['cloud password']}@") + "/accounts"
+        ),
         PREFECT_SERVER_DATABASE_CONNECTION_URL=(
             f"postgresql+asyncpg://me:{CANARIES['database password']}@127.0.0.1:9/db"
         ),
