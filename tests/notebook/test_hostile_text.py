@@ -52,7 +52,7 @@ from orchnb.notebook.object_views import (
 from orchnb.notebook.retry_views import Retried, RetriedList, Retries, retried_table
 from orchnb.notebook.serve_views import not_served_line, served_card
 from orchnb.notebook.startup_views import Startup
-from orchnb.notebook.views import Card, Line, Live, Step, Table, View, clean, html, text
+from orchnb.notebook.views import Card, Cell, Line, Live, Step, Table, View, clean, html, text
 from orchnb.redaction import redact_url
 from orchnb.runtime.ephemeral import EphemeralApp, StartupEvent
 from orchnb.runtime.host import host_log
@@ -462,6 +462,26 @@ def test_the_templates_escape_also_what_nobody_has_cleaned(name: str) -> None:
         seen_by_nobody = FORBIDDEN - {"Zl", "Zp"}
         assert not unseen(source, seen_by_nobody), attack
         assert not unseen(text(RAW[name](said)), seen_by_nobody), attack
+
+
+_LINKS: dict[str, Callable[[str], str]] = {
+    "all of it": lambda said: said,
+    "after a host": lambda said: f"https://h.test/{said}",
+    "after a slash": lambda said: f"/{said}",
+}
+
+
+@pytest.mark.parametrize("name", _LINKS)
+def test_a_cell_links_to_addresses_alone_and_its_title_stays_in_its_place(name: str) -> None:
+    def cell(said: str) -> View:
+        return Table(["a"], [[Cell("words", title=said, link=_LINKS[name](said))]])
+
+    for attack, said in CORPUS.items():
+        for element in elements(source := html(cell(said))):
+            assert element.tag != "a" or re.match(r"https?://|/(?!/)", element.attrib["href"]), attack
+            assert set(element.attrib) <= {"class", "style", "title", "href", "target", "rel"}, attack
+        assert looks(source).words == "a words", attack
+        assert not unseen(source, FORBIDDEN - {"Zl", "Zp"}), attack
 
 
 @pytest.mark.parametrize("name", [*VIEWS, *RAW])
