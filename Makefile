@@ -52,6 +52,9 @@ demo: setup
 # native code or in the cleaning, the process says where all its threads are, and ends.
 WATCHED := -o faulthandler_timeout=400 -o faulthandler_exit_on_timeout=true
 
+# A worker that ends so, or crashes, ends the run: xdist would start another, and wait for ever at the end.
+WATCHED += --max-worker-restart=0
+
 # A file of tests at a time on each core: what a file shares, such as a server, is started once. Those
 # that take minutes come first, so that no core works on one at the end while the others have nothing.
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder $(WATCHED)
