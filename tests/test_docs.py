@@ -1,12 +1,16 @@
-"""What README and CONTRIBUTING say to type works when it is typed."""
+"""What README and CONTRIBUTING say to type works when it is typed, and what they list is all there is."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,23 +24,66 @@ PAGES = ("README.md", "CONTRIBUTING.md")
 BEFORE = """
 import os
 os.environ["DO_NOT_TRACK"] = "1"
+
+async def app(scope, receive, send):
+    "One of the reader's own."
 """
 MEANWHILE = """
 await client.create_deployment("etl", "nightly")
 """
+READERS_OWN = {"NAME": "ephemeral", "URL": "http://127.0.0.1:1/api", "/any/path": "/hello"}
+
+# How the commands of the two pages are tested. CI runs these for every change:
+BY_CI = {"make check", "make test", "make scale"}
+# These run in the suite, the first as the test of its notebook, the others here, in little time:
+BY_ANOTHER_TEST = {"make demo"}
+HERE = {
+    "make soak": {"ORCHNB_SOAK_REQUESTS": "400", "ORCHNB_SOAK_CYCLES": "20"},
+    'pip install ".[server]"': {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"},
+}
+# These cannot, for the reason beside each; make reads them, and says what it would do.
+ONLY_READ = {
+    "make test-oldest": "the whole suite, with packages of its own",
+    "make test-prefect PREFECT=3.6.0": "a part of the suite, with packages of its own",
+    "make binder": "an environment of its own, in which every notebook runs once more",
+    "make wheel": "the whole suite on the wheel; test_wheel.py makes the wheel and looks into it",
+    "make bench": "minutes, on a machine that does nothing else; test_benchmarks.py runs its cases",
+    "make lab": "goes on until a person ends it; tests/browser drives JupyterLab",
+}
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+
+
+def text_of(page: str) -> str:
+    """The page."""
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def blocks(page: str, language: str) -> list[str]:
     """The fenced blocks of that language."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), flags=re.DOTALL | re.MULTILINE)
 
 
-def magic_lines() -> list[str]:
-    """Every line with a magic that README shows in its tables and in its prose."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.findall(r"`(%(?:load_ext|orch_\w+)[^`]*)`", text)
-    return list(dict.fromkeys(found))
+def inline(page: str) -> list[str]:
+    """What stands between backticks in prose and tables, each once."""
+    prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    return list(dict.fromkeys(re.findall(r"`([^`]+)`", prose)))
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows of the table in that section of README, each as its cells."""
+    section = text_of("README.md").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def commands() -> set[str]:
+    """Every command for a terminal: those in blocks, and make's in the prose."""
+    found = [code for page in PAGES for code in inline(page) if code.startswith("make ")]
+    for page in PAGES:
+        for block in blocks(page, "console"):
+            found += [line.split("#")[0].strip() for line in block.splitlines()]
+    return {command for command in found if command}
 
 
 @pytest.fixture(scope="module")
@@ -48,68 +95,152 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         yield cell
 
 
+def run_as_read(cell: Kernel, source: str) -> str:
+    """Run what a page shows, with something for each thing of the reader's own; what went to stderr."""
+    for name, own in READERS_OWN.items():
+        source = source.replace(name, own)
+    shown = cell(source)
+    assert not shown.errors, (source, shown.traceback)
+    return shown.stderr
+
+
 def test_the_snippets_in_their_order(cell: Kernel) -> None:
     snippets = blocks("README.md", "python")
     assert len(snippets) >= 4
     for number, source in enumerate(snippets):
-        shown = cell(source)
-        assert not shown.errors, (source, shown.traceback)
-        assert "UsageError" not in shown.stderr, (source, shown.stderr)
+        assert "UsageError" not in run_as_read(cell, source), source
         if number == 0:
-            assert not cell(MEANWHILE).errors
+            run_as_read(cell, MEANWHILE)
+
+
+def test_the_python_in_the_prose(cell: Kernel) -> None:
+    run_as_read(cell, "import orchnb; client = orchnb.get_client()")
+    lines = [code for code in inline("README.md") if re.search(r"\b(client|orchnb)\.\w.*\(", code)]
+    assert len(lines) >= 5
+    for line in sorted(lines, key=lambda line: "use_app" in line):
+        source = line.replace("(...)", "()")
+        run_as_read(cell, f"{source} pass" if source.endswith(":") else source)
+    run_as_read(cell, "orchnb.use_app(None)")
 
 
 def test_every_magic_that_is_shown_is_one(cell: Kernel) -> None:
-    lines = magic_lines()
-    assert len(lines) > 10
-    cell("%load_ext orchnb")
+    is_one = re.compile(r"(\w+ = )?%(load_ext|orch_)")
+    lines = [code.removesuffix("?") for code in inline("README.md") if is_one.match(code)]
+    assert len(lines) > 20
+    run_as_read(cell, "%load_ext orchnb")
     for line in lines:
-        shown = cell(line.replace("NAME", "ephemeral").replace("URL", "http://127.0.0.1:1/api"))
-        assert not shown.errors, (line, shown.traceback)
-        # There is no workspace of a cloud here, which is said; nothing else is refused.
-        refused = "" if "cloud" in line else "UsageError"
-        assert not refused or refused not in shown.stderr, (line, shown.stderr)
-    cell("%orch_serve --stop\n%orch_server_type auto")
+        refused = "UsageError" in run_as_read(cell, line)
+        assert refused == (" cloud" in line), "there is no workspace of a cloud here, which is said"
+    run_as_read(cell, "%orch_serve --stop\n%orch_server_type auto")
+    run_as_read(cell, "%unload_ext orchnb")
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_that_is_shown_is_there(page: str) -> None:
-    """The suite is run by them, so what they do is tested; here, that each is one."""
-    commands = [
-        line.split("#")[0].strip()
-        for block in blocks(page, "console")
-        for line in block.splitlines()
-    ]
-    commands = [command for command in commands if command]
-    assert commands
-    for command in commands:
-        if command.startswith("make "):
-            done = subprocess.run(
-                ["make", "--dry-run", *command.split()[1:]],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-        else:
-            assert command.startswith(("pip install ", "git ", "cd ")), command
+def test_the_table_of_magics_has_every_magic_and_all_that_it_takes() -> None:
+    from orchnb.notebook.magics import _KINDS, LEVELS, OrchMagics
+    from orchnb.notebook.modes import MODES
+
+    taken = {name: options(getattr(OrchMagics, name)) for name in OrchMagics.magics["line"]}
+    taken["orch_server_type"].update(_KINDS)
+    taken["orch_display"].update(MODES, ["settings"])
+    taken["orch_server_logs"].add("warning")
+
+    shown: dict[str, set[str]] = {"load_ext": set(), "unload_ext": set()}
+    for line, effect in table("Magics"):
+        name, *words = line.strip("`%").split()
+        # What is neither an option nor a word of lower case is the reader's own: a name, a number.
+        words = [word for word in words if word.startswith("-") or word.islower()]
+        shown.setdefault(name, set()).update(words)
+        if "--level" in line:
+            assert re.findall(r"`(\w+)`", effect) == [*LEVELS[1:]]
+    assert shown == {"load_ext": {"orchnb"}, "unload_ext": {"orchnb"}, **taken}
 
 
-def test_every_setting_is_in_the_table() -> None:
+def options(magic: Any) -> set[str]:
+    """The options of a magic, as they are typed."""
+    return {option for action in magic.parser._actions for option in action.option_strings}
+
+
+def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
     from orchnb.settings import Settings
 
-    table = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, field in Settings.model_fields.items():
-        extra = field.json_schema_extra
-        if isinstance(extra, dict) and name not in ("profiles_path", "cloud_api_url"):
-            names = extra["names"].environment  # type: ignore[attr-defined, union-attr]
-            assert any(f"`{each}`" in table for each in names), name
+    settings = Settings()  # in an empty home
+    known = {
+        field.json_schema_extra["names"].environment: getattr(settings, name)
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.json_schema_extra, dict)
+    }
+    shown = {
+        tuple(re.findall(r"`(\w+)`", names)): default.strip("`")
+        for names, _, default in table("Settings")
+    }
+    assert sorted(shown) == sorted(known)
+    for names, value in known.items():
+        if isinstance(value, (bool, int, float, str, Path)):
+            assert shown[names].startswith(as_written(value)), names
+
+
+def as_written(value: object) -> str:
+    """A default as README writes it."""
+    if isinstance(value, Path):
+        return f"~/{value.relative_to(Path.home()).as_posix()}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_every_variable_that_is_named_is_read() -> None:
+    pages = [text_of(page) for page in (*PAGES, "Makefile", ".ci/run")]
+    named = {name for page in pages for name in re.findall(r"ORCHNB_[A-Z_]+", page)}
+    assert {"ORCHNB_DISPLAY", "ORCHNB_SCALE_RUNS"} <= named
+    listed = {name for names, *_ in table("Settings") for name in re.findall(r"`(\w+)`", names)}
+    read_by = [*(ROOT / "tests/scale").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in read_by)
+    for name in named - listed:
+        assert f'environ.get("{name}"' in code, name
+
+
+def test_it_is_said_of_every_command_how_it_is_tested() -> None:
+    kinds = [BY_CI, BY_ANOTHER_TEST, set(HERE), set(ONLY_READ)]
+    assert set().union(*kinds) == commands()
+    assert sum(map(len, kinds)) == len(commands()), "each is in one of them"
+    by_ci = text_of(".ci/run")
+    assert all(re.search(rf"^(\w.* )?{command}$", by_ci, re.MULTILINE) for command in BY_CI)
+
+
+@needs_make
+@pytest.mark.parametrize("command", sorted({*BY_CI, *ONLY_READ}))
+def test_make_knows_the_command(command: str) -> None:
+    done = started(f"{command} --dry-run")
+    assert done.returncode == 0, done.stderr
+
+
+@needs_make
+@pytest.mark.skipif(not (ROOT / "orchnb").is_dir(), reason="there is only the installed wheel")
+@pytest.mark.parametrize("command", HERE)
+def test_the_command_works(command: str) -> None:
+    done = started(command, **HERE[command])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def started(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a person types in the repository, in this environment and nothing installed in it."""
+    program, *arguments = shlex.split(command)
+    binaries = Path(sys.executable).parent
+    line = {
+        "make": ["make", "--old-file=setup", f"BIN={binaries}"],
+        "pip": [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"],
+    }[program]
+    return subprocess.run(
+        [*line, *arguments, *(["--dry-run"] if program == "pip" else [])],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_every_file_that_is_linked_is_there() -> None:
     for page in PAGES:
-        text = (ROOT / page).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        for target in re.findall(r"\]\(([^)#:]+)\)", text_of(page)):
             assert Path(ROOT, target).exists(), (page, target)

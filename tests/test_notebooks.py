@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
+from tests.scale.processes import processes_of
 from tests.servers import ROOT, clean_environment
+from tools.demo import complaints
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-EXPECTED = "raises-exception"
 
 by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path: Path) -> list[Any]:
+    """The notebook's cells of code."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code"]
 
 
 def test_they_are_numbered_in_reading_order() -> None:
@@ -25,41 +35,110 @@ def test_they_are_numbered_in_reading_order() -> None:
 @by_name
 def test_no_outputs_are_kept(path: Path) -> None:
     """They would be of some machine and some day; each run makes its own."""
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            assert cell.outputs == []
-            assert cell.execution_count is None
+    nbformat.validate(nbformat.read(path, as_version=4))
+    for cell in code_cells(path):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+@by_name
+def test_what_it_should_do_is_said(path: Path) -> None:
+    """To ``tools/demo.py``, which checks it, and by a tag to other programs that run notebooks."""
+    known = {"raises", "shows", "tags"}
+    cells = code_cells(path)
+    assert any("shows" in cell.metadata for cell in cells), "something that is to be seen in it"
+    for cell in cells:
+        assert known.issuperset(cell.metadata)
+        tags = ["raises-exception"] if "raises" in cell.metadata else []
+        assert cell.metadata.get("tags", []) == tags
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Path]:
+    """What a fresh clone has for notebooks, but for these. No process that is started there survives."""
+    folder = tmp_path / "clone"
+    (folder / "notebooks").mkdir(parents=True)
+    shutil.copytree(ROOT / "tools", folder / "tools")
+    shutil.copy(ROOT / "Makefile", folder)
+    yield folder
+    for left in processes_of(tmp_path):
+        left.kill()
+        left.wait(10)
 
 
 @by_name
 @pytest.mark.timeout(300)
-def test_it_runs_and_shows_no_error_but_the_expected(path: Path, tmp_path: Path) -> None:
-    work = tmp_path / "notebooks"
-    work.mkdir()
-    (work / path.name).write_bytes(path.read_bytes())
-    home = tmp_path / "home"
+def test_it_runs_and_does_what_it_should(path: Path, clone: Path, tmp_path: Path) -> None:
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
     home.mkdir()
+    temporary.mkdir()
+    shutil.copy(path, clone / "notebooks")
+    command = [sys.executable, "tools/demo.py", f"notebooks/{path.name}", "build"]
+    if "quickstart" in path.name and shutil.which("make"):  # the first command that people type
+        command = ["make", "--old-file=setup", "demo", f"BIN={Path(sys.executable).parent}"]
     done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "demo.py", work / path.name, tmp_path / "executed"],
-        env=clean_environment(home),
-        cwd=work,
+        command,
+        env=clean_environment(home, TMPDIR=str(temporary)),
+        cwd=clone,
         capture_output=True,
         text=True,
         timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    executed = nbformat.read(tmp_path / "executed" / path.name, as_version=4)
-    for cell in executed.cells:
-        if cell.cell_type != "code":
-            continue
-        kinds = [output.output_type for output in cell.outputs]
-        assert ("error" in kinds) == (EXPECTED in cell.metadata.get("tags", [])), cell.source
-        stray = [o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]
-        assert all(text.startswith("UsageError: ") for text in stray), (cell.source, stray)
-    if "matplotlib" in path.read_text(encoding="utf-8"):
-        shown = [o.data for cell in executed.cells for o in cell.get("outputs", ()) if "data" in o]
+    cells = code_cells(clone / "build" / path.name)
+    assert [complaint for cell in cells for complaint in complaints(cell)] == []
+    if any("plot" in cell.source for cell in cells):
+        shown = [output.get("data", {}) for cell in cells for output in cell.outputs]
         assert any("image/png" in data for data in shown), "its picture was drawn"
-    assert os.listdir(work) == [path.name], "nothing is left beside it"
+    assert (clone / "build" / path.with_suffix(".html").name).stat().st_size > 10_000
+    assert os.listdir(clone / "notebooks") == [path.name], "nothing is left beside it"
+    assert processes_of(tmp_path, patience=10) == []
+    assert os.listdir(temporary) == []
+
+
+def cell(*outputs: Any, **metadata: str) -> Any:
+    """A cell that has been run."""
+    return nbformat.v4.new_code_cell(outputs=list(outputs), metadata=metadata)
+
+
+def stream(name: str, text: str) -> Any:
+    """What was printed."""
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
+def error(name: str) -> Any:
+    """An error's output."""
+    return nbformat.v4.new_output("error", ename=name, evalue="", traceback=[])
+
+
+REFUSAL = stream("stderr", "UsageError: no such line\n")
+
+
+@pytest.mark.parametrize(
+    "executed",
+    [
+        cell(),
+        cell(stream("stdout", "all is well\n"), shows="is well"),
+        cell(error("NotFound"), raises="NotFound"),
+        cell(REFUSAL, raises="UsageError"),
+    ],
+)
+def test_a_cell_that_does_what_it_should(executed: Any) -> None:
+    assert complaints(executed) == []
+
+
+@pytest.mark.parametrize(
+    ("executed", "complaint"),
+    [
+        (cell(error("NotFound")), "error: ['NotFound'], not none"),
+        (cell(error("KeyError"), raises="NotFound"), "error: ['KeyError'], not ['NotFound']"),
+        (cell(raises="NotFound"), "error: none, not ['NotFound']"),
+        (cell(REFUSAL), "error: ['UsageError'], not none"),
+        (cell(REFUSAL, raises="NotFound"), "error: ['UsageError'], not ['NotFound']"),
+        (cell(stream("stderr", "a warning\n")), "on stderr: a warning"),
+        (cell(stream("stdout", "fine\n"), shows="is well"), "it does not show: is well"),
+    ],
+)
+def test_a_cell_that_does_not(executed: Any, complaint: str) -> None:
+    assert complaints(executed) == [complaint]

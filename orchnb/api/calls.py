@@ -42,7 +42,7 @@ from orchnb.errors import (
     UnexpectedAnswer,
 )
 from orchnb.http.response import PrefectResponse, bare_request, one_line
-from orchnb.http.retry import ONCE, RESENT, UNSENT_ERRORS
+from orchnb.http.retry import ONCE, OPERATION, RESENT, UNSENT_ERRORS
 from orchnb.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -114,13 +114,15 @@ class Call(Generic[T]):
         result: T = yield self
         return result
 
-    def options(self) -> dict[str, Any]:
-        """httpx's arguments beside method and path: the body, and whether it is sent once only.
+    def options(self, operation: str = "") -> dict[str, Any]:
+        """httpx's arguments beside method and path: the body, whether it is sent once only, and the
+        name of the operation that makes it.
 
         Raises:
             ValueError: something in it is nothing that JSON can hold; the message says where.
         """
-        options: dict[str, Any] = {} if self._is_repeatable else {"extensions": {ONCE: True}}
+        extensions = {OPERATION: operation, ONCE: not self._is_repeatable}
+        options: dict[str, Any] = {"extensions": extensions}
         if self.json is None:
             return options
         try:

@@ -358,7 +358,7 @@ class PrefectClient(_ApiClient):
         if operation:
             find = partial(self.operations._find, self)
             steps = or_lacking(steps, operation, self.api_url, find)
-        return await drive_async(iter(steps), self._call)
+        return await drive_async(iter(steps), partial(self._call, operation=operation))
 
     async def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s.
@@ -368,9 +368,10 @@ class PrefectClient(_ApiClient):
         """
         return await self._usable().request(method, self._path(path), **kwargs)
 
-    async def _call(self, call: Call[Any]) -> Any:
+    async def _call(self, call: Call[Any], operation: str) -> Any:
         try:
-            response = await self._usable().request(call.method, call.path, **call.options())
+            options = call.options(operation)
+            response = await self._usable().request(call.method, call.path, **options)
         except PrefectHTTPStatusError as exc:
             if call.has_been_done(exc):
                 return None
@@ -471,7 +472,7 @@ class SyncPrefectClient(_ApiClient):
         if operation:
             find = partial(self.operations._find, self)
             steps = or_lacking(steps, operation, self.api_url, find)
-        return drive(iter(steps), self._call)
+        return drive(iter(steps), partial(self._call, operation=operation))
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s.
@@ -481,9 +482,10 @@ class SyncPrefectClient(_ApiClient):
         """
         return self._usable().request(method, self._path(path), **kwargs)
 
-    def _call(self, call: Call[Any]) -> Any:
+    def _call(self, call: Call[Any], operation: str) -> Any:
         try:
-            response = self._usable().request(call.method, call.path, **call.options())
+            options = call.options(operation)
+            response = self._usable().request(call.method, call.path, **options)
         except PrefectHTTPStatusError as exc:
             if call.has_been_done(exc):
                 return None

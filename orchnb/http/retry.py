@@ -47,6 +47,9 @@ ONCE = "orchnb.once"
 """The key in a request's ``extensions`` that marks one that must not be sent again after a failure that
 leaves open whether the server acted."""
 
+OPERATION = "orchnb.operation"
+"""The key in a request's ``extensions`` that names the client's operation which makes it."""
+
 RESENT = "orchnb.resent"
 """The key in a response's ``extensions`` that marks an answer to a request that was sent before, with
 such a failure: what the server says may be about what it did itself the first time."""
@@ -159,6 +162,8 @@ class RetryEvent:
     """Seconds since the first try began."""
     control: WaitControl | None = field(default=None, repr=False, compare=False)
     """Ends this wait early, by ``try_now()`` or ``stop()``; None if there is no wait."""
+    operation: str = ""
+    """The client's operation that makes the request, such as ``read_flows``; empty if none does."""
 
 
 class RetryObserver(Protocol):
@@ -236,6 +241,7 @@ class _Story:
                 wait=wait,
                 elapsed=self._policy.monotonic() - self._began,
                 control=control,
+                operation=self._request.extensions.get(OPERATION, ""),
             )
         )
 

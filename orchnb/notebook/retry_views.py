@@ -54,6 +54,11 @@ class Retried:
         return clean(f"{self.event.method} {urlsplit(self.event.url).path}", 80)
 
     @property
+    def operation(self) -> str:
+        """The client's operation that made the request, else the request in short."""
+        return clean(self.event.operation, 80) or self.name
+
+    @property
     def cause(self) -> str:
         """Why the last failed try failed, in words."""
         words = _CAUSES.get(self.event.cause)
@@ -158,7 +163,7 @@ def retried_table(retried: RetriedList) -> Table | Line:
     rows = [
         (
             f"{entry.time - timedelta(seconds=entry.event.elapsed):%H:%M:%S}",
-            entry.name,
+            entry.operation,
             str(entry.event.attempt),
             entry.cause,
             entry.outcome,
@@ -170,7 +175,7 @@ def retried_table(retried: RetriedList) -> Table | Line:
     many = f"{len(retried):,} request{'' if len(retried) == 1 else 's'}"
     if len(rows) < len(retried):
         many = f"the last {len(rows):,} of {many}"
-    return Table(("began", "request", "tries", "last failure", "outcome"), rows, many)
+    return Table(("began", "operation", "tries", "last failure", "outcome"), rows, many)
 
 
 class RetryHistory:

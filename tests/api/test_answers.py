@@ -19,7 +19,9 @@ from orchnb import (
     ObjectAlreadyExists,
     ObjectNotFound,
     PrefectHTTPStatusError,
+    RetryEvent,
     UnexpectedAnswer,
+    observe_retries,
 )
 from orchnb.api.calls import path
 from orchnb.http.retry import RetryPolicy
@@ -84,9 +86,11 @@ def test_a_lost_answer_makes_one_run(server_url: str, kind: str) -> None:
         del seconds
 
     options = {"transport": transport, "sleep": no_time if kind == "sync" else no_time_async}
-    with opened(kind, server_url, httpx_settings=options) as client:
+    told: list[RetryEvent] = []
+    with opened(kind, server_url, httpx_settings=options) as client, observe_retries(told.append):
         run = client.create_flow_run(name)
         assert transport.lost == 2
+        assert {event.operation for event in told} == {"create_flow_run"}
         assert [found.id for found in client.read_flow_runs(flow_filter={"name": {"any_": [name]}})]
         assert client.read_flow_runs(flow_filter={"name": {"any_": [name]}})[0].id == run.id
         assert len(client.read_flow_runs(flow_filter={"name": {"any_": [name]}})) == 1

@@ -189,6 +189,7 @@ def retried(said: str, kind: Any = "waiting", request: int = 1, **changes: Any) 
         cause=said,
         wait=4.0 if kind == "waiting" else 0.0,
         elapsed=0.5,
+        operation=said,
     )
     return Retried(event, 1.0, NOON, **changes)
 
@@ -478,8 +479,12 @@ def test_a_cell_links_to_addresses_alone_and_its_title_stays_in_its_place(name: 
 
     for attack, said in CORPUS.items():
         for element in elements(source := html(cell(said))):
-            assert element.tag != "a" or re.match(r"https?://|/(?!/)", element.attrib["href"]), attack
-            assert set(element.attrib) <= {"class", "style", "title", "href", "target", "rel"}, attack
+            assert element.tag != "a" or re.match(r"https?://|/(?!/)", element.attrib["href"]), (
+                attack
+            )
+            assert set(element.attrib) <= {"class", "style", "title", "href", "target", "rel"}, (
+                attack
+            )
         assert looks(source).words == "a words", attack
         assert not unseen(source, FORBIDDEN - {"Zl", "Zp"}), attack
 

@@ -225,19 +225,22 @@ def test_the_table_of_a_long_session_shows_the_last_ones(clock: Clock) -> None:
 
 
 def test_the_table_tells_when_what_how_often_why_and_what_came_of_it(clock: Clock) -> None:
-    last = entry(clock, "recovered", attempt=2, elapsed=3.0, cause="ReadError")
-    table = retried_table(RetriedList([last]))
+    ended = {"attempt": 2, "elapsed": 3.0, "cause": "ReadError"}
+    plain = entry(clock, "recovered", **ended)
+    operation = entry(clock, "recovered", **ended, operation="read_flow_runs")
+    table = retried_table(RetriedList([plain, operation]))
     assert isinstance(table, Table)
     assert list(table.rows) == [
         (
             "11:59:57",
-            "POST /api/flow_runs/filter",
+            what,
             "2",
             "the connection broke (ReadError)",
             "recovered after 2 tries in 3.0 s",
         )
+        for what in ("POST /api/flow_runs/filter", "read_flow_runs")
     ]
-    assert table.caption == "1 request"
+    assert table.caption == "2 requests"
 
 
 def test_the_table_of_nothing_is_a_sentence() -> None:

@@ -154,7 +154,11 @@ def _answer(
         seconds = b"60" if kind == "waits" else b"0.2"
         return 503, detail, [(b"retry-after", seconds)]
     if kind == "csrf-token":
-        token = {"token": CANARIES["csrf token"], "client": "c", "expiration": "2099-01-01T00:00:00Z"}
+        token = {
+            "token": CANARIES["csrf token"],
+            "client": "c",
+            "expiration": "2099-01-01T00:00:00Z",
+        }
         return 200, json.dumps(token), []
     if kind == "health" and rest != "down":
         return 200, "true", []

@@ -44,9 +44,9 @@ class DescribedCall(Call[Any]):
             self.repeatable or self.is_prefects or self.method != "PATCH"
         )
 
-    def options(self) -> dict[str, Any]:
+    def options(self, operation: str = "") -> dict[str, Any]:
         """httpx's arguments beside method and path."""
-        options = {**super().options(), **self.body}
+        options = {**super().options(operation), **self.body}
         headers = {**options.get("headers", {}), **self.headers}
         if self.media_type and "content" in options:
             headers["Content-Type"] = self.media_type
