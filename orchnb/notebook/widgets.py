@@ -311,8 +311,11 @@ class RetryDisplay:
 
     def _ways_out(self) -> str:
         cell = self._cell()
-        runs = cell is not None and not cell.ended
-        return "The notebook's stop button ends the wait at any time." if runs else ""
+        if cell is None or cell.ended:
+            return ""
+        if any(wait.is_interrupted for wait in self._waits.values()):
+            return "The notebook's stop button ends the wait at any time."
+        return "The notebook's stop button ends the cell at any time; what its threads wait for goes on."
 
     def _is_heard(self) -> bool:
         """Whether the kernel listens to buttons while the requests wait."""
@@ -327,6 +330,9 @@ class _Wait:
 
     def __init__(self, control: WaitControl) -> None:
         self.control = control
+        # An interrupt comes to the main thread, and is passed on to what runs for it on one of ours.
+        thread = threading.current_thread()
+        self.is_interrupted = thread is threading.main_thread() or thread.name.startswith("orchnb-")
         self.on_its_loop: Callable[[Callable[[], object]], object] = (
             waker() if current_loop() is not None else lambda function: function()
         )

@@ -77,7 +77,7 @@ def test_a_wait_counts_down_and_becomes_one_line(page: Page, source: str) -> Non
     cell = page.run(source.format(flaky(2, after=1)) + ";")
     shown = [message["content"]["data"]["text/plain"] for message in page.displays(cell)]
     assert "503 Service Unavailable. Try 2 of 6 in 1 s, at " in shown[0]
-    assert "stop button" in shown[0]
+    assert "stop button ends the wait at any time" in shown[0]
     assert any("Try 3 of 6" in text for text in shown)
     assert "recovered after 3 tries in 2." in page.text(cell)
     assert "Try" not in page.text(cell), "nothing of the live display is left"
@@ -126,6 +126,7 @@ def test_buttons_reach_requests_of_threads(heard: None, page: Page) -> None:
     source = f"await asyncio.to_thread(lambda: {SYNC.format(flaky(1, after=3600))})"
     cell = page.begin(source)
     page.until(lambda: page.buttons(cell))
+    assert "ends the cell at any time; what its threads wait for goes on" in page.text(cell)
     page.press("Try now")
     page.until(lambda: cell in page.idle)
     assert "recovered after 2 tries" in page.text(cell)
