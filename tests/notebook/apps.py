@@ -68,6 +68,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         Path(os.environ["HANG_FILE"]).touch()  # tells the test that the request is under way
         await receive()  # until the client has gone
+    elif path == "/api/knows-nobody":
+        await answer(send, 401, {"detail": "Unauthorized"})
+    elif path == "/api/wants-a-token":
+        await answer(send, 403, {"detail": "Invalid CSRF token or client identifier."})
     elif path == "/api/csrf-token":
         await answer(send, 404, {"detail": "Not Found"})
     else:

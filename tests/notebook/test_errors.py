@@ -68,6 +68,39 @@ def test_one_card_and_own_frames(cell: Kernel, source: str) -> None:
     assert shown.streams == ""
 
 
+_REQUEST = "{client}.request('{method}', '/{path}', timeout=0.3)"
+_BOTH = {"async": "await orchnb.get_client()", "plain": "orchnb.get_client(sync_client=True)"}
+_KINDS = {
+    "credentials": ("GET", "knows-nobody", "The server does not know you"),
+    "csrf": ("POST", "wants-a-token", "The server does not accept the request's CSRF token"),
+    "time-out": ("GET", "hang", "The server did not answer in time"),
+    "conflict": ("GET", "flows/name/x", "The server refused"),
+}
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("client", _BOTH.values(), ids=_BOTH)
+def test_each_kind_of_error_has_its_card_and_the_next_cell_works(
+    cell: Kernel, kind: str, client: str
+) -> None:
+    method, path, title = _KINDS[kind]
+    cell("import os\nos.environ['PREFECT_CLIENT_MAX_RETRIES'] = '0'")
+    shown = cell(_REQUEST.format(client=client, method=method, path=path))
+    assert titles(shown) == [f"✗ {title}"]
+    assert shown.html.count('orchnb-card orchnb-error"') == 1
+    assert "File " not in shown.traceback
+    assert cell.value(f"({client}.hello()).status_code") == "200"
+    cell("del os.environ['PREFECT_CLIENT_MAX_RETRIES']")
+
+
+def test_a_client_on_the_wrong_loop_has_its_card(cell: Kernel) -> None:
+    cell("import asyncio\nclient = orchnb.get_client()\nawait client.hello()")
+    shown = cell("await asyncio.to_thread(asyncio.run, client.hello())")
+    assert titles(shown) == ["✗ This client belongs to another event loop"]
+    assert "get_client(sync_client=True)" in shown.text
+    assert cell.value("(await client.hello()).status_code") == "200"
+
+
 def test_an_error_in_a_task_and_in_a_thread(cell: Kernel) -> None:
     cell(
         "import asyncio\nclient = orchnb.get_client()\nplain = orchnb.get_client(sync_client=True)"
