@@ -56,10 +56,15 @@ class ErrorCards:
         # Kept, as each access to the attribute would make another bound method.
         self._ours = self._show
         shell.showtraceback = self._ours  # type: ignore[method-assign] # on the object alone
+        self._shown: BaseException | None = None
+        self._hook = self._forget_shown
+        shell.events.register("post_run_cell", self._hook)
 
     def remove(self) -> None:
         """Take it out; if somebody has put theirs before it since, it just passes everything on."""
         self._installed = False
+        self._shell.events.unregister("post_run_cell", self._hook)
+        self._forget_shown()
         if vars(self._shell).get("showtraceback") is not self._ours:
             return
         if self._previous is None:
@@ -86,10 +91,47 @@ class ErrorCards:
             kwargs["tb_offset"] = 0  # for IPython's own frame, which is out already
         elif isinstance(error, KeyboardInterrupt):  # stopped where none of the person's code was
             kwargs["exception_only"] = True
+        shown = own or whole
         with _bare(error):
-            self._original((type(error), error, own or whole), *args, **kwargs)
+            self._original((type(error), error, shown), *args, **kwargs)
         # %tb and %debug want it whole.
         sys.last_traceback = whole
+        self._store_as_shown(error, shown, **kwargs)
+
+    def _store_as_shown(
+        self,
+        error: BaseException,
+        shown: TracebackType | None,
+        *,
+        tb_offset: int | None = None,
+        exception_only: bool = False,
+        **_: Any,
+    ) -> None:
+        """Have IPython store the traceback with the cell as it was shown.
+
+        It makes the text anew, from 9 on, of all frames: the cell would not end before the source of
+        every library on the way was parsed, which takes seconds while others import.
+        """
+        formatter: Any = self._shell.InteractiveTB
+
+        def render() -> list[str]:
+            with _bare(error):
+                if exception_only:
+                    return list(formatter.get_exception_only(type(error), error))
+                lines = formatter.structured_traceback(
+                    type(error), error, shown, tb_offset=tb_offset
+                )
+                return list(lines)
+
+        self._forget_shown()
+        self._shown = error
+        vars(error)["_render_traceback_"] = render  # IPython's protocol
+
+    def _forget_shown(self, _: Any = None) -> None:
+        """The cell is stored; %tb asks the error for nothing."""
+        if self._shown is not None:
+            vars(self._shown).pop("_render_traceback_", None)
+            self._shown = None
 
 
 def whole_traceback(shell: InteractiveShell) -> str:

@@ -68,6 +68,18 @@ def test_one_card_and_own_frames(cell: Kernel, source: str) -> None:
     assert shown.streams == ""
 
 
+def test_ipython_stores_with_the_cell_what_was_shown(cell: Kernel) -> None:
+    """From 9 on it does. Formatting all frames a second time would keep the cell from ending."""
+    shown = cell(ours)
+    stored = cell(
+        "stored = getattr(get_ipython().history_manager, 'exceptions', None)\n"
+        "print('\\n'.join(stored[max(stored)]['traceback']) if stored else 'nothing')"
+    ).streams.strip()
+    assert stored in ("nothing", "\n".join(shown.errors[0]["traceback"]).strip())
+    whole = cell("%tb").traceback
+    assert "api/client.py" in whole, "which is not kept from who asks for it"
+
+
 _REQUEST = "{client}.request('{method}', '/{path}', timeout=0.3)"
 _BOTH = {"async": "await orchnb.get_client()", "plain": "orchnb.get_client(sync_client=True)"}
 _KINDS = {

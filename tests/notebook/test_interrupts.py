@@ -101,6 +101,8 @@ await asyncio.gather(*[asyncio.to_thread(time.sleep, 0.1) for _ in range(40)])
 flows = orchnb.get_client(sync_client=True).read_flows()
 """
 
+PLAIN_HELLO = "orchnb.get_client(sync_client=True).hello()"
+
 CLIENT_WORKS = """
 [
     (await orchnb.get_client().hello()).status_code,
@@ -192,8 +194,9 @@ class Stopped:
     took: float
 
 
-def interrupt(cell: Kernel, source: str, delay: float) -> Stopped:
-    """Run a cell, interrupt it ``delay`` seconds after its code has begun, and see it end."""
+def interrupt(cell: Kernel, source: str, delay: float, *, shows: str = "") -> Stopped:
+    """Run a cell, interrupt it ``delay`` seconds after its code has begun, or after it shows a text,
+    and see it end."""
     message = cell.begin(source)
     shown = Shown()
     stopped = 0.0
@@ -202,7 +205,8 @@ def interrupt(cell: Kernel, source: str, delay: float) -> Stopped:
         if got["parent_header"].get("msg_id") != message:
             continue
         kind = got["msg_type"]
-        if kind == "execute_input":
+        has_come = shows in got["content"].get("data", {}).get("text/plain", "") if shows else False
+        if kind == "execute_input" if not shows else has_come and not stopped:
             time.sleep(delay)  # the moment of the interrupt is what is tried here
             stopped = time.time()
             cell.manager.interrupt_kernel()
@@ -283,3 +287,22 @@ def test_at_a_hundred_moments(
     # On a machine that does other things as well, a single one may take longer.
     assert most < 1
     assert max(took) < 3
+
+
+@pytest.mark.parametrize(
+    ("phase", "source"),
+    [("import", PLAIN_HELLO), ("open the database", "await orchnb.get_client().hello()")],
+)
+def test_while_prefects_own_server_starts(phase: str, source: str, tmp_path: Path) -> None:
+    """On a database that is made anew, with nothing imported before."""
+    with kernel(tmp_path, ORCHNB_EPHEMERAL_PREWARM="0") as cell:
+        cell("%load_ext orchnb")
+        stopped = interrupt(cell, source, 0.2, shows=f"…  {phase}")
+        assert [error["ename"] for error in stopped.shown.errors] in (
+            ["KeyboardInterrupt"],
+            ["CancelledError"],
+        )
+        assert stopped.took < 3  # as above; here the interpreter is busy with importing as well
+        shown = cell(CLIENT_WORKS)
+        assert shown.text == "[200, 200]"
+        assert not shown.errors
