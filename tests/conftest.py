@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from orchnb.runtime import host, lifespan
 # How long one example takes says how busy the machine is; pytest's time-out bounds them all.
 hypothesis.settings.register_profile("orchnb", deadline=None)
 hypothesis.settings.load_profile("orchnb")
+
+# A shell has what it runs in the background ignore Ctrl-C, and so all processes that are started there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
