@@ -77,6 +77,26 @@ def test_children_of_a_script(method: str, folder: Path) -> None:
     assert done.stdout.splitlines() == [ANSWERS, "1.2.3"]
 
 
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+def test_children_of_joblib(backend: str, folder: Path) -> None:
+    code = """
+        import sys, warnings
+        import joblib
+        import children, orchnb
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with orchnb.get_client(sync_client=True) as client:
+            client.api_version()
+            work = [joblib.delayed(children.ask)(number) for number in range(2)]
+            print(joblib.Parallel(n_jobs=2, backend=sys.argv[1])(work))
+            print(client.api_version())
+    """
+    done = servers.run_script(
+        code, folder, arguments=(backend,), ORCHNB_EPHEMERAL_APP="tests.api.fakes:tiny_api"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [ANSWERS, "1.2.3"]
+
+
 def test_children_of_a_cell(folder: Path) -> None:
     path = os.pathsep.join([str(servers.ROOT), str(folder)])
     app = "tests.api.fakes:tiny_api"
