@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from orchnb.notebook.hooks import CellHooks
@@ -43,16 +45,26 @@ class Prewarm:
             if not get_settings().ephemeral_prewarm or self._leaving:
                 return
             _import_own()
-            from orchnb.runtime.prefect_server import import_modules
+            from orchnb.runtime.prefect_server import warm_modules
             from orchnb.server_type import ServerType, determine_server_type
 
             settings = get_settings()
             kind = determine_server_type(settings)
             if kind is ServerType.EPHEMERAL and not settings.ephemeral_app and not self._leaving:
-                import_modules()
+                warm_modules()
+
+
+_OWN = (
+    "orchnb.api.context",
+    "orchnb.notebook.error_views",
+    "orchnb.notebook.object_views",
+    "orchnb.notebook.widgets",
+)
 
 
 def _import_own() -> None:
-    import orchnb.api.context
-    import orchnb.notebook.object_views
-    import orchnb.notebook.widgets  # noqa: F401 - all three for the importing alone
+    for name in _OWN:
+        import_module(name)
+    models = import_module("orchnb.api.models")
+    for module in iter_modules(models.__path__, f"{models.__name__}."):
+        import_module(module.name)

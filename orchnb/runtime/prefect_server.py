@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -97,6 +97,24 @@ def import_modules() -> ModuleType:
     # Its telemetry begins with the import, and logs an error where there is no internet.
     with _environment(_NO_TELEMETRY):
         return importlib.import_module("prefect.server.api.server")
+
+
+_IN_A_START = (
+    "alembic.command",
+    "aiosqlite",
+    "burner_redis",
+    "docket.tasks",
+    "prefect.logging.formatters",
+)
+"""What a start of Prefect's server imports when it comes to it."""
+
+
+def warm_modules() -> None:
+    """`import_modules`, and what a start imports later on, for whoever has the time."""
+    import_modules()
+    for name in _IN_A_START:
+        with suppress(ImportError):  # another version of Prefect's may do without
+            importlib.import_module(name)
 
 
 class PrefectServer:
