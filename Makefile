@@ -3,7 +3,7 @@
 # make test-oldest  the same, on the oldest versions that pyproject.toml admits
 # make test-prefect PREFECT=3.6.0  what talks to Prefect's server, on that version of it
 # make check        style, types, layers, exports
-# make soak         memory and threads over a hundred thousand requests
+# make soak         memory and threads over a hundred thousand requests; ORCHNB_SOAK_REQUESTS=1000 asks for fewer
 # make bench        side by side with peers, as ratios
 # make scale        two hundred runs on PostgreSQL and two workers; ORCHNB_SCALE_RUNS=20 asks for fewer
 # make binder       what Binder does with binder/, in an environment of its own, and the notebooks there

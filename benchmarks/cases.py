@@ -1,41 +1,70 @@
-"""What is compared. Each case returns the results of its contestants, the reference among them."""
+"""What is compared: `CASES`.
+
+The function of a case is called with its number of rounds and the size of one, in a process of its
+own with a ``PREFECT_HOME`` of its own. It returns what each contestant took. The name of a contestant
+may have a comma, and after it what is special about this way of taking part.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import functools
 import gc
 import os
-import sys
-import tempfile
-import time
+import shutil
 import tracemalloc
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
-from measure import Result, compare_async, compare_calls, process, summarise
+from kernels import cells
+from measure import Taken, compare_async, compare_calls, process, turns
 
 import orchnb
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # for the kernels and servers of the tests
+ORCHNB, PREFECT, HTTPX, HTTPX_RETRIES = "orchnb", "Prefect's client", "httpx", "httpx-retries"
+OVER_LOOPBACK = "over loopback HTTP"
+AFTER_READING = f"{ORCHNB}, with ten seconds to read in between"
 
-REMOTE = "http://127.0.0.1:4200/api"
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that orchnb may take: as a ratio to the case's reference, or in seconds."""
+
+    most: float
+    unit: Literal["ratio", "s"] = "ratio"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A comparison: its title, what orchnb is to keep to, and how it is made."""
+    """A comparison, and what orchnb is to keep to in it."""
 
     title: str
     reference: str
-    limit: float
-    """The most that orchnb's ratio to the reference may be."""
-    run: Callable[[], list[Result]]
+    run: Callable[[int, int], Taken]
+    rounds: int
+    size: int = 1
+    """Of one round: so many requests, flow runs, or seconds of reading."""
+    unit: Literal["s", "B"] = "s"
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    """By the name of the contestant."""
+    database: bool = True
+    """Whether there is to be one in ``PREFECT_HOME``, which a server has used before."""
+
+
+@contextmanager
+def server(name: str = "server") -> Iterator[str]:
+    """A Prefect server in a process of its own, over loopback HTTP; its API's URL."""
+    from tests.servers import prefect_server
+
+    mine = Path(os.environ["PREFECT_HOME"])
+    home = mine.with_name(name)
+    shutil.copytree(mine, home)
+    with prefect_server(home, PREFECT_HOME=str(home)) as url:
+        yield url
 
 
 async def trivial_app(scope: Any, receive: Any, send: Any) -> None:
@@ -44,132 +73,143 @@ async def trivial_app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"{}"})
 
 
-def overhead() -> list[Result]:
-    """One GET on the trivial app, on the caller's loop."""
+def with_retries(transport: httpx.AsyncBaseTransport | None = None, **options: Any) -> Any:
+    """A client of httpx with the transport of httpx-retries, as its documentation makes it."""
     from httpx_retries import RetryTransport
+
+    return httpx.AsyncClient(transport=RetryTransport(transport=transport), **options)
+
+
+def overhead(rounds: int, size: int) -> Taken:
+    """GETs on the trivial app, on the caller's loop."""
     from prefect.client.base import PrefectHttpxAsyncClient as PeerClient
 
-    async def main() -> list[Result]:
-        transport = httpx.ASGITransport(trivial_app)
-        options: dict[str, Any] = {"transport": transport, "base_url": "http://app"}
+    async def main() -> Taken:
+        options: dict[str, Any] = {
+            "transport": httpx.ASGITransport(trivial_app),
+            "base_url": "http://app",
+        }
         clients = {
-            "httpx": httpx.AsyncClient(**options),
-            "orchnb": orchnb.PrefectHttpxAsyncClient(**options),
-            "prefect": PeerClient(**options),
-            "httpx-retries": httpx.AsyncClient(
-                transport=RetryTransport(transport=transport), base_url="http://app"
-            ),
+            HTTPX: httpx.AsyncClient(**options),
+            HTTPX_RETRIES: with_retries(**options),
+            PREFECT: PeerClient(**options),
+            ORCHNB: orchnb.PrefectHttpxAsyncClient(**options),
         }
         operations = {name: (lambda c=client: c.get("/")) for name, client in clients.items()}
-        return await compare_async(operations, reference="httpx", rounds=150, repeat=100)
+        return await compare_async(operations, rounds=rounds, repeat=size)
 
     return asyncio.run(main())
 
 
-def second_client() -> list[Result]:
-    """Making a client when another has been made before."""
-    return compare_calls(
-        {"httpx": httpx.AsyncClient, "orchnb": orchnb.PrefectHttpxAsyncClient},
-        reference="httpx",
-        rounds=100,
-    )
+def another_client(rounds: int, _: int) -> Taken:
+    """Making a client when others have been made before."""
+    from prefect.client.base import PrefectHttpxAsyncClient as PeerClient
+
+    clients = {
+        HTTPX: httpx.AsyncClient,
+        HTTPX_RETRIES: with_retries,
+        PREFECT: PeerClient,
+        ORCHNB: orchnb.PrefectHttpxAsyncClient,
+    }
+    return compare_calls(clients, rounds=rounds)
 
 
-def import_alone() -> list[Result]:
+_IMPORTS = {
+    HTTPX: "import httpx",
+    HTTPX_RETRIES: "import httpx_retries",
+    PREFECT: "from prefect.client.orchestration import get_client",
+    ORCHNB: "import orchnb",
+}
+
+
+def import_alone(rounds: int, _: int) -> Taken:
     """A process that imports the package and ends."""
-    return compare_calls(
-        {"import httpx": process("import httpx"), "import orchnb": process("import orchnb")},
-        reference="import httpx",
-        rounds=15,
-    )
+    return compare_calls({name: process(code) for name, code in _IMPORTS.items()}, rounds=rounds)
 
 
-def client_ready() -> list[Result]:
+def client_ready(rounds: int, _: int) -> Taken:
     """A process that has a client ready for a server elsewhere, and ends."""
-    ours = "import orchnb; orchnb.get_client()"
-    theirs = "from prefect.client.orchestration import get_client; get_client()"
-    return compare_calls(
-        {
-            "prefect": process(theirs, PREFECT_API_URL=REMOTE),
-            "orchnb": process(ours, PREFECT_API_URL=REMOTE),
-        },
-        reference="prefect",
-        rounds=9,
-    )
+    url = "http://127.0.0.1:4200/api"
+    made_by = {
+        HTTPX: f"httpx.AsyncClient(base_url={url!r})",
+        HTTPX_RETRIES: "import httpx; httpx.AsyncClient("
+        f"base_url={url!r}, transport=httpx_retries.RetryTransport())",
+        PREFECT: "get_client()",
+        ORCHNB: "orchnb.get_client()",
+    }
+    processes = {
+        name: process(f"{_IMPORTS[name]}; {code}", PREFECT_API_URL=url)
+        for name, code in made_by.items()
+    }
+    return compare_calls(processes, rounds=rounds)
 
 
-def hosted_request() -> list[Result]:
-    """``/hello`` of the real Prefect server: through the host thread, and on the caller's own loop."""
+def hosted_request(rounds: int, size: int) -> Taken:
+    """``/hello`` of the real Prefect server in this process: the others run it on the caller's loop."""
+    from prefect.client.orchestration import PrefectClient as PeerClient
     from prefect.server.api.server import create_app
 
-    from orchnb.runtime.ephemeral import ephemeral_app, host_app
-    from orchnb.runtime.transport import HostedTransport
-
-    async def main() -> list[Result]:
-        hosted = host_app(ephemeral_app(orchnb.get_settings()))
-        await hosted.wait_started_async()
+    async def main() -> Taken:
         app = create_app(ephemeral=True, ignore_cache=True)
-        url = "http://app/api"
-        try:
-            async with (
-                orchnb.app_lifespan_context(app),
-                httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=url) as own,
-                httpx.AsyncClient(transport=HostedTransport(hosted), base_url=url) as through,
-            ):
-                return await compare_async(
-                    {
-                        "caller's own loop": lambda: own.get("/hello"),
-                        "orchnb's host": lambda: through.get("/hello"),
-                    },
-                    reference="caller's own loop",
-                    rounds=60,
-                    repeat=30,
-                )
-        finally:
-            hosted.close()
-            hosted.wait_closed()
+        transport, url = httpx.ASGITransport(app), "http://app/api"
+        async with (
+            PeerClient(app) as theirs,  # which runs the app's lifespan
+            httpx.AsyncClient(transport=transport, base_url=url) as plain,
+            with_retries(transport, base_url=url) as retrying,
+            orchnb.get_client() as ours,
+        ):
+            operations = {
+                HTTPX: lambda: plain.get("/hello"),
+                HTTPX_RETRIES: lambda: retrying.get("/hello"),
+                PREFECT: theirs.hello,
+                ORCHNB: ours.hello,
+            }
+            return await compare_async(operations, rounds=rounds, repeat=size)
 
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["PREFECT_HOME"] = home
-        os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-        return asyncio.run(main())
+    return asyncio.run(main())
 
 
-def warm_request() -> list[Result]:
-    """``hello`` by orchnb's client: to the server in this process, and to one over loopback HTTP."""
-    from tests.servers import prefect_home, prefect_server
+def warm_request(rounds: int, size: int) -> Taken:
+    """``/hello`` of a server in this process, and of one over loopback HTTP, by clients that are open."""
+    from prefect.client.orchestration import PrefectClient as PeerClient
 
-    async def main(url: str) -> list[Result]:
-        own = orchnb.get_client()
-        async with own, orchnb.PrefectClient(url) as other:
-            return await compare_async(
-                {"over loopback HTTP": other.hello, "orchnb, in-process": own.hello},
-                reference="over loopback HTTP",
-                rounds=60,
-                repeat=30,
-            )
+    async def main(url: str) -> Taken:
+        async with (
+            httpx.AsyncClient(base_url=url) as plain,
+            with_retries(base_url=url) as retrying,
+            PeerClient(url) as theirs,
+            orchnb.PrefectClient(url) as ours,
+            orchnb.get_client() as in_process,
+        ):
+            operations = {
+                f"{HTTPX}, {OVER_LOOPBACK}": lambda: plain.get("/hello"),
+                f"{HTTPX_RETRIES}, {OVER_LOOPBACK}": lambda: retrying.get("/hello"),
+                f"{PREFECT}, {OVER_LOOPBACK}": theirs.hello,
+                f"{ORCHNB}, {OVER_LOOPBACK}": ours.hello,
+                ORCHNB: in_process.hello,
+            }
+            return await compare_async(operations, rounds=rounds, repeat=size)
 
-    with tempfile.TemporaryDirectory() as folder:
-        prefect_home(Path(folder, ".prefect"))
-        prefect_home(Path(folder, "own"))
-        os.environ["PREFECT_HOME"] = str(Path(folder, "own"))
-        with prefect_server(Path(folder)) as url:
-            return asyncio.run(main(url))
+    with server() as url:
+        return asyncio.run(main(url))
 
 
-def per_cell() -> list[Result]:
+def per_cell(rounds: int, size: int) -> Taken:
     """What a cell does that wants one answer over loopback HTTP, each with the client as it is meant."""
     from prefect.client.orchestration import PrefectClient as PeerClient
 
     from orchnb.api.context import end_notebook_session
     from orchnb.runtime.loops import set_notebook_loop
-    from tests.servers import prefect_home, prefect_server
 
-    async def main(url: str) -> list[Result]:
+    async def main(url: str) -> Taken:
         set_notebook_loop(asyncio.get_running_loop())
 
         async def plain() -> object:
             async with httpx.AsyncClient(base_url=url) as client:
+                return await client.get("/hello")
+
+        async def retrying() -> object:
+            async with with_retries(base_url=url) as client:
                 return await client.get("/hello")
 
         async def theirs() -> object:
@@ -179,187 +219,152 @@ def per_cell() -> list[Result]:
         async def ours() -> object:
             return await orchnb.get_client().hello()
 
-        results = await compare_async(
-            {"httpx": plain, "orchnb": ours, "prefect": theirs},
-            reference="prefect",
-            rounds=30,
-            repeat=5,
-        )
+        operations = {HTTPX: plain, HTTPX_RETRIES: retrying, PREFECT: theirs, ORCHNB: ours}
+        taken = await compare_async(operations, rounds=rounds, repeat=size)
         session = end_notebook_session()
         for left in session.close() if session is not None else ():
             await left
-        return results
+        return taken
 
-    with tempfile.TemporaryDirectory() as folder:
-        prefect_home(Path(folder, ".prefect"))
-        with prefect_server(Path(folder)) as url:
-            os.environ["PREFECT_API_URL"] = url
-            return asyncio.run(main(url))
+    with server() as url:
+        os.environ["PREFECT_API_URL"] = url
+        return asyncio.run(main(url))
 
 
-_THEIR_CELLS = (
-    "from prefect.client.orchestration import get_client",
-    "async with get_client() as client:\n    await client.hello()",
-)
-_OUR_CELLS = ("%load_ext orchnb", "await orchnb.get_client().hello()")
-
-_READING = 10.0
-"""Seconds that a person reads between loading the extension and the first call."""
-
-_QUICK = 0.15
-"""Seconds that loading the extension may take."""
+_FIRST_CELLS = {**_IMPORTS, ORCHNB: "%load_ext orchnb"}
+_THEIR_ANSWER = "async with get_client() as client:\n    await client.hello()"
+_OUR_ANSWER = "await orchnb.get_client().hello()"
 
 
-def first_answer() -> list[Result]:
-    """From the first cell of a fresh kernel to the answer of a server of its own, database in place."""
-    return _in_kernels({"prefect": lambda: sum(_cells(_THEIR_CELLS)), "orchnb": _loaded_and_asked})
+def loading(rounds: int, _: int) -> Taken:
+    """The first cell of a fresh kernel."""
+    return _in_kernels(
+        {name: lambda c=code: cells(c) for name, code in _FIRST_CELLS.items()}, rounds
+    )
 
 
-def first_answer_after_reading() -> list[Result]:
-    """The same, but a person reads between the two; only the cells' own time counts."""
+def first_answer(rounds: int, reading: int) -> Taken:
+    """From the first cell of a fresh kernel to the answer of a server of its own, database in place.
+
+    With reading, a person reads for so many seconds between loading and asking; only the cells count.
+    """
+    ours = _FIRST_CELLS[ORCHNB], _OUR_ANSWER
     return _in_kernels(
         {
-            "prefect": lambda: sum(_cells(_THEIR_CELLS)),
-            "orchnb": lambda: sum(_cells(_OUR_CELLS, pause=_READING)),
-        }
+            PREFECT: lambda: cells(_FIRST_CELLS[PREFECT], _THEIR_ANSWER),
+            ORCHNB: lambda: cells(*ours),
+            AFTER_READING: lambda: cells(*ours, pause=reading),
+        },
+        rounds,
     )
 
 
-def loading() -> list[Result]:
-    """``%load_ext orchnb`` in a fresh kernel."""
-    return _in_kernels(
-        {"0.15 s": lambda: _QUICK, "orchnb": lambda: _cells(_OUR_CELLS[:1])[0]}, reference="0.15 s"
-    )
-
-
-def _loaded_and_asked() -> float:
-    return sum(_cells(_OUR_CELLS))
-
-
-def _in_kernels(
-    contestants: dict[str, Callable[[], float]], *, reference: str = "prefect", rounds: int = 5
-) -> list[Result]:
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, measure in contestants.items():
-            taken[name].append(measure())
-    return summarise(taken, reference)
-
-
-@functools.cache
-def _home_in_place() -> Path:
-    """A PREFECT_HOME in which a server has been started before, as all but the first ever find it."""
-    from tests.servers import prefect_home
-
-    folder = tempfile.TemporaryDirectory(prefix="orchnb-bench-")
-    atexit.register(folder.cleanup)
-    home = prefect_home(Path(folder.name))
-    start = "import orchnb\nwith orchnb.get_client(sync_client=True) as client: client.hello()"
-    process(start, PREFECT_HOME=str(home))()
-    return home
-
-
-def _cells(sources: tuple[str, ...], *, pause: float = 0.0) -> list[float]:
-    """The seconds that each cell takes in a fresh kernel, whose end takes with it what it started."""
-    import psutil
-
-    from tests.notebook.kernels import kernel
-
-    home = _home_in_place()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        with kernel(Path(folder), PREFECT_HOME=str(home), PYTHONPATH=str(ROOT)) as cell:
-            taken = []
-            for source in sources:
-                began = time.perf_counter()
-                shown = cell(source, timeout=120)
-                taken.append(time.perf_counter() - began)
-                assert not shown.errors, shown.traceback
-                time.sleep(pause)
-            started = psutil.Process(int(cell.value("import os\nos.getpid()"))).children(True)
-            cell.client.shutdown()
-            deadline = time.monotonic() + 10
-            while cell.manager.is_alive() and time.monotonic() < deadline:
-                time.sleep(0.05)
-        for process in started:
-            if process.is_running():
-                process.kill()
+def _in_kernels(contestants: dict[str, Callable[[], float]], rounds: int) -> Taken:
+    taken: Taken = {name: [] for name in contestants}
+    for name in turns(contestants, rounds):
+        taken[name].append(contestants[name]())
     return taken
 
 
-RUNS = 2000
 _PAGE = 200
 
 
-def listing() -> list[Result]:
-    """`RUNS` flow runs of a real server over HTTP, page by page, as models."""
-    return asyncio.run(_listing(_times))
+def listing(rounds: int, size: int) -> Taken:
+    """So many flow runs of a server over loopback HTTP, page by page, as models."""
+
+    async def times(operations: dict[str, Callable[[], Awaitable[object]]]) -> Taken:
+        return await compare_async(operations, rounds=rounds, repeat=1)
+
+    return asyncio.run(_listing(times, size))
 
 
-def listing_memory() -> list[Result]:
+def listing_memory(rounds: int, size: int) -> Taken:
     """The most memory that such a list takes while it is read, and with it."""
-    return asyncio.run(_listing(_peaks))
+
+    async def peaks(operations: dict[str, Callable[[], Awaitable[object]]]) -> Taken:
+        taken: Taken = {name: [] for name in operations}
+        for name in turns(operations, rounds + 1):  # the first imports and fills caches
+            gc.collect()
+            tracemalloc.start()
+            listed = await operations[name]()
+            taken[name].append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            del listed
+        return {name: found[1:] for name, found in taken.items()}
+
+    return asyncio.run(_listing(peaks, size))
 
 
 async def _listing(
-    measure: Callable[[dict[str, Callable[[], Awaitable[object]]]], Awaitable[list[Result]]],
-) -> list[Result]:
+    measure: Callable[[dict[str, Callable[[], Awaitable[object]]]], Awaitable[Taken]], size: int
+) -> Taken:
     from prefect.client.orchestration import PrefectClient as PeerClient
     from prefect.client.schemas.sorting import FlowRunSort
 
-    from tests.servers import prefect_home, prefect_server
+    with server() as url:
+        async with orchnb.PrefectClient(url) as client, PeerClient(url) as peer:
+            flow_id = await client.create_flow_from_name("listed")
+            for number in range(size):
+                await client.create_flow_run(
+                    flow_id, name=str(number), tags=["a"], parameters={"number": number}
+                )
 
-    with tempfile.TemporaryDirectory() as folder:
-        prefect_home(Path(folder, ".prefect"))
-        with prefect_server(Path(folder)) as url:
-            async with orchnb.PrefectClient(url) as client, PeerClient(url) as peer:
-                flow_id = await client.create_flow_from_name("listed")
-                for number in range(RUNS):
-                    await client.create_flow_run(
-                        flow_id, name=str(number), tags=["a"], parameters={"number": number}
+            async def ours() -> object:
+                return [run async for run in client.iter_flow_runs()]
+
+            async def theirs() -> object:
+                runs = []
+                for offset in range(0, size, _PAGE):
+                    runs += await peer.read_flow_runs(
+                        sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=offset
                     )
+                return runs
 
-                async def ours() -> object:
-                    return [run async for run in client.iter_flow_runs()]
-
-                async def theirs() -> object:
-                    runs = []
-                    for offset in range(0, RUNS, _PAGE):
-                        runs += await peer.read_flow_runs(
-                            sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=offset
-                        )
-                    return runs
-
-                return await measure({"prefect": theirs, "orchnb": ours})
+            return await measure({PREFECT: theirs, ORCHNB: ours})
 
 
-async def _times(operations: dict[str, Callable[[], Awaitable[object]]]) -> list[Result]:
-    return await compare_async(operations, reference="prefect", rounds=9, repeat=1)
+def at_most(ratio: float) -> dict[str, Limit]:
+    """The limits of a case in which orchnb takes part in one way."""
+    return {ORCHNB: Limit(ratio)}
 
 
-async def _peaks(operations: dict[str, Callable[[], Awaitable[object]]]) -> list[Result]:
-    peaks: dict[str, list[float]] = {name: [] for name in operations}
-    for _ in range(4):  # the first round imports and fills caches, and does not count
-        for name, operation in operations.items():
-            gc.collect()
-            tracemalloc.start()
-            listed = await operation()
-            peaks[name].append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
-            del listed
-    return summarise({name: found[1:] for name, found in peaks.items()}, "prefect", "B")
-
+_ALONE = partial(Case, database=False)
 
 CASES = (
-    Case("A request's overhead (trivial ASGI app)", "httpx", 1.05, overhead),
-    Case("Making a second client", "httpx", 0.1, second_client),
-    Case("A process that imports it", "import httpx", 0.5, import_alone),
-    Case("A process with a client ready", "prefect", 0.45, client_ready),
-    Case("A request to the Prefect server in-process", "caller's own loop", 1.0, hosted_request),
-    Case("A request in a warm cell", "over loopback HTTP", 1.0, warm_request),
-    Case("A cell that wants one answer", "prefect", 1.0, per_cell),
-    Case("From the first cell to the first answer", "prefect", 0.45, first_answer),
-    Case("The same after ten seconds of reading", "prefect", 0.1, first_answer_after_reading),
-    Case("%load_ext orchnb", "0.15 s", 1.0, loading),
-    Case(f"{RUNS:,} flow runs listed into models", "prefect", 1.0, listing),
-    Case(f"Memory of {RUNS:,} flow runs listed", "prefect", 1.0, listing_memory),
+    _ALONE("Importing it in a fresh process", HTTPX, import_alone, 9, limits=at_most(0.5)),
+    _ALONE("A client ready in a fresh process", PREFECT, client_ready, 9, limits=at_most(0.45)),
+    _ALONE("Making another client", HTTPX, another_client, 100, limits=at_most(0.1)),
+    _ALONE("A request's overhead", HTTPX, overhead, 150, 100, limits=at_most(1.05)),
+    Case("A cell that wants one answer", PREFECT, per_cell, 30, 5, limits=at_most(1)),
+    Case(
+        "A request in a warm cell",
+        f"{ORCHNB}, {OVER_LOOPBACK}",
+        *(warm_request, 60, 30),
+        limits=at_most(1),
+    ),
+    Case(
+        "A request to a Prefect server in the same process",
+        HTTPX,
+        hosted_request,
+        60,
+        30,
+        limits=at_most(1),
+    ),
+    Case("Loading it in a fresh kernel", PREFECT, loading, 5, limits={ORCHNB: Limit(0.15, "s")}),
+    Case(
+        "From loading it to the first answer of a server of one's own",
+        PREFECT,
+        *(first_answer, 4, 10),
+        limits={ORCHNB: Limit(0.45), AFTER_READING: Limit(0.1)},
+    ),
+    Case("A list of 2,000 flow runs", PREFECT, listing, 7, 2000, limits=at_most(1)),
+    Case(
+        "Memory for a list of 2,000 flow runs",
+        PREFECT,
+        listing_memory,
+        2,
+        2000,
+        unit="B",
+        limits=at_most(1),
+    ),
 )

@@ -13,9 +13,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+
+Taken = dict[str, list[float]]
+"""What a single operation took, in seconds or bytes: of each contestant, round by round."""
 
 
 @dataclass(frozen=True)
@@ -24,80 +26,63 @@ class Result:
 
     name: str
     amount: float
-    """Median of a single operation, in ``unit``."""
+    """Median of a single operation."""
     ratio: float
     """Median of the ratios to the reference, round by round."""
     low: float
     high: float
     """Quartiles of these ratios."""
-    unit: Literal["s", "B"] = "s"
 
 
-def summarise(
-    rounds: Mapping[str, list[float]], reference: str, unit: Literal["s", "B"] = "s"
-) -> list[Result]:
+def summarise(taken: Taken, reference: str) -> list[Result]:
     """Medians and quartiles from the amounts of every round."""
     results = []
-    for name, amounts in rounds.items():
-        ratios = sorted(own / base for own, base in zip(amounts, rounds[reference], strict=True))
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        results.append(Result(name, statistics.median(amounts), middle, low, high, unit))
+    for name, amounts in taken.items():
+        ratios = [own / base for own, base in zip(amounts, taken[reference], strict=True)]
+        middle = statistics.median(ratios)
+        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else 3 * [middle]
+        results.append(Result(name, statistics.median(amounts), middle, low, high))
     return results
 
 
 async def compare_async(
-    operations: Mapping[str, Callable[[], Awaitable[object]]],
-    *,
-    reference: str,
-    rounds: int,
-    repeat: int,
-) -> list[Result]:
-    """Each operation ``repeat`` times a round, in an order that chance gives."""
-    for operation in operations.values():
+    operations: Mapping[str, Callable[[], Awaitable[object]]], *, rounds: int, repeat: int
+) -> Taken:
+    """Each operation ``repeat`` times a round, in an order that chance gives; one round first that
+    does not count."""
+    taken: Taken = {name: [] for name in operations}
+    for name in turns(operations, rounds + 1):
+        began = time.perf_counter()
         for _ in range(repeat):
-            await operation()
-    taken: dict[str, list[float]] = {name: [] for name in operations}
-    order = list(operations)
-    for _ in range(rounds):
-        random.shuffle(order)
-        for name in order:
-            operation = operations[name]
-            began = time.perf_counter()
-            for _ in range(repeat):
-                await operation()
-            taken[name].append((time.perf_counter() - began) / repeat)
-    return summarise(taken, reference)
+            await operations[name]()
+        taken[name].append((time.perf_counter() - began) / repeat)
+    return {name: amounts[1:] for name, amounts in taken.items()}
 
 
-def compare_calls(
-    operations: Mapping[str, Callable[[], object]], *, reference: str, rounds: int
-) -> list[Result]:
+def compare_calls(operations: Mapping[str, Callable[[], object]], *, rounds: int) -> Taken:
     """`compare_async` for plain functions, one call a round."""
-    for operation in operations.values():
-        operation()
-    taken: dict[str, list[float]] = {name: [] for name in operations}
-    order = list(operations)
+    taken: Taken = {name: [] for name in operations}
+    for name in turns(operations, rounds + 1):
+        began = time.perf_counter()
+        operations[name]()
+        taken[name].append(time.perf_counter() - began)
+    return {name: amounts[1:] for name, amounts in taken.items()}
+
+
+def turns(names: Iterable[str], rounds: int) -> Iterator[str]:
+    """Every name once a round, in an order that chance gives."""
+    order = list(names)
     for _ in range(rounds):
         random.shuffle(order)
-        for name in order:
-            began = time.perf_counter()
-            operations[name]()
-            taken[name].append(time.perf_counter() - began)
-    return summarise(taken, reference)
+        yield from order
 
 
 def process(code: str, **environment: str) -> Callable[[], object]:
     """A fresh interpreter that runs ``code`` to its end, as an operation for `compare_calls`."""
-    # Compiled modules are kept, as they are for anybody who installs a package.
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PREFECT_", "ORCHNB_")) and name != "PYTHONDONTWRITEBYTECODE"
-    }
 
     def run() -> None:
         subprocess.run(
-            [sys.executable, "-c", code], env={**clean, **environment}, check=True, timeout=120
+            [sys.executable, "-c", code], env={**os.environ, **environment}, check=True, timeout=120
         )
 
     return run

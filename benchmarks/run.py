@@ -1,85 +1,90 @@
-"""``make bench``: every case, one table; written to RESULTS.md beside this file.
+"""``make bench``: every case, one table; written to RESULTS.md beside this file, and to README.
 
-Ends with 1 if orchnb's ratio is over a case's limit.
+Ends with 1 if orchnb is over a limit. ``--once`` runs each case once, as small as can be, to see that it
+works; then nothing is written, and no limit counts. ``--rounds`` asks for no more than so many.
 """
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
-import platform
+import shutil
 import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 
 from cases import CASES, Case
-from measure import Result
+from measure import Taken, process, summarise
+from report import over_limit, results_page, row, write
 
-PACKAGES = ("orchnb", "prefect", "httpx", "httpx-retries", "anyio", "pydantic")
+_FIRST_START = "import orchnb\nwith orchnb.get_client(sync_client=True) as client: client.hello()"
 
 
 def main() -> int:
     """Run, print, write; the exit code."""
-    lines = [
-        "# Results",
-        "",
-        f"{datetime.now(timezone.utc):%Y-%m-%d}, Python {platform.python_version()}, "
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores; "
-        + ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-        + ".",
-        "",
-        "Made by `make bench`. Ratios of medians, paired in one run; in brackets the quartiles. Machines "
-        "are noisy: trust the ratios, not the times.",
-        "",
-        "| what | contestant | ratio | amount | limit |",
-        "|---|---|---|---|---|",
-    ]
-    over = []
-    for number, case in enumerate(CASES):
-        results = in_fresh_process(number)
-        for result in results:
-            lines.append(row(case, result))
-            print(lines[-1], flush=True)
-            if is_ours(result) and result.ratio > case.limit:
-                over.append(f"{case.title}: {result.ratio:.3f} is over {case.limit}")
-    lines += ["", *(f"Over its limit: {words}." for words in over), *([""] if over else [])]
-    Path(__file__).with_name("RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
+    parser = argparse.ArgumentParser(description="Compare orchnb with its peers.")
+    parser.add_argument("--once", action="store_true", help="only see that each case works")
+    parser.add_argument("--rounds", type=int, default=sys.maxsize, help="at most so many a case")
+    parser.add_argument("words", nargs="*", help="only the cases with one of these in their title")
+    asked = parser.parse_args()
+    rows, over = [], []
+    with tempfile.TemporaryDirectory(prefix="orchnb-bench-", ignore_cleanup_errors=True) as folder:
+        without_settings(Path(folder, "used"))
+        for number, case in enumerate(CASES):
+            if asked.words and not any(word in case.title for word in asked.words):
+                continue
+            rounds, size = min(case.rounds, asked.rounds), case.size
+            if asked.once:
+                rounds, size = 1, 1
+            home = prepared_home(Path(folder), case)
+            for result in summarise(in_fresh_process(number, rounds, size, home), case.reference):
+                rows.append(row(case, result, rounds))
+                print(rows[-1], flush=True)
+                over += filter(None, [over_limit(case, result)])
+    if asked.once:
+        return 0
     print(*over, sep="\n")
+    if not asked.words:
+        command = " ".join(["python benchmarks/run.py", *sys.argv[1:]])
+        write(results_page(rows, over, command if sys.argv[1:] else "make bench"))
     return 1 if over else 0
 
 
-def in_fresh_process(number: int) -> list[Result]:
-    """A case by itself, so that none warms or burdens another."""
-    # Their defaults would be found in this project's folder or home.
+def without_settings(home: Path) -> None:
+    """From here on: nothing of this machine's settings, and this folder for Prefect's things."""
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "ORCHNB_"))]:
+        del os.environ[name]
+    # Compiled modules are kept, as they are for anybody who installs a package.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    os.environ["PREFECT_HOME"] = str(home)
+
+
+def prepared_home(folder: Path, case: Case) -> Path:
+    """An empty folder, or one with a database that a server has used before."""
+    home, used = Path(tempfile.mkdtemp(dir=folder), "home"), Path(os.environ["PREFECT_HOME"])
+    if not case.database:
+        home.mkdir()
+        return home
+    if not used.exists():
+        process(_FIRST_START)()
+    shutil.copytree(used, home)
+    return home
+
+
+def in_fresh_process(number: int, rounds: int, size: int, home: Path) -> Taken:
+    """A case by itself, so that none warms or burdens another."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(run_case, number).result()
+        return pool.submit(run_case, number, rounds, size, home).result()
 
 
-def run_case(number: int) -> list[Result]:
+def run_case(number: int, rounds: int, size: int, home: Path) -> Taken:
     """In the fresh process."""
-    return CASES[number].run()
-
-
-def row(case: Case, result: Result) -> str:
-    """A line of the table."""
-    amount = result.amount
-    if result.unit == "B":
-        shown = f"{amount / 1e6:.1f} MB"
-    else:
-        shown = f"{1e6 * amount:.0f} µs" if amount < 1e-3 else f"{1e3 * amount:.3g} ms"
-    limit = f"at most {case.limit}" if is_ours(result) else ""
-    ratio = "1" if result.name == case.reference else f"{result.ratio:.3f}"
-    spread = "" if result.name == case.reference else f" ({result.low:.3f} to {result.high:.3f})"
-    return f"| {case.title} | {result.name} | {ratio}{spread} | {shown} | {limit} |"
-
-
-def is_ours(result: Result) -> bool:
-    """Whether this contestant is orchnb."""
-    return "orchnb" in result.name
+    os.environ["PREFECT_HOME"] = str(home)
+    return CASES[number].run(rounds, size)
 
 
 if __name__ == "__main__":

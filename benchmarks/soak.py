@@ -1,7 +1,8 @@
 """``make soak``: a hundred thousand requests, then five hundred starts and stops of a small app.
 
 Memory and threads are to stay flat: what the second half adds is compared with what is there after the
-first. Ends with 1 if it grows. ``SOAK_REQUESTS`` and ``SOAK_CYCLES`` ask for other numbers.
+first. Ends with 1 if it grows. ``ORCHNB_SOAK_REQUESTS`` and ``ORCHNB_SOAK_CYCLES`` ask for
+other numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -20,8 +22,8 @@ import psutil
 
 import orchnb
 
-REQUESTS = int(os.environ.get("SOAK_REQUESTS", "100000"))
-CYCLES = int(os.environ.get("SOAK_CYCLES", "500"))
+REQUESTS = int(os.environ.get("ORCHNB_SOAK_REQUESTS", "100000"))
+CYCLES = int(os.environ.get("ORCHNB_SOAK_CYCLES", "500"))
 TIME_LIMIT = 600.0
 """Seconds for all of it."""
 MOST_GROWTH = 4.0
@@ -54,11 +56,12 @@ async def requests(count: int) -> None:
                 for _ in range(number):
                     await client.request("GET", "/x")
 
-            part = count // 10
-            await asyncio.gather(
-                *(awaited(part) for _ in range(5)),
-                *(asyncio.to_thread(plainly, part) for _ in range(5)),
-            )
+            part, loop = count // 10, asyncio.get_running_loop()
+            with ThreadPoolExecutor(5) as threads:
+                await asyncio.gather(
+                    *(awaited(part) for _ in range(5)),
+                    *(loop.run_in_executor(threads, plainly, part) for _ in range(5)),
+                )
 
 
 async def cycles(count: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shlex
 import shutil
@@ -38,8 +38,8 @@ BY_CI = {"make check", "make test", "make scale"}
 # These run in the suite, the first as the test of its notebook, the others here, in little time:
 BY_ANOTHER_TEST = {"make demo"}
 HERE = {
-    "make soak": {"ORCHNB_SOAK_REQUESTS": "400", "ORCHNB_SOAK_CYCLES": "20"},
-    'pip install ".[server]"': {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"},
+    "make soak": ["ORCHNB_SOAK_REQUESTS=400", "ORCHNB_SOAK_CYCLES=20"],
+    'pip install ".[server]"': ["--dry-run", "--no-index", "--no-build-isolation"],
 }
 # These cannot, for the reason beside each; make reads them, and says what it would do.
 ONLY_READ = {
@@ -91,7 +91,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     folder = tmp_path_factory.mktemp("docs")
     home = servers.prefect_home(folder / "prefect-home")
     with kernel(folder, PREFECT_HOME=str(home), PYTHONPATH=str(ROOT)) as cell:
-        cell(BEFORE)
+        assert not cell(BEFORE).errors
         yield cell
 
 
@@ -114,7 +114,7 @@ def test_the_snippets_in_their_order(cell: Kernel) -> None:
 
 
 def test_the_python_in_the_prose(cell: Kernel) -> None:
-    run_as_read(cell, "import orchnb; client = orchnb.get_client()")
+    run_as_read(cell, "%load_ext orchnb\nclient = orchnb.get_client()")
     lines = [code for code in inline("README.md") if re.search(r"\b(client|orchnb)\.\w.*\(", code)]
     assert len(lines) >= 5
     for line in sorted(lines, key=lambda line: "use_app" in line):
@@ -210,7 +210,7 @@ def test_it_is_said_of_every_command_how_it_is_tested() -> None:
 @needs_make
 @pytest.mark.parametrize("command", sorted({*BY_CI, *ONLY_READ}))
 def test_make_knows_the_command(command: str) -> None:
-    done = started(f"{command} --dry-run")
+    done = started(command, "--dry-run")
     assert done.returncode == 0, done.stderr
 
 
@@ -218,26 +218,32 @@ def test_make_knows_the_command(command: str) -> None:
 @pytest.mark.skipif(not (ROOT / "orchnb").is_dir(), reason="there is only the installed wheel")
 @pytest.mark.parametrize("command", HERE)
 def test_the_command_works(command: str) -> None:
-    done = started(command, **HERE[command])
+    done = started(command, *HERE[command])
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def started(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What a person types in the repository, in this environment and nothing installed in it."""
+def started(command: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """What a person types in the repository, with this environment as it is: nothing is installed."""
     program, *arguments = shlex.split(command)
-    binaries = Path(sys.executable).parent
-    line = {
-        "make": ["make", "--old-file=setup", f"BIN={binaries}"],
+    here = Path(sys.executable).parent
+    in_place = {
+        "make": ["make", "--old-file=setup", f"BIN={here}"],
         "pip": [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"],
-    }[program]
+    }
     return subprocess.run(
-        [*line, *arguments, *(["--dry-run"] if program == "pip" else [])],
+        [*in_place[program], *arguments, *more],
         cwd=ROOT,
-        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_the_address_on_binder_opens_what_binder_is_set_up_to_open() -> None:
+    settings = json.loads(text_of("binder/jupyter_config.json"))
+    (opened,) = {program["default_url"] for program in settings.values()}
+    assert f"?urlpath={opened.removeprefix('/')}`" in text_of("README.md")
+    assert (ROOT / opened.removeprefix("/lab/tree/")).is_file()
 
 
 def test_every_file_that_is_linked_is_there() -> None:

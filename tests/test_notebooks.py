@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import inspect
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,10 @@ import pytest
 from tests.scale.processes import processes_of
 from tests.servers import ROOT, clean_environment
 from tools.demo import complaints
+
+# Who serves a flow asks for its runs every ten seconds otherwise, and makes a folder that it forgets.
+SOONER = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+LEFT_BY_PREFECT = "runner_storage"
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -78,7 +86,7 @@ def test_it_runs_and_does_what_it_should(path: Path, clone: Path, tmp_path: Path
         command = ["make", "--old-file=setup", "demo", f"BIN={Path(sys.executable).parent}"]
     done = subprocess.run(
         command,
-        env=clean_environment(home, TMPDIR=str(temporary)),
+        env=clean_environment(home, TMPDIR=str(temporary), **SOONER),
         cwd=clone,
         capture_output=True,
         text=True,
@@ -94,7 +102,48 @@ def test_it_runs_and_does_what_it_should(path: Path, clone: Path, tmp_path: Path
     assert (clone / "build" / path.with_suffix(".html").name).stat().st_size > 10_000
     assert os.listdir(clone / "notebooks") == [path.name], "nothing is left beside it"
     assert processes_of(tmp_path, patience=10) == []
-    assert os.listdir(temporary) == []
+    assert set(os.listdir(temporary)) <= {LEFT_BY_PREFECT}
+
+
+@pytest.mark.skipif(shutil.which("false") is None, reason="there is no program that just fails")
+@pytest.mark.parametrize(
+    ("notebook", "starts", "words"),
+    [
+        (
+            "03_runs_and_deployments",
+            "serving = subprocess.Popen",
+            "the process that serves has ended",
+        ),
+        ("04_your_own_server", "server = subprocess.Popen", "the server has ended"),
+    ],
+)
+def test_a_process_that_dies_is_not_waited_for(
+    notebook: str, starts: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = [
+        cell.source
+        for cell in code_cells(ROOT / "notebooks" / f"{notebook}.ipynb")
+        if starts in cell.source
+    ]
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    code = compile(source, notebook, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    names: dict[str, Any] = {"client": NothingDeployed(), "time": time}
+
+    async def run_cell() -> None:
+        done = eval(code, names)
+        if inspect.isawaitable(done):
+            await done
+
+    with pytest.raises(RuntimeError, match=words):
+        asyncio.run(run_cell())
+
+
+class NothingDeployed:
+    """A client of a server without deployments."""
+
+    async def read_deployments(self, **filters: Any) -> list[Any]:
+        """None."""
+        return []
 
 
 def cell(*outputs: Any, **metadata: str) -> Any:

@@ -1,7 +1,11 @@
 """Run a notebook headless and tell, cell by cell, what happened: ``demo.py NOTEBOOK OUTPUT_FOLDER``.
 
-Writes the executed notebook and an html of it. Ends with 1 if a cell failed that was not marked, by
-the tag ``raises-exception``, as one that should.
+Writes the executed notebook and an html of it. Ends with 1 if a cell did not do what it should. That
+is to end without an error and without a word on stderr, unless its metadata say more:
+
+``raises``: the name of the error that it ends with (and the tag ``raises-exception``, for other programs
+that run notebooks)
+``shows``: a text that is to be in what it shows
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
-EXPECTED = "raises-exception"
+MAY_FAIL = "raises-exception"
+REFUSED = "UsageError: "  # what IPython writes to stderr when a magic refuses its line
 
 
 def main(notebook: Path, folder: Path) -> int:
@@ -34,7 +39,7 @@ def main(notebook: Path, folder: Path) -> int:
         on_cell_executed=report,
     )
     client.execute()
-    failed = [cell for cell in document.cells if went_wrong(cell)]
+    failed = [cell for cell in document.cells if complaints(cell)]
     folder.mkdir(parents=True, exist_ok=True)
     executed = folder / notebook.name
     page = executed.with_suffix(".html")
@@ -62,8 +67,8 @@ def report(cell: Any, cell_index: int, execute_reply: Any) -> None:  # noqa: ARG
     print(f"{source}    [{time.monotonic() - clock['began']:.1f} s]")
     for output in cell.outputs:
         print(textwrap.indent(shown(output), "    ").rstrip())
-    if went_wrong(cell):
-        print("    ^ this cell did NOT do what it should")
+    for complaint in complaints(cell):
+        print(f"    ^ NOT what it should do: {complaint}")
     print()
 
 
@@ -76,12 +81,23 @@ def shown(output: Any) -> str:
     return str(output.data.get("text/plain", ""))
 
 
-def went_wrong(cell: Any) -> bool:
-    """Whether a cell failed that should not, or did not though it should."""
+def complaints(cell: Any) -> list[str]:
+    """What the cell did that it should not, or did not that it should."""
     if cell.cell_type != "code":
-        return False
-    errors = [output for output in cell.outputs if output.output_type == "error"]
-    return bool(errors) != (EXPECTED in cell.metadata.get("tags", []))
+        return []
+    errors = [output.ename for output in cell.outputs if output.output_type == "error"]
+    stray = []
+    for output in cell.outputs:
+        for line in output.text.splitlines() if output.get("name") == "stderr" else ():
+            errors += ["UsageError"] if line.startswith(REFUSED) else []
+            stray += [] if line.startswith(REFUSED) else [f"on stderr: {line}"]
+    expected = [cell.metadata.raises] if "raises" in cell.metadata else []
+    words = cell.metadata.get("shows", "")
+    return [
+        *([f"error: {errors or 'none'}, not {expected or 'none'}"] if errors != expected else []),
+        *stray,
+        *([] if words in "\n".join(map(shown, cell.outputs)) else [f"it does not show: {words}"]),
+    ]
 
 
 if __name__ == "__main__":
