@@ -22,6 +22,7 @@ from typing import (
     Protocol,
     TypeVar,
     get_args,
+    get_origin,
     get_type_hints,
     overload,
 )
@@ -30,7 +31,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
-from typing_extensions import LiteralString, ParamSpec
+from typing_extensions import LiteralString, ParamSpec, Unpack
 
 from orchnb.api import models
 from orchnb.api.models.base import Model, ModelList
@@ -282,18 +283,30 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 def dressed(method: F, function: Callable[..., Any], *, returns: Any) -> F:
     """A client's method with the name, docstring and signature of the function that it is made from:
     people and tools are shown what it takes and gives, and not calls."""
-    hints = {**hints_of(function), "return": returns}
+    hints = hints_of(function)
     parameters = [
-        parameter.replace(annotation=hints[parameter.name])
+        shown
         for parameter in inspect.signature(function).parameters.values()
+        for shown in _named(parameter, hints[parameter.name])
     ]
     client = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     made: Any = method
     functools.update_wrapper(made, function)
     del made.__wrapped__  # its signature lacks the client
     made.__signature__ = inspect.Signature([client, *parameters], return_annotation=returns)
-    made.__annotations__ = dict(hints)
+    made.__annotations__ = {shown.name: shown.annotation for shown in parameters}
+    made.__annotations__["return"] = returns
     return method
+
+
+def _named(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Parameter]:
+    """A parameter with its type; in the place of ``**query: Unpack[Query]`` the keywords of ``Query``."""
+    if get_origin(hint) is not Unpack:
+        yield parameter.replace(annotation=hint)
+        return
+    (query,) = get_args(hint)
+    for name, kind in get_type_hints(query).items():
+        yield inspect.Parameter(name, parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 
 # What an answer may be read as.

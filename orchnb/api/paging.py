@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -26,6 +27,7 @@ from typing_extensions import ParamSpec
 
 from orchnb.api.calls import Call, M, Steps, dressed, hints_of
 from orchnb.api.models.base import ModelList
+from orchnb.errors import PrefectHTTPStatusError
 
 if TYPE_CHECKING:
     from orchnb.api.client import PrefectClient, SyncPrefectClient
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 PAGE = 200
-"""Rows of a page: so many Prefect's server gives at most."""
+"""Rows of a page: so many Prefect's server gives at most, unless it is set to give fewer."""
+
+_AT_MOST = re.compile(r"limit: must be less than or equal to (\d+)")
+"""What Prefect's server says to who asks for a larger page than it gives."""
 
 
 class Identified(Protocol):
@@ -44,12 +49,28 @@ class Identified(Protocol):
 
 
 Row = TypeVar("Row", bound=Identified)
+Row_co = TypeVar("Row_co", bound=Identified, covariant=True)
+
+
+class Pages(Protocol[Row_co]):
+    """A long read, by its pages."""
+
+    @property
+    def done(self) -> bool:
+        """Whether there is no further page."""
+
+    def call(self) -> Steps[Any]:
+        """The calls for the page that is wanted next."""
+
+    def take(self, page: Any, /) -> Sequence[Row_co]:
+        """What of that page was not given before."""
 
 
 class Paging(Generic[Row]):
-    """A long read: ``page(offset, limit)`` makes the call for one page, in an order that does not change.
+    """A long read by offset, in an order that does not change.
 
-    ``limit`` is how many rows are wanted, None for all.
+    ``page(offset, limit)`` makes the call for one page. ``limit`` is how many rows are wanted, None
+    for all.
 
     Raises:
         ValueError: ``limit`` is negative.
@@ -62,8 +83,7 @@ class Paging(Generic[Row]):
         *,
         size: int = PAGE,
     ) -> None:
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit should be 0 or more, or None for all; it is {limit}")
+        _check_limit(limit)
         self._page = page
         self._limit = limit
         self._size = size
@@ -72,9 +92,16 @@ class Paging(Generic[Row]):
         self.done = limit == 0
         """Whether there is no further page."""
 
-    def call(self) -> Steps[ModelList[Any]]:
-        """The call for the page that is wanted next."""
-        return self._page(self._offset, self._size)
+    def call(self) -> Generator[Call[Any], Any, ModelList[Any]]:
+        """The call for the page that is wanted next; the pages are smaller if the server wants that."""
+        try:
+            return (yield from self._page(self._offset, self._size))
+        except PrefectHTTPStatusError as exc:
+            most = _AT_MOST.search(exc.detail)
+            if exc.status_code != 422 or most is None or not 0 < int(most[1]) < self._size:
+                raise
+            self._size = int(most[1])
+        return (yield from self._page(self._offset, self._size))
 
     def take(self, rows: Sequence[Row]) -> Sequence[Row]:
         """What of that page was not given before."""
@@ -99,10 +126,59 @@ def pages_of(query: Steps[ModelList[M]]) -> Callable[[int, int], Call[ModelList[
     )
 
 
+class Chain(Generic[Row]):
+    """A long read of pages that each say where the next one is.
+
+    ``first`` makes the call for the first page, ``following`` that for the page after one, None if it
+    is the last; ``rows`` are those of a page. ``limit`` is how many rows are wanted, None for all.
+
+    Raises:
+        ValueError: ``limit`` is negative.
+    """
+
+    def __init__(
+        self,
+        first: Steps[Any],
+        following: Callable[[Any], Steps[Any] | None],
+        rows: Callable[[Any], Sequence[Row]],
+        limit: int | None = None,
+    ) -> None:
+        _check_limit(limit)
+        self._next: Steps[Any] | None = None if limit == 0 else first
+        self._following = following
+        self._rows = rows
+        self._limit = limit
+        self._given: set[Any] = set()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is no further page."""
+        return self._next is None
+
+    def call(self) -> Steps[Any]:
+        """The call for the page that is wanted next."""
+        assert self._next is not None, "a page is wanted only while it is not done"
+        return self._next
+
+    def take(self, page: Any) -> Sequence[Row]:
+        """What of that page was not given before."""
+        new = [row for row in self._rows(page) if row.id not in self._given]
+        if self._limit is not None:
+            new = new[: self._limit - len(self._given)]
+        self._given.update(row.id for row in new)
+        self._next = None if len(self._given) == self._limit else self._following(page)
+        return new
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit should be 0 or more, or None for all; it is {limit}")
+
+
 class iteration(Generic[P, Row]):
     """A method of both clients that iterates, made from a function that says what to page through."""
 
-    def __init__(self, function: Callable[P, Paging[Row]]) -> None:
+    def __init__(self, function: Callable[P, Pages[Row]]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
@@ -128,7 +204,7 @@ class iteration(Generic[P, Row]):
     def _methods(self) -> tuple[Any, Any]:
         """For the async and the sync client; dressed when first used, as that imports the models."""
         iterate_async, iterate = self._made
-        row = get_args(hints_of(self._function)["return"])[-1]  # Paging[Row]
+        row = get_args(hints_of(self._function)["return"])[-1]  # Paging[Row], or Chain[Row]
         return (
             dressed(iterate_async, self._function, returns=AsyncIterator[row]),  # type: ignore[valid-type] # made at run time
             dressed(iterate, self._function, returns=Iterator[row]),  # type: ignore[valid-type] # as above

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchnb import PrefectClient, SyncPrefectClient
+from orchnb import PrefectClient, SyncPrefectClient, get_client
 from orchnb.api.operations.flow_runs import read_flow_runs
 from orchnb.api.paging import Paging, pages_of
+from tests.api import both
+from tests.servers import prefect_home
+
+pytestmark = both.SQLALCHEMY
+nothing_is_left = both.nothing_is_left  # the client stays open from test to test
+
+
+@pytest.fixture(scope="module")
+def small_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
+    """A client of a Prefect server that gives six rows at most, and refuses to be asked for more."""
+    home = prefect_home(tmp_path_factory.mktemp("small-pages") / ".prefect")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_HOME", str(home))
+        environment.setenv("PREFECT_SERVER_API_DEFAULT_LIMIT", "6")
+        with get_client(sync_client=True) as client:
+            client.hello()
+            yield client
 
 
 @dataclass(frozen=True, order=True)
@@ -29,9 +48,16 @@ class Shelf:
         self.ids = set(ids)
         self.asked: list[int] = []
 
-    def page(self, offset: int, limit: int) -> Any:
+    def page(self, offset: int, limit: int) -> Iterator[Any]:
+        yield from ()  # it has been asked already
         self.asked.append(offset)
         return [Row(id) for id in sorted(self.ids)][offset : offset + limit]
+
+
+def rows_of(steps: Any) -> Any:
+    with pytest.raises(StopIteration) as ended:
+        next(iter(steps))
+    return ended.value.value
 
 
 def read(
@@ -40,7 +66,7 @@ def read(
     paging: Paging[Row] = Paging(shelf.page, limit, size=size)
     given_: list[int] = []
     while not paging.done:
-        given_ += [row.id for row in paging.take(paging.call())]  # type: ignore[arg-type]
+        given_ += [row.id for row in paging.take(rows_of(paging.call()))]
         between()
     return given_
 
@@ -98,18 +124,18 @@ def test_a_negative_limit_is_refused() -> None:
         Paging(Shelf(set()).page, -1)
 
 
-def read_all(kind: str, url: str, tag: str, between: Callable[[int], None]) -> list[uuid.UUID]:
+def read_all(kind: str, tag: str, between: Callable[[int], None]) -> list[uuid.UUID]:
     """The ids of all runs with a tag; ``between`` is called with the number of each."""
     came: list[uuid.UUID] = []
     if kind == "sync":
-        with SyncPrefectClient(url) as client:
+        with get_client(sync_client=True) as client:
             for run in client.iter_flow_runs(tags=[tag]):
                 between(len(came))
                 came.append(run.id)
         return came
 
     async def main() -> None:
-        async with PrefectClient(url) as client:
+        async with get_client() as client:
             async for run in client.iter_flow_runs(tags=[tag]):
                 between(len(came))
                 came.append(run.id)
@@ -118,35 +144,128 @@ def read_all(kind: str, url: str, tag: str, between: Callable[[int], None]) -> l
     return came
 
 
-def test_on_the_real_server_while_runs_come_and_go(kind: str, server_url: str) -> None:
+def test_on_the_real_server_while_runs_come_and_go(
+    kind: str, small_pages: SyncPrefectClient
+) -> None:
     tag = f"paging-{uuid.uuid4()}"
-    with SyncPrefectClient(server_url) as other:
-        flow_id = other.create_flow_from_name("paging")
+    flow_id = small_pages.create_flow_from_name("paging")
 
-        def add() -> uuid.UUID:
-            return other.create_flow_run(flow_id, tags=[tag]).id
+    def add() -> uuid.UUID:
+        return small_pages.create_flow_run(flow_id, tags=[tag]).id
 
-        before = [add() for _ in range(420)]
-        gone: set[uuid.UUID] = set()
+    before = [add() for _ in range(40)]
+    gone: set[uuid.UUID] = set()
 
-        def between(number: int) -> None:
-            if number % 90 == 0 and number < len(before):
-                add()
-                gone.add(before[number])
-                other.delete_flow_run(before[number])
+    def between(number: int) -> None:
+        if number % 5 == 0 and number < len(before):
+            add()
+            gone.add(before[number])
+            small_pages.delete_flow_run(before[number])
 
-        came = read_all(kind, server_url, tag, between)
+    came = read_all(kind, tag, between)
     assert len(came) == len(set(came)), "none twice"
     assert set(before) - gone <= set(came), "none left out"
 
 
-def test_no_more_than_the_limit_on_the_real_server(server_url: str) -> None:
-    with SyncPrefectClient(server_url) as client:
-        for name in ("limit-a", "limit-b", "limit-c"):
-            client.create_flow_from_name(name)
-        assert len(list(client.iter_flows(limit=2))) == 2
-        assert [f.name for f in client.iter_flows(name_like="limit-")] == [
-            "limit-a",
-            "limit-b",
-            "limit-c",
-        ]
+def test_no_more_than_the_limit_and_in_order(small_pages: SyncPrefectClient) -> None:
+    for name in ("limit-a", "limit-b", "limit-c"):
+        small_pages.create_flow_from_name(name)
+    assert len(list(small_pages.iter_flows(limit=2))) == 2
+    assert [f.name for f in small_pages.iter_flows(name_like="limit-")] == [
+        "limit-a",
+        "limit-b",
+        "limit-c",
+    ]
+
+
+# All of them
+
+
+MANY = 15
+
+
+def add_task_run(client: SyncPrefectClient, name: str) -> object:
+    return client.create_task_run("paged", client.create_flow_run("paged").id, name, name=name)
+
+
+def add_deployment(client: SyncPrefectClient, name: str) -> object:
+    return client.create_deployment(client.create_flow_from_name("paged"), name)
+
+
+def add_block_document(client: SyncPrefectClient, name: str) -> object:
+    kind = client.create_block_type(name=name, slug=name)
+    schema = client.create_block_schema(fields={"title": name}, block_type_id=kind.id)
+    return client.create_block_document(
+        name=name, data={}, block_type_id=kind.id, block_schema_id=schema.id
+    )
+
+
+def add_automation(client: SyncPrefectClient, name: str) -> object:
+    trigger = {"type": "event", "posture": "Reactive", "expect": ["nothing"], "within": 0}
+    return client.create_automation(name, trigger=trigger, actions=[{"type": "do-nothing"}])
+
+
+def add_log(client: SyncPrefectClient, name: str) -> object:
+    begun = datetime(2026, 11, 26, tzinfo=timezone.utc)
+    at = begun + timedelta(seconds=int(name[1:]))
+    line = {"name": "lab", "level": 20, "message": name, "timestamp": at}
+    return client.create_logs([{**line, "flow_run_id": uuid.uuid4()}])
+
+
+ADD: dict[str, Callable[[SyncPrefectClient, str], object]] = {
+    "iter_flows": lambda client, name: client.create_flow_from_name(name),
+    "iter_flow_runs": lambda client, name: client.create_flow_run("paged", name=name),
+    "iter_task_runs": add_task_run,
+    "iter_deployments": add_deployment,
+    "iter_artifacts": lambda client, name: client.create_artifact(key=name, type="x"),
+    "iter_variables": lambda client, name: client.create_variable(name, value=1),
+    "iter_work_pools": lambda client, name: client.create_work_pool(name, type="process"),
+    "iter_work_queues": lambda client, name: client.create_work_queue(name),
+    "iter_global_concurrency_limits": (
+        lambda client, name: client.create_global_concurrency_limit(name, limit=1)
+    ),
+    "iter_block_documents": add_block_document,
+    "iter_automations": add_automation,
+    "iter_logs": add_log,
+}
+
+
+@pytest.mark.parametrize("name", ADD)
+def test_each_gives_all_also_where_the_server_gives_few_at_a_time(
+    name: str, small_pages: SyncPrefectClient
+) -> None:
+    for number in range(MANY):
+        ADD[name](small_pages, f"p{number:02}")
+    iterate = getattr(small_pages, name)
+    came = [row.id for row in iterate()]
+    assert len(came) == len(set(came)) >= MANY
+    assert [row.id for row in iterate(limit=8)] == came[:8]
+
+
+def test_events_are_given_by_pages_that_name_the_next(small_pages: SyncPrefectClient) -> None:
+    name = f"paged.{uuid.uuid4()}"
+    for number in range(120):  # a page of events has fifty at most
+        small_pages.emit_event(name, f"number-{number}")
+    mine = {"event": {"name": [name]}}
+    both.eventually(lambda: small_pages.read_events(mine).total, lambda total: total == 120)
+    came = [event.resource["prefect.resource.id"] for event in small_pages.iter_events(filter=mine)]
+    assert sorted(came) == sorted(f"number-{number}" for number in range(120))
+    some = list(small_pages.iter_events(limit=70, filter=mine))
+    assert [event.resource["prefect.resource.id"] for event in some] == came[:70]
+    assert list(small_pages.iter_events(limit=0)) == []
+
+
+def test_every_iterator_is_tried() -> None:
+    iterators = {name for name in dir(SyncPrefectClient) if name.startswith("iter_")}
+    assert iterators == {*ADD, "iter_events"}
+
+
+@pytest.mark.parametrize("name", [*ADD, "iter_events"])
+def test_async_and_sync_say_the_same_and_name_all_keywords(name: str) -> None:
+    on_async, on_sync = getattr(PrefectClient, name), getattr(SyncPrefectClient, name)
+    shown = inspect.signature(on_async)
+    assert shown.parameters == inspect.signature(on_sync).parameters
+    assert on_async.__doc__ == on_sync.__doc__
+    assert all(each.kind is not each.VAR_KEYWORD for each in shown.parameters.values())
+    reads = inspect.signature(getattr(PrefectClient, name.replace("iter_", "read_"))).parameters
+    assert set(reads) - set(shown.parameters) <= {"sort", "offset", "block_schema_type"}

@@ -13,21 +13,44 @@ from uuid import UUID
 
 from typing_extensions import Unpack
 
+from orchnb.api.calls import Steps
 from orchnb.api.operations.arguments import Filter
+from orchnb.api.operations.artifacts import read_artifacts
+from orchnb.api.operations.automations import read_automations
+from orchnb.api.operations.blocks import read_block_documents
+from orchnb.api.operations.concurrency import read_global_concurrency_limits
 from orchnb.api.operations.deployments import read_deployments
+from orchnb.api.operations.events import read_events, read_events_page
 from orchnb.api.operations.flow_runs import read_flow_runs
 from orchnb.api.operations.flows import read_flows
 from orchnb.api.operations.logs import read_logs
 from orchnb.api.operations.task_runs import read_task_runs
-from orchnb.api.paging import Paging, iteration, pages_of
+from orchnb.api.operations.variables import read_variables
+from orchnb.api.operations.work_pools import read_work_pools, read_work_queues
+from orchnb.api.paging import Chain, Paging, iteration, pages_of
 from orchnb.api.times import When
 
 if TYPE_CHECKING:
-    from orchnb.api.models import Deployment, Flow, FlowRun, Log, TaskRun
+    from orchnb.api.models import (
+        Artifact,
+        Automation,
+        BlockDocument,
+        Deployment,
+        Event,
+        EventPage,
+        Flow,
+        FlowRun,
+        GlobalConcurrencyLimit,
+        Log,
+        TaskRun,
+        Variable,
+        WorkPool,
+        WorkQueue,
+    )
 
 
 class NamedQuery(TypedDict, total=False):
-    """What flows and deployments are asked for by."""
+    """What flows, deployments and runs are asked for by."""
 
     flow_filter: Filter | None
     flow_run_filter: Filter | None
@@ -35,6 +58,19 @@ class NamedQuery(TypedDict, total=False):
     deployment_filter: Filter | None
     name_like: str | None
     tags: Iterable[str] | None
+
+
+class FlowQuery(NamedQuery, total=False):
+    """What flows are asked for by."""
+
+    work_pool_filter: Filter | None
+    work_queue_filter: Filter | None
+
+
+class DeploymentQuery(FlowQuery, total=False):
+    """What deployments are asked for by."""
+
+    flow_name: str | None
 
 
 class RunQuery(NamedQuery, total=False):
@@ -59,6 +95,21 @@ class TaskRunQuery(RunQuery, total=False):
     flow_run_id: UUID | str | None
 
 
+class ArtifactQuery(TypedDict, total=False):
+    """What artifacts are asked for by."""
+
+    artifact_filter: Filter | None
+    flow_run_filter: Filter | None
+    task_run_filter: Filter | None
+    flow_filter: Filter | None
+    deployment_filter: Filter | None
+    key: str | None
+    key_like: str | None
+    type: str | Iterable[str] | None
+    flow_run_id: UUID | str | None
+    flow_name: str | None
+
+
 @iteration
 def iter_flow_runs(limit: int | None = None, **query: Unpack[FlowRunQuery]) -> Paging[FlowRun]:
     """Each flow run once, by the keywords of `read_flow_runs`, in the order of the ids."""
@@ -72,14 +123,20 @@ def iter_task_runs(limit: int | None = None, **query: Unpack[TaskRunQuery]) -> P
 
 
 @iteration
-def iter_flows(limit: int | None = None, **query: Unpack[NamedQuery]) -> Paging[Flow]:
+def iter_flows(limit: int | None = None, **query: Unpack[FlowQuery]) -> Paging[Flow]:
     """Each flow once, by the keywords of `read_flows`, in the order of the names."""
     return Paging(pages_of(read_flows(**query, sort="NAME_ASC")), limit)
 
 
 @iteration
-def iter_deployments(limit: int | None = None, **query: Unpack[NamedQuery]) -> Paging[Deployment]:
-    """Each deployment once, by the keywords of `read_deployments`, in the order of the names."""
+def iter_deployments(
+    limit: int | None = None, **query: Unpack[DeploymentQuery]
+) -> Paging[Deployment]:
+    """Each deployment once, by the keywords of `read_deployments`, in the order of the names.
+
+    Those of several flows that have the same name are in no order: where rows come and go meanwhile,
+    one may be left out.
+    """
     return Paging(pages_of(read_deployments(**query, sort="NAME_ASC")), limit)
 
 
@@ -91,15 +148,115 @@ def iter_logs(
     flow_run_id: UUID | str | None = None,
     task_run_id: UUID | str | None = None,
 ) -> Paging[Log]:
-    """Each log line once, oldest first, by the keywords of `read_logs`."""
+    """Each log line once, oldest first, by the keywords of `read_logs`.
+
+    Lines of the same microsecond are in no order: where lines come meanwhile, one may be left out.
+    """
     query = read_logs(
         log_filter, sort="TIMESTAMP_ASC", flow_run_id=flow_run_id, task_run_id=task_run_id
     )
     return Paging(pages_of(query), limit)
 
 
+@iteration
+def iter_events(limit: int | None = None, *, filter: Filter | None = None) -> Chain[Event]:
+    """Each event once, the latest first, by the filter object of `read_events`.
+
+    The server sets down at the first page what there is: what happens later is not among them.
+    """
+
+    def following(page: EventPage) -> Steps[EventPage] | None:
+        return read_events_page(page.next_page) if page.next_page else None
+
+    return Chain(read_events(filter), following, lambda page: page.events, limit)
+
+
+@iteration
+def iter_artifacts(limit: int | None = None, **query: Unpack[ArtifactQuery]) -> Paging[Artifact]:
+    """Each artifact once, by the keywords of `read_artifacts`, in the order of the ids."""
+    return Paging(pages_of(read_artifacts(**query, sort="ID_DESC")), limit)
+
+
+@iteration
+def iter_variables(
+    limit: int | None = None, *, variable_filter: Filter | None = None
+) -> Paging[Variable]:
+    """Each variable once, by the filter of `read_variables`, in the order of the names."""
+    query = read_variables(variable_filter=variable_filter, sort="NAME_ASC")
+    return Paging(pages_of(query), limit)
+
+
+@iteration
+def iter_automations(
+    limit: int | None = None, *, automations: Filter | None = None
+) -> Paging[Automation]:
+    """Each automation once, by the filter of `read_automations`, in the order of the names.
+
+    Those that have the same name are in no order: where rows come and go meanwhile, one may be left out.
+    """
+    return Paging(pages_of(read_automations(automations=automations, sort="NAME_ASC")), limit)
+
+
+@iteration
+def iter_block_documents(
+    limit: int | None = None,
+    *,
+    include_secrets: bool = True,
+    block_document_filter: Filter | None = None,
+    block_type_filter: Filter | None = None,
+    block_schema_filter: Filter | None = None,
+) -> Paging[BlockDocument]:
+    """Each block document once, by the keywords of `read_block_documents`, by type and name."""
+    query = read_block_documents(
+        include_secrets=include_secrets,
+        block_document_filter=block_document_filter,
+        block_type_filter=block_type_filter,
+        block_schema_filter=block_schema_filter,
+        sort="BLOCK_TYPE_AND_NAME_ASC",
+    )
+    return Paging(pages_of(query), limit)
+
+
+@iteration
+def iter_work_pools(
+    limit: int | None = None,
+    *,
+    work_pool_filter: Filter | None = None,
+    type: str | Iterable[str] | None = None,
+) -> Paging[WorkPool]:
+    """Each work pool once, by the keywords of `read_work_pools`, in the order of the names."""
+    return Paging(pages_of(read_work_pools(work_pool_filter=work_pool_filter, type=type)), limit)
+
+
+@iteration
+def iter_work_queues(
+    limit: int | None = None,
+    *,
+    work_pool_name: str | None = None,
+    work_queue_filter: Filter | None = None,
+) -> Paging[WorkQueue]:
+    """Each work queue once, by the keywords of `read_work_queues`: those of one work pool in the order
+    of their priorities, else all in the order of the names."""
+    return Paging(pages_of(read_work_queues(work_pool_name, work_queue_filter)), limit)
+
+
+@iteration
+def iter_global_concurrency_limits(limit: int | None = None) -> Paging[GlobalConcurrencyLimit]:
+    """Each global concurrency limit once, in the order of the names."""
+    return Paging(pages_of(read_global_concurrency_limits()), limit)
+
+
 class LongReads:
     """Reads that can be long."""
+
+    iter_artifacts = iter_artifacts
+    iter_automations = iter_automations
+    iter_block_documents = iter_block_documents
+    iter_events = iter_events
+    iter_global_concurrency_limits = iter_global_concurrency_limits
+    iter_variables = iter_variables
+    iter_work_pools = iter_work_pools
+    iter_work_queues = iter_work_queues
 
     iter_flow_runs = iter_flow_runs
     iter_task_runs = iter_task_runs
