@@ -187,12 +187,13 @@ class PrefectServer:
 
         They ask for the API at ``api_url``, which may be a mere path.
         """
+        names: Any = importlib.import_module("prefect.settings")
         settings = self._context.settings.copy_with_update(
             {
-                "server.ui.enabled": True,
-                "server.ui.serve_base": base,
-                "server.ui.api_url": api_url,
-                "server.ui.static_directory": str(folder),
+                names.PREFECT_UI_ENABLED: True,
+                names.PREFECT_UI_SERVE_BASE: base,
+                names.PREFECT_UI_API_URL: api_url,
+                names.PREFECT_UI_STATIC_DIRECTORY: str(folder),
             }
         )
         context = self._context.model_copy(update={"settings": settings})

@@ -260,7 +260,10 @@ def test_the_variable_chooses_what_is_saved(mode: str, kinds: set[str], tmp_path
 
 # A kernel that dies
 
-WAITS = r"503 Service Unavailable\. Try 2 of 3 in \d+ s, at \d\d:\d\d:\d\d\. \d+\.\d s so far\."
+WAITS = (
+    r"503 Service Unavailable\. Try 2 of 3 in (?:1 h 0|59) min[ \ds]*, at \d\d:\d\d:\d\d\. "
+    r"\d+\.\d s so far\."
+)
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,13 @@ from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 from tests.notebook.kernels import Kernel, Shown, kernel
 
@@ -64,7 +66,9 @@ async def bulk(n):
 at_once({go!r})
 with orchnb.observe_retries(lambda event: retries.append(str(event))):
     await asyncio.gather(
-        *[run(n) for n in range(15)], *[variable(n) for n in range(15)], *[bulk(n) for n in range(2)]
+        *[run(n) for n in range(15)],
+        *[variable(n) for n in range(15)],
+        *[bulk(n) for n in range({bulks})],
     )
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(plain_variable, range(15)))
@@ -173,7 +177,8 @@ def test_they_write_at_the_same_time(four: Kernels) -> None:
             "str(await client.create_deployment(flow, name='bulk'))"
         )
     )
-    written = answers(four(WRITE, deployment=deployment))
+    bulks = 2 if Version(version("prefect")) >= Version("3.7") else 0  # an older server has none
+    written = answers(four(WRITE, deployment=deployment, bulks=bulks))
     for one in written:
         assert one["refused"] == one["retries"] == one["log"] == []
     for seen in answers(four(READ)):
