@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import TypeAlias
 
-When: TypeAlias = datetime | timedelta | str
-"""A point in time: a datetime, how long ago, or words such as ``"1h"``, ``"2d12h"``, ``"today"``,
-``"2026-11-01"``. What names no time zone is meant in the local one."""
+When: TypeAlias = datetime | date | timedelta | str
+"""A point in time: a datetime, the beginning of a day, how long ago, or words such as ``"1h"``,
+``"2d12h"``, ``"today"``, ``"2026-11-01"``. What names no time zone is meant in the local one."""
 
 ToCome: TypeAlias = When
 """The same of who looks ahead: a length (``"1h"``, ``"in 2d12h"``, a timedelta) is from now on."""
@@ -27,12 +27,15 @@ def moment(when: When, *, now: datetime | None = None) -> datetime:
     """
     present = now if now is not None else datetime.now(timezone.utc)
     if isinstance(when, datetime):
-        return when.astimezone()
+        return _local(when)
+    if isinstance(when, date):
+        return _local(datetime(when.year, when.month, when.day))
     if isinstance(when, timedelta):
         return _before(present, when, repr(when))
     if not isinstance(when, str):
         raise TypeError(
-            f"a point in time should be a datetime, a timedelta or a text; {type(when).__name__} is none"
+            "a point in time should be a datetime, a date, a timedelta or a text; "
+            f"{type(when).__name__} is none"
         )
     words = when.strip().lower().removesuffix(" ago").strip()
     if _LENGTH.fullmatch(words):
@@ -52,12 +55,13 @@ def moment(when: When, *, now: datetime | None = None) -> datetime:
         ).astimezone()  # of that day, if the clocks were changed
     try:
         # Python 3.10 knows no Z.
-        return datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", when.strip())).astimezone()
-    except (ValueError, OverflowError):
+        found = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", when.strip()))
+    except ValueError:
         raise ValueError(
             f"{when!r} is no point in time; write how long ago ('90s', '30m', '1h', '2d12h', '1w'), "
             "'today', 'yesterday', or a date such as '2026-11-01' or '2026-11-01T09:30+01:00'"
         ) from None
+    return _local(found)
 
 
 def to_come(when: ToCome, *, now: datetime | None = None) -> datetime:
@@ -93,6 +97,16 @@ def ago(then: datetime, now: datetime) -> str:
     raise AssertionError("one of them fits")
 
 
+def _local(when: datetime) -> datetime:
+    """The same in the local time zone, which it is meant in if it names none."""
+    try:
+        return when.astimezone()
+    except (ValueError, OverflowError, OSError):  # which of them, is the system's
+        raise ValueError(
+            f"{when} is too near the end of the years 1 to 9999 for another time zone"
+        ) from None
+
+
 def _length(words: str) -> timedelta:
     parts = {"seconds": 0.0}
     for amount, unit in _PART.findall(words):
@@ -109,4 +123,4 @@ def _before(present: datetime, length: timedelta, words: str) -> datetime:
 
 
 def _too_far(words: str) -> ValueError:
-    return ValueError(f"{words} ago is before the year 1")
+    return ValueError(f"{words} ago is not within the years 1 to 9999")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -71,10 +71,29 @@ def test_what_means_no_time_is_refused_and_says_what_would(words: str) -> None:
         moment(words, now=NOW)
 
 
-@pytest.mark.parametrize("far", ["99999999w", timedelta.max, "9" * 400 + "s"])
+@pytest.mark.parametrize("far", ["99999999w", timedelta.max, timedelta.min, "9" * 400 + "s"])
 def test_what_is_too_far_is_refused(far: str | timedelta) -> None:
-    with pytest.raises(ValueError, match="before the year 1"):
+    with pytest.raises(ValueError, match="not within the years 1 to 9999"):
         moment(far, now=NOW)
+
+
+def test_a_day_is_its_beginning_as_it_is_in_words() -> None:
+    day = date(2026, 11, 1)
+    assert moment(day, now=NOW) == moment("2026-11-01", now=NOW)
+    assert to_come(day, now=NOW) == moment(day, now=NOW)
+
+
+@pytest.mark.parametrize("hours", [5, -5])
+@pytest.mark.parametrize("end", [datetime.min, datetime.max])
+def test_the_ends_of_the_calendar_are_told_or_refused_in_words(end: datetime, hours: int) -> None:
+    zone = timezone(timedelta(hours=hours))
+    for when in (end.replace(tzinfo=zone), end.replace(tzinfo=zone).isoformat()):
+        told = "too near the end of the years 1 to 9999"
+        try:
+            assert moment(when, now=NOW).tzinfo is not None
+        except ValueError as error:
+            told = str(error)
+        assert "too near the end of the years 1 to 9999" in told
 
 
 @pytest.mark.parametrize("thing", [5, None, ["1h"]])
