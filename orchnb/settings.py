@@ -70,6 +70,10 @@ def _expand_home(value: object) -> object:
 UserPath = Annotated[Path, BeforeValidator(_expand_home)]
 
 
+_ADDRESSES = ("api_url", "cloud_api_url")
+"""The fields that are addresses, in which there may be a password."""
+
+
 class Settings(BaseSettings):
     """All settings, frozen. ``Settings()`` reads them from their sources; keywords come first.
 
@@ -227,7 +231,7 @@ class Settings(BaseSettings):
             raise AttributeError(f"there is no setting {name!r}")
         return self.origins.get(name, DEFAULT)
 
-    @field_validator("api_url", "cloud_api_url")
+    @field_validator(*_ADDRESSES)
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -267,14 +271,14 @@ class Settings(BaseSettings):
             getattr(self, name) == getattr(other, name) for name in _FIELDS
         )
 
-    @field_serializer("api_url", "cloud_api_url")
+    @field_serializer(*_ADDRESSES)
     def _without_password(self, value: str | None) -> str | None:
         """A dump is for the eye: it holds no password, as those of the other secrets do not."""
         return redact_url(value) if value else value
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            if name in ("api_url", "cloud_api_url") and value:
+            if name in _ADDRESSES and value:
                 yield name, redact_url(value)
             else:
                 yield name, value

@@ -73,7 +73,6 @@ def test_an_amount_is_read_easily(report: Any, value: float, unit: str, words: s
 
 def test_cases_run() -> None:
     """Those that take seconds; `python benchmarks/run.py --once` runs all, which takes minutes."""
-    pytest.importorskip("httpx_retries", reason="the extra `bench` is not installed")
     done = subprocess.run(
         [sys.executable, FOLDER / "run.py", "--once", "another client", "overhead"],
         capture_output=True,

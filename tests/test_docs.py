@@ -51,6 +51,7 @@ ONLY_READ = {
     "make lab": "goes on until a person ends it; tests/browser drives JupyterLab",
 }
 
+# Windows has no make of its own; a person who has none there follows the recipes in the Makefile.
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 
 
@@ -214,6 +215,7 @@ def test_make_knows_the_command(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+# `make wheel` runs the tests beside no package, and these two commands are about the package's folder.
 @needs_make
 @pytest.mark.skipif(not (ROOT / "orchnb").is_dir(), reason="there is only the installed wheel")
 @pytest.mark.parametrize("command", HERE)

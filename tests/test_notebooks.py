@@ -105,6 +105,7 @@ def test_it_runs_and_does_what_it_should(path: Path, clone: Path, tmp_path: Path
     assert set(os.listdir(temporary)) <= {LEFT_BY_PREFECT}
 
 
+# It stands for a server that ends at once. POSIX has it; Windows does not.
 @pytest.mark.skipif(shutil.which("false") is None, reason="there is no program that just fails")
 @pytest.mark.parametrize(
     ("notebook", "starts", "words"),

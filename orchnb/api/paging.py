@@ -25,7 +25,8 @@ from typing import (
 
 from typing_extensions import ParamSpec
 
-from orchnb.api.calls import Call, M, Steps, dressed, hints_of
+from orchnb.api.calls import Call, M, Steps
+from orchnb.api.methods import dressed, hints_of
 from orchnb.api.models.base import ModelList
 from orchnb.errors import PrefectHTTPStatusError
 
@@ -83,13 +84,11 @@ class Paging(Generic[Row]):
         *,
         size: int = PAGE,
     ) -> None:
-        _check_limit(limit)
         self._page = page
-        self._limit = limit
         self._size = size
         self._offset = 0
-        self._given: set[Any] = set()
-        self.done = limit == 0
+        self._given: _Given[Row] = _Given(limit)
+        self.done = self._given.are_enough
         """Whether there is no further page."""
 
     def call(self) -> Generator[Call[Any], Any, ModelList[Any]]:
@@ -98,22 +97,20 @@ class Paging(Generic[Row]):
             return (yield from self._page(self._offset, self._size))
         except PrefectHTTPStatusError as exc:
             most = _AT_MOST.search(exc.detail)
-            if exc.status_code != 422 or most is None or not 0 < int(most[1]) < self._size:
+            # Pages of one row would never get beyond the row that they begin with.
+            if exc.status_code != 422 or most is None or not 1 < int(most[1]) < self._size:
                 raise
             self._size = int(most[1])
         return (yield from self._page(self._offset, self._size))
 
     def take(self, rows: Sequence[Row]) -> Sequence[Row]:
         """What of that page was not given before."""
-        if self._offset and not any(row.id in self._given for row in rows):
+        if self._offset and not any(row in self._given for row in rows):
             self._offset = max(0, self._offset - self._size + 1)
             return []
-        new = [row for row in rows if row.id not in self._given]
-        if self._limit is not None:
-            new = new[: self._limit - len(self._given)]
-        self._given.update(row.id for row in new)
+        new = self._given.add(rows)
         self._offset += len(rows) - 1
-        self.done = len(rows) < self._size or len(self._given) == self._limit
+        self.done = len(rows) < self._size or self._given.are_enough
         return new
 
 
@@ -143,12 +140,10 @@ class Chain(Generic[Row]):
         rows: Callable[[Any], Sequence[Row]],
         limit: int | None = None,
     ) -> None:
-        _check_limit(limit)
-        self._next: Steps[Any] | None = None if limit == 0 else first
+        self._given: _Given[Row] = _Given(limit)
+        self._next: Steps[Any] | None = None if self._given.are_enough else first
         self._following = following
         self._rows = rows
-        self._limit = limit
-        self._given: set[Any] = set()
 
     @property
     def done(self) -> bool:
@@ -162,17 +157,35 @@ class Chain(Generic[Row]):
 
     def take(self, page: Any) -> Sequence[Row]:
         """What of that page was not given before."""
-        new = [row for row in self._rows(page) if row.id not in self._given]
-        if self._limit is not None:
-            new = new[: self._limit - len(self._given)]
-        self._given.update(row.id for row in new)
-        self._next = None if len(self._given) == self._limit else self._following(page)
+        new = self._given.add(self._rows(page))
+        self._next = None if self._given.are_enough else self._following(page)
         return new
 
 
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit should be 0 or more, or None for all; it is {limit}")
+class _Given(Generic[Row]):
+    """The rows that have been given, of which there are to be ``limit`` at most."""
+
+    def __init__(self, limit: int | None) -> None:
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit should be 0 or more, or None for all; it is {limit}")
+        self._limit = limit
+        self._ids: set[Any] = set()
+
+    def __contains__(self, row: Row) -> bool:
+        return row.id in self._ids
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether no more are wanted."""
+        return len(self._ids) == self._limit
+
+    def add(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Take note of those that are to be given now, and return them."""
+        new = [row for row in rows if row not in self]
+        if self._limit is not None:
+            new = new[: self._limit - len(self._ids)]
+        self._ids.update(row.id for row in new)
+        return new
 
 
 class iteration(Generic[P, Row]):

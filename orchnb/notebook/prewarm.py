@@ -60,6 +60,7 @@ _OWN = (
     "orchnb.notebook.object_views",
     "orchnb.notebook.widgets",
 )
+"""What the first cells need; the models come with it."""
 
 
 def _import_own() -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchnb import PrefectClient, SyncPrefectClient, get_client
+from orchnb import PrefectClient, PrefectHTTPStatusError, SyncPrefectClient, get_client
 from orchnb.api.operations.flow_runs import read_flow_runs
 from orchnb.api.paging import Paging, pages_of
 from tests.api import both
@@ -117,6 +118,19 @@ def test_all_pages_ask_the_same() -> None:
     assert first == second
     assert first["flow_runs"]["tags"] == {"all_": ["a", "b"]}
     assert first["sort"] == "ID_DESC"
+
+
+def test_pages_of_one_row_are_refused_rather_than_read_for_ever() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        detail = "Invalid limit: must be less than or equal to 1."
+        return httpx.Response(422, json={"detail": detail}, request=request)
+
+    options = {"transport": httpx.MockTransport(answer)}
+    with (
+        SyncPrefectClient("http://orch.invalid/api", httpx_settings=options) as client,
+        pytest.raises(PrefectHTTPStatusError, match="less than or equal to 1"),
+    ):
+        next(client.iter_flows())
 
 
 def test_a_negative_limit_is_refused() -> None:

@@ -14,7 +14,7 @@ import pytest
 from packaging.version import Version
 
 from orchnb import PrefectClient, SyncPrefectClient
-from orchnb.api.calls import operation
+from orchnb.api.methods import operation
 from orchnb.api.models import Flow, ModelList
 from orchnb.api.operations import Operations
 from tests.api import both

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchnb.api.times import ago, moment, to_come
+from orchnb.api.times import When, ago, moment, to_come
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=timezone.utc)
 
@@ -83,17 +83,27 @@ def test_a_day_is_its_beginning_as_it_is_in_words() -> None:
     assert to_come(day, now=NOW) == moment(day, now=NOW)
 
 
-@pytest.mark.parametrize("hours", [5, -5])
-@pytest.mark.parametrize("end", [datetime.min, datetime.max])
-def test_the_ends_of_the_calendar_are_told_or_refused_in_words(end: datetime, hours: int) -> None:
-    zone = timezone(timedelta(hours=hours))
-    for when in (end.replace(tzinfo=zone), end.replace(tzinfo=zone).isoformat()):
-        told = "too near the end of the years 1 to 9999"
-        try:
-            assert moment(when, now=NOW).tzinfo is not None
-        except ValueError as error:
-            told = str(error)
-        assert "too near the end of the years 1 to 9999" in told
+FAR_EAST, FAR_WEST = (timezone(timedelta(hours=hours)) for hours in (23, -23))
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["datetime", "text"])
+@pytest.mark.parametrize(
+    ("end", "beyond", "within"),
+    [(datetime.min, FAR_EAST, FAR_WEST), (datetime.max, FAR_WEST, FAR_EAST)],
+    ids=["first", "last"],
+)
+def test_the_ends_of_the_calendar_are_told_or_refused_in_words(
+    end: datetime, beyond: timezone, within: timezone, written: bool
+) -> None:
+    """Whatever time zone this machine is in."""
+
+    def at(zone: timezone) -> When:
+        there = end.replace(tzinfo=zone)
+        return there.isoformat() if written else there
+
+    assert moment(at(within), now=NOW) == end.replace(tzinfo=within)
+    with pytest.raises(ValueError, match="too near the end of the years 1 to 9999"):
+        moment(at(beyond), now=NOW)
 
 
 @pytest.mark.parametrize("thing", [5, None, ["1h"]])

@@ -205,8 +205,9 @@ def interrupt(cell: Kernel, source: str, delay: float, *, shows: str = "") -> St
         if got["parent_header"].get("msg_id") != message:
             continue
         kind = got["msg_type"]
-        has_come = shows in got["content"].get("data", {}).get("text/plain", "") if shows else False
-        if kind == "execute_input" if not shows else has_come and not stopped:
+        shown_now = got["content"].get("data", {}).get("text/plain", "")
+        is_due = shows in shown_now if shows else kind == "execute_input"
+        if is_due and not stopped:
             time.sleep(delay)  # the moment of the interrupt is what is tried here
             stopped = time.time()
             cell.manager.interrupt_kernel()

@@ -12,7 +12,8 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.calls import Call, a, list_of, nothing, path, quoted, without_none
+from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.operations.fields import (

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.calls import Call, a, list_of, nothing, path, quoted, without_none
+from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.fields import (
     UNCHANGED,

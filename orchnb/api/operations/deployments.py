@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, operation, quoted, without_none
+from orchnb.api.calls import Call, a, list_of, nothing, quoted, without_none
 from orchnb.api.calls import path as api_path  # two operations have an argument of that name
+from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, HasName, as_state, as_tags, as_uuid
 from orchnb.api.operations.fields import UNCHANGED, Data, Unchanged, changes_of, fields_of

@@ -10,7 +10,8 @@ from uuid import UUID
 import httpx
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, operation, path, without_none
+from orchnb.api.calls import Call, a, list_of, nothing, path, without_none
+from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.times import When, moment

@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import (
-    Call,
-    Steps,
-    a,
-    json_of,
-    list_of,
-    nothing,
-    operation,
-    path,
-    quoted,
-    without_none,
-)
+from orchnb.api.calls import Call, Steps, a, json_of, list_of, nothing, path, quoted, without_none
+from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, HasName, as_state, as_tags
 from orchnb.api.operations.filters import called, run_words, with_words

@@ -9,7 +9,8 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from orchnb.api import models
-from orchnb.api.calls import Call, list_of, nothing, operation, path, without_none
+from orchnb.api.calls import Call, list_of, nothing, path, without_none
+from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter
 from orchnb.api.operations.fields import Data, fields_of, required, with_defaults

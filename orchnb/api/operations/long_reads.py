@@ -249,17 +249,16 @@ def iter_global_concurrency_limits(limit: int | None = None) -> Paging[GlobalCon
 class LongReads:
     """Reads that can be long."""
 
-    iter_artifacts = iter_artifacts
-    iter_automations = iter_automations
-    iter_block_documents = iter_block_documents
-    iter_events = iter_events
-    iter_global_concurrency_limits = iter_global_concurrency_limits
-    iter_variables = iter_variables
-    iter_work_pools = iter_work_pools
-    iter_work_queues = iter_work_queues
-
     iter_flow_runs = iter_flow_runs
     iter_task_runs = iter_task_runs
     iter_flows = iter_flows
     iter_deployments = iter_deployments
     iter_logs = iter_logs
+    iter_events = iter_events
+    iter_artifacts = iter_artifacts
+    iter_variables = iter_variables
+    iter_automations = iter_automations
+    iter_block_documents = iter_block_documents
+    iter_work_pools = iter_work_pools
+    iter_work_queues = iter_work_queues
+    iter_global_concurrency_limits = iter_global_concurrency_limits

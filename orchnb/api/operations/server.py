@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, json_of, nothing, operation, path, quoted, response_of
+from orchnb.api.calls import Call, a, json_of, nothing, path, quoted, response_of
+from orchnb.api.methods import operation
 from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, operation, path, quoted, without_none
+from orchnb.api.calls import Call, a, list_of, nothing, path, quoted, without_none
+from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, as_state, as_tags
 from orchnb.api.operations.filters import identified, run_words, with_words

@@ -6,17 +6,8 @@ from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from orchnb.api import models
-from orchnb.api.calls import (
-    Call,
-    a,
-    created_once,
-    list_of,
-    nothing,
-    operation,
-    path,
-    quoted,
-    without_none,
-)
+from orchnb.api.calls import Call, a, created_once, list_of, nothing, path, quoted, without_none
+from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, as_tags
 from orchnb.api.operations.fields import (

@@ -1,0 +1,132 @@
+"""Methods of both clients, each made from one function, with its name, docstring and signature.
+
+The one of the async client is awaited, that of the sync client is not.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Iterator
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
+
+from typing_extensions import ParamSpec, Unpack
+
+from orchnb.api import models
+from orchnb.api.calls import Steps
+
+if TYPE_CHECKING:
+    from orchnb.api.client import PrefectClient, SyncPrefectClient
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class operation(Generic[P, T]):
+    """A method of both clients, made from a function that says what to ask."""
+
+    def __init__(self, function: Callable[P, Steps[T]]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
+        """The operation's calls, for use within another operation."""
+        return self._function(*args, **kwargs)
+
+    @functools.cached_property
+    def _methods(
+        self,
+    ) -> tuple[
+        Callable[Concatenate[PrefectClient, P], Coroutine[Any, Any, T]],
+        Callable[Concatenate[SyncPrefectClient, P], T],
+    ]:
+        """For the async client and for the sync one; made when first used, as that imports the models."""
+        return _methods(self._function)
+
+    @overload
+    def __get__(
+        self, client: None, owner: type[PrefectClient]
+    ) -> Callable[Concatenate[PrefectClient, P], Coroutine[Any, Any, T]]: ...
+    @overload
+    def __get__(
+        self, client: None, owner: type[SyncPrefectClient]
+    ) -> Callable[Concatenate[SyncPrefectClient, P], T]: ...
+    @overload
+    def __get__(
+        self, client: PrefectClient, owner: type[PrefectClient]
+    ) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __get__(
+        self, client: SyncPrefectClient, owner: type[SyncPrefectClient]
+    ) -> Callable[P, T]: ...
+    def __get__(self, client: Any, owner: Any) -> Any:
+        method = self._methods[0 if owner.is_async else 1]
+        return method if client is None else method.__get__(client, owner)
+
+
+def _methods(
+    function: Callable[P, Steps[T]],
+) -> tuple[
+    Callable[Concatenate[PrefectClient, P], Coroutine[Any, Any, T]],
+    Callable[Concatenate[SyncPrefectClient, P], T],
+]:
+    async def call_async(self: PrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.perform(function(*args, **kwargs), function.__name__)
+
+    def call(self: SyncPrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.perform(function(*args, **kwargs), function.__name__)
+
+    result = get_args(hints_of(function)["return"])[-1]  # Call[T], Generator[..., T]
+    result = type(None) if result is None else result  # as it is in type hints
+    return (
+        dressed(call_async, function, returns=result),
+        dressed(call, function, returns=result),
+    )
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """A function's type hints. Modules import models for type checkers only, here they are imported."""
+    return get_type_hints(
+        function, localns={name: getattr(models, name) for name in models.__all__}
+    )
+
+
+def dressed(method: F, function: Callable[..., Any], *, returns: Any) -> F:
+    """A client's method with the name, docstring and signature of the function that it is made from:
+    people and tools are shown what it takes and gives, and not calls."""
+    hints = hints_of(function)
+    parameters = [
+        shown
+        for parameter in inspect.signature(function).parameters.values()
+        for shown in _named(parameter, hints[parameter.name])
+    ]
+    client = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    made: Any = method
+    functools.update_wrapper(made, function)
+    del made.__wrapped__  # its signature lacks the client
+    made.__signature__ = inspect.Signature([client, *parameters], return_annotation=returns)
+    made.__annotations__ = {shown.name: shown.annotation for shown in parameters}
+    made.__annotations__["return"] = returns
+    return method
+
+
+def _named(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Parameter]:
+    """A parameter with its type; in the place of ``**query: Unpack[Query]`` the keywords of ``Query``."""
+    if get_origin(hint) is not Unpack:
+        yield parameter.replace(annotation=hint)
+        return
+    (query,) = get_args(hint)
+    for name, kind in get_type_hints(query).items():
+        yield inspect.Parameter(name, parameter.KEYWORD_ONLY, default=None, annotation=kind)
