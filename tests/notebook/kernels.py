@@ -72,11 +72,12 @@ class Shown:
 
 
 class Kernel:
-    """A running kernel; call it with a cell's source."""
+    """A running kernel, in a folder; call it with a cell's source."""
 
-    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient, folder: Path) -> None:
         self.manager = manager
         self.client = client
+        self.folder = folder
 
     def __call__(self, source: str, *, timeout: float = 60) -> Shown:
         """Run a cell to its end; it may fail."""
@@ -130,7 +131,7 @@ def kernel(folder: Path, **environment: str) -> Iterator[Kernel]:
         extra_arguments=["--log-level=ERROR"],
     )
     try:
-        yield Kernel(manager, client)
+        yield Kernel(manager, client, folder)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

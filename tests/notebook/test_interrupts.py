@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import random
+import signal
 import socket
 import statistics
 import time
@@ -31,6 +33,9 @@ SEED = int(os.environ.get("ORCHNB_TEST_SEED", time.time_ns() % 1_000_000))
 
 LONGEST_DELAY = 0.7
 """Seconds after which a cell is interrupted at the latest."""
+
+GIVEN_UP = 20
+"""Seconds after an interrupt at which a cell that still runs is a failure, which says where it is."""
 
 SERVER = '''
 """The tests' app; its start takes as many seconds as START_SECONDS says, and it knows 300 flows."""
@@ -54,7 +59,9 @@ async def app(scope, receive, send):
 '''
 
 SETUP = """
-import asyncio, collections, gc, itertools, json, os, sys, threading, time
+import asyncio, collections, faulthandler, gc, itertools, json, os, signal, sys, threading, time
+if hasattr(faulthandler, "register"):  # not on Windows
+    faulthandler.register(signal.SIGUSR1, file=open("stacks", "w"))
 %load_ext orchnb
 from IPython.display import display
 from comm import get_comm_manager
@@ -201,7 +208,14 @@ def interrupt(cell: Kernel, source: str, delay: float, *, shows: str = "") -> St
     shown = Shown()
     stopped = 0.0
     while True:
-        got = cell.client.get_iopub_msg(timeout=30)
+        try:
+            got = cell.client.get_iopub_msg(timeout=GIVEN_UP)
+        except queue.Empty:
+            got = {}
+        if not got or (stopped and time.time() - stopped > GIVEN_UP):
+            pytest.fail(
+                f"This goes on, {delay} s after which it was interrupted:\n{source}\n{stacks(cell)}"
+            )
         if got["parent_header"].get("msg_id") != message:
             continue
         kind = got["msg_type"]
@@ -220,6 +234,15 @@ def interrupt(cell: Kernel, source: str, delay: float, *, shows: str = "") -> St
         pass
     # Both by the clock of this machine: what the kernel writes down is free of this process's delays.
     return Stopped(shown, ended.timestamp() - stopped)
+
+
+def stacks(cell: Kernel) -> str:
+    """Where the threads of a kernel are that has run ``SETUP``."""
+    if not hasattr(signal, "SIGUSR1"):
+        return "(no stacks on this system)"
+    cell.manager.signal_kernel(signal.SIGUSR1)
+    time.sleep(1)  # nothing tells when it has written them
+    return (cell.folder / "stacks").read_text()
 
 
 def try_out(cell: Kernel, kind: Kind, hanging: str, delay: float) -> float:
