@@ -16,6 +16,7 @@ PACKAGE = Path(orchnb.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "file_cache": 0,
     "observers": 0,
     "redaction": 0,
     "setting_sources": 1,

@@ -35,6 +35,7 @@ from orchnb.errors import ServerStartFailed
 from orchnb.runtime.fresh import clear_stale
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
 from orchnb.runtime.locks import has_locked, lock_at
+from orchnb.runtime.new_database import made_from_an_empty_one
 from orchnb.runtime.prefect_writes import sqlite_configuration
 
 logger = logging.getLogger(__name__)
@@ -219,14 +220,15 @@ class PrefectServer:
             yield
 
     def migrate(self) -> None:
-        """Bring the database to this Prefect's schema; a new one takes seconds, else it just looks."""
+        """Bring the database to this Prefect's schema, which takes seconds for the first new one."""
         if not self._migrates:
             return
         commands = importlib.import_module("prefect.server.database.alembic_commands")
         # A second hold on the lock: nobody who gave up waiting for this thread takes it from it.
         has_locked(self._lock)
         try:
-            with self._context.model_copy():
+            address = self._context.settings.server.database.connection_url.get_secret_value()
+            with self._context.model_copy(), made_from_an_empty_one(address):
                 commands.alembic_upgrade()
         finally:
             self._lock.release()

@@ -46,11 +46,11 @@ from orchnb import (
     UnexpectedAnswer,
 )
 from orchnb.api.described import document as document_module
-from orchnb.api.described.cache import DocumentCache, document_key, user_cache_folder
 from orchnb.api.described.document import Description, read_description
-from orchnb.api.described.loading import Place
+from orchnb.api.described.loading import Place, document_key
 from orchnb.api.described.names import operation_names, snake_case
 from orchnb.api.described.sending import call_of
+from orchnb.file_cache import user_cache_folder
 from orchnb.http.retry import ONCE, RetryPolicy
 from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.runtime.host import HostedApp, lease_host
@@ -65,7 +65,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, whichever platform this is."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
-    return user_cache_folder()
+    return user_cache_folder("openapi")
 
 
 @contextmanager
@@ -1326,48 +1326,10 @@ def test_a_folder_that_cannot_be_used_is_done_without(tmp_path: Path, monkeypatc
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "file"))
-    assert user_cache_folder().is_relative_to(tmp_path / "file") or sys.platform == "darwin"
+    assert (
+        user_cache_folder("openapi").is_relative_to(tmp_path / "file") or sys.platform == "darwin"
+    )
     assert Server().names() == ["first"]
-
-
-def test_the_cache_is_bounded_in_number_and_bytes(tmp_path: Path) -> None:
-    cache = DocumentCache(lambda: tmp_path / "c", most_files=3, most_bytes=100)
-    for age, key in enumerate("abcd"):
-        cache.write(key, b"x" * 10)
-        os.utime(tmp_path / "c" / f"{key}.json", (age, age))
-    assert cache.read("a") is None
-    assert cache.read("b") == b"x" * 10  # used, and so not the oldest any more
-    cache.write("e", b"x" * 10)
-    assert sorted(path.stem for path in (tmp_path / "c").iterdir()) == ["b", "d", "e"]
-    cache.write("f", b"x" * 95)
-    assert sorted(path.stem for path in (tmp_path / "c").iterdir()) == ["f"]
-    (tmp_path / "c" / "left.part").write_bytes(b"x" * 50)
-    os.utime(tmp_path / "c" / "left.part", (0, 0))
-    cache.write("g", b"x")
-    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["f.json", "g.json"]
-
-
-def test_processes_write_one_file_at_the_same_time(tmp_path: Path) -> None:
-    code = """
-        import sys
-        from pathlib import Path
-        from orchnb.api.described.cache import DocumentCache
-        cache = DocumentCache(lambda: Path(sys.argv[1]), most_files=2)
-        mine = sys.argv[2].encode() * 200_000
-        for n in range(150):
-            cache.write(f"k{n % 3}", mine)
-            found = cache.read(f"k{n % 3}")
-            assert found is None or (len(found) == 200_000 and len(set(found)) == 1), "torn"
-        print("sound")
-    """
-    with ThreadPoolExecutor(2) as pool:
-        runs = [
-            pool.submit(run_script, code, tmp_path, arguments=(str(tmp_path / "c"), letter))
-            for letter in "ab"
-        ]
-        for run in runs:
-            assert run.result().stdout == "sound\n", run.result().stderr
-    assert 1 <= len(list((tmp_path / "c").iterdir())) <= 2
 
 
 def test_what_is_filed_under_tells_nothing_of_the_address() -> None:

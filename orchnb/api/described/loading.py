@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,9 +12,14 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from orchnb.api.calls import Call, Path, json_of, path
-from orchnb.api.described.cache import DocumentCache, document_key
-from orchnb.api.described.document import Description, quoted_path, read_description
+from orchnb.api.described.document import (
+    LARGEST_DOCUMENT,
+    Description,
+    quoted_path,
+    read_description,
+)
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
+from orchnb.file_cache import FileCache, user_cache_folder
 
 _DOCUMENT = "openapi.json"
 _ABSENT = frozenset({404, 405})
@@ -63,8 +69,19 @@ class Place:
 Found = tuple[Description, Place]
 
 
+def document_cache() -> FileCache:
+    """Documents on disk, so that each version of a server is asked for its own once."""
+    return FileCache(lambda: user_cache_folder("openapi"), suffix=".json", largest=LARGEST_DOCUMENT)
+
+
+def document_key(api_url: str, version: str) -> str:
+    """What the document of a server of this version, at this address, is filed under."""
+    url = httpx.URL(api_url).copy_with(userinfo=b"", fragment=None)
+    return hashlib.sha256(f"{url}\n{version}".encode("utf-8", "replace")).hexdigest()
+
+
 def find_description(
-    api_url: str, cache: DocumentCache | None, *, in_process: bool, refresh: bool
+    api_url: str, cache: FileCache | None, *, in_process: bool, refresh: bool
 ) -> Generator[Call[Any], Any, Found]:
     """The calls that get what a server says of itself: one for its version if that is in the cache.
 

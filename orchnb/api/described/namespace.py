@@ -14,12 +14,12 @@ import anyio
 import httpx
 from typing_extensions import Self
 
-from orchnb.api.described.cache import DocumentCache
 from orchnb.api.described.document import DescribedOperation
-from orchnb.api.described.loading import Found, find_description
+from orchnb.api.described.loading import Found, document_cache, find_description
 from orchnb.api.described.names import free_name
 from orchnb.api.described.sending import call_of
 from orchnb.errors import ClientClosed, OrchnbError
+from orchnb.file_cache import FileCache
 from orchnb.redaction import redact_url
 from orchnb.runtime.ephemeral import EphemeralApp
 
@@ -93,10 +93,10 @@ class _ServerOperations(Generic[C]):
     version.
     """
 
-    def __init__(self, client: C, cache: DocumentCache | None = None) -> None:
+    def __init__(self, client: C, cache: FileCache | None = None) -> None:
         # The client has this object, and who forgets the client is to have forgotten it.
         self._client_ref: weakref.ref[C] = weakref.ref(client)
-        self._cache: DocumentCache = cache or DocumentCache()
+        self._cache: FileCache = cache or document_cache()
         self._lock: threading.RLock = threading.RLock()
         self._groups: dict[str, OperationGroup] | None = None
         self._place = redact_url(client.api_url)
