@@ -8,6 +8,7 @@ it is started once per process, and anew after everybody has left.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import time
@@ -52,6 +53,13 @@ _LOG_LINES = 20
 
 _GRACE = 1.0
 """Seconds beyond its own deadline that waiters leave it, as it knows best why it failed."""
+_LOOK_AT_THE_CLOCK = 1.0
+"""Seconds between two looks at how much of its time a start has used up."""
+
+_LONGEST_STEP = 5.0
+"""Seconds that can have passed between two looks: more is a clock that jumped. Imports keep the loop
+from looking for a while."""
+
 _STORY_LINES = 10
 _PREFECT = "prefect"
 
@@ -187,20 +195,20 @@ class EphemeralApp:
     async def _running(self) -> AsyncIterator[ASGIApp]:
         """The real app, from import to shutdown."""
         self.phases = {}
-        deadline = anyio.current_time() + self.timeout
-        with self._phase("import"), _before(deadline):
+        time_left = _TimeLeft(self.timeout)
+        with self._phase("import"), time_left.passing():
             make = await _in_thread(self._find)
-        with self._phase("create"), _before(deadline):
+        with self._phase("create"), time_left.passing():
             app = await _in_thread(make)
         async with AsyncExitStack() as held:
             starting = await held.enter_async_context(AsyncExitStack())
             if isinstance(app, PrefectServer):
-                with self._phase("migrate"), _before(deadline):
+                with self._phase("migrate"), time_left.passing():
                     await held.enter_async_context(app.holding_the_process())
                     await starting.enter_async_context(app.locked_database())
                     await _in_thread(app.migrate)
             lifespan = app_lifespan_context(app)
-            with self._phase("start"), _before(deadline):
+            with self._phase("start"), time_left.passing():
                 await lifespan.__aenter__()
             await starting.aclose()
             try:
@@ -347,10 +355,39 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
     return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
 
 
-@contextmanager
-def _before(deadline: float) -> Iterator[None]:
-    with anyio.fail_after(max(0.0, deadline - anyio.current_time())):
-        yield
+class _TimeLeft:
+    """The seconds that a start may still take.
+
+    A clock that jumps, after a laptop's sleep, uses up few of them: the start has not had that time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """Spend them; raises TimeoutError, and cancels what is within, when there are none left."""
+        loop = asyncio.get_running_loop()  # the host's
+        looked = loop.time()
+        look_again: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal looked, look_again
+            now = loop.time()
+            self._seconds -= min(now - looked, _LONGEST_STEP)
+            looked = now
+            # It is due before the scope's own timer, whose time is over as well when the clock jumps.
+            look_again = loop.call_at(now + _LOOK_AT_THE_CLOCK, look)
+            scope.deadline = now + self._seconds
+
+        with anyio.fail_after(max(0.0, self._seconds)) as scope:
+            look()
+            try:
+                yield
+            finally:
+                look()
+                if look_again is not None:
+                    look_again.cancel()
 
 
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*: ")

@@ -49,6 +49,7 @@ _THREAD_NAME = "orchnb-host"
 # Seconds. A lock that is waited for without a limit may miss an interrupt that arrives just when the
 # wait begins, and on Windows misses every one.
 _LONGEST_WAIT = 0.2
+_LONGEST_ASYNC_WAIT = 1.0
 
 
 class HostedCall(Protocol):
@@ -245,7 +246,7 @@ class HostedApp:
     def __init__(self, app: ASGIApp, *, start_timeout: float | None = None) -> None:
         self.app = app
         self._start_timeout = math.inf if start_timeout is None else start_timeout
-        self._began = time.monotonic()
+        self._was_waited_for_in_vain = False
         self.state: dict[str, Any] = {}
         self.started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._closing = False
@@ -348,17 +349,23 @@ class HostedApp:
             LifespanStartupFailed: it did not start.
             ServerStartFailed: it is the server of `orchnb.runtime.ephemeral`, and did not start.
         """
-        wait_interruptibly(self.started, self._start_time_left())
+        for part in self._parts_of_the_wait(_LONGEST_WAIT):
+            concurrent.futures.wait([self.started], part)
         self._raise_if_failed()
 
     async def wait_started_async(self) -> None:
         """`wait_started` on any event loop."""
-        with anyio.move_on_after(self._start_time_left()):
-            await wait_async(self.started)
+        for part in self._parts_of_the_wait(_LONGEST_ASYNC_WAIT):
+            with anyio.move_on_after(part):
+                await wait_async(self.started)
         self._raise_if_failed()
 
-    def _start_time_left(self) -> float:
-        return max(0.0, self._began + self._start_timeout - time.monotonic())
+    def _parts_of_the_wait(self, longest: float) -> Iterator[float]:
+        for part in _parts(self._start_timeout, longest):
+            if self.started.done() or self._was_waited_for_in_vain:
+                return
+            yield part
+        self._was_waited_for_in_vain = True
 
     def _raise_if_failed(self) -> None:
         if not self.started.done():
@@ -401,12 +408,12 @@ def wait_event(event: threading.Event, timeout: float | None) -> bool:
     return any(map(event.wait, _parts(math.inf if timeout is None else timeout))) or event.is_set()
 
 
-def _parts(timeout: float) -> Iterator[float]:
+def _parts(timeout: float, longest: float = _LONGEST_WAIT) -> Iterator[float]:
     """The seconds of each part of a wait. A clock that jumps, after a laptop's sleep or while a cell
     let no other thread run, uses up one of them at most: nobody else has had that time either."""
     left = timeout
     while left > 0:
-        part = min(left, _LONGEST_WAIT)
+        part = min(left, longest)
         began = time.monotonic()
         yield part
         left -= min(time.monotonic() - began, part)

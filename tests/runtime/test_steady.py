@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
+from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.runtime.host import HostedApp
 from orchnb.runtime.transport import HostedTransport
 from tests.runtime.apps import ScriptedApp
@@ -342,3 +343,39 @@ def test_a_clock_that_jumps_ends_no_request(kind: str, monkeypatch: pytest.Monke
         assert slow.wait_closed(SECONDS)
         assert not done
         assert answer.result(SECONDS) == "/slow"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_clock_that_jumps_ends_no_start(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jump, real = [0.0], time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + jump[0])
+    starting = threading.Event()
+    go_on = asyncio.Event()
+
+    class SlowToStart(Echo):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                starting.set()
+                await go_on.wait()
+            await super().__call__(scope, receive, send)
+
+    app = EphemeralApp("slow", home=tmp_path, timeout=30, given=SlowToStart())
+    hosted = HostedApp(app, start_timeout=31)
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(
+            hosted.wait_started
+            if kind == "sync"
+            else lambda: asyncio.run(hosted.wait_started_async())
+        )
+        assert starting.wait(SECONDS)
+        jump[0] = 3 * 3600
+        hosted.host.post(lambda: None)  # the loop looks at the clock
+        done, _ = wait([started], 1.5)  # whoever believes the clock gives up by now
+        hosted.host.post(go_on.set)
+        assert not done
+        started.result(SECONDS)
+    assert app.is_up
+    hosted.close()
+    assert hosted.wait_closed(SECONDS)
