@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import re
 import time
 import traceback
@@ -45,6 +46,8 @@ from orchnb.runtime.lifespan import (
 from orchnb.runtime.logs import secret_mask
 from orchnb.runtime.prefect_server import PrefectServer, import_server
 from orchnb.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 Phase: TypeAlias = Literal["import", "create", "migrate", "start"]
 """In this order; ``migrate``, the database, is Prefect's server's alone."""
@@ -125,6 +128,8 @@ class EphemeralApp:
         self.current_phase: Phase | None = None
         self._clock = clock
         self._app: ASGIApp | None = None
+        self._errors_before = 0
+        self._tells_of_deaths = False
         self._runs = False
         self._when_down: list[Callable[[], object]] = []
 
@@ -137,6 +142,11 @@ class EphemeralApp:
     def is_up(self) -> bool:
         """Whether it has started and not been shut down."""
         return self._app is not None
+
+    @property
+    def errors(self) -> int:
+        """How many errors hosted code has logged since its last start."""
+        return host_log.errors - self._errors_before
 
     def when_down(self, callback: Callable[[], object]) -> None:
         """Have a function called, on any thread, once it is down: at once if it is not even starting."""
@@ -195,6 +205,7 @@ class EphemeralApp:
     async def _running(self) -> AsyncIterator[ASGIApp]:
         """The real app, from import to shutdown."""
         self.phases = {}
+        self._errors_before = host_log.errors
         time_left = _TimeLeft(self.timeout)
         with self._phase("import"), time_left.passing():
             make = await _in_thread(self._find)
@@ -209,15 +220,32 @@ class EphemeralApp:
                     await _in_thread(app.migrate)
             lifespan = app_lifespan_context(app)
             with self._phase("start"), time_left.passing():
+                others = asyncio.all_tasks()
+                self._tells_of_deaths = True
                 await lifespan.__aenter__()
+                for task in asyncio.all_tasks() - others:
+                    task.add_done_callback(self._tell_of_death)
             await starting.aclose()
             try:
                 yield app
             finally:
+                self._tells_of_deaths = False
                 if isinstance(app, PrefectServer):
                     app.end()
                 # It tells errors of a shutdown to the log; those of the requests are not its own.
                 await lifespan.__aexit__(None, None, None)
+
+    def _tell_of_death(self, task: asyncio.Task[Any]) -> None:
+        """Log the error of a task that the start-up began, such as a service of Prefect's: whoever
+        awaits it does so in the end."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._tells_of_deaths:
+            logger.error(
+                "A task that the start of %s began has died: %s",
+                self.title,
+                task.get_name(),
+                exc_info=error,
+            )
 
     def _find(self) -> Callable[[], ASGIApp]:
         """Import the app; return what makes it."""
@@ -369,25 +397,29 @@ class _TimeLeft:
         """Spend them; raises TimeoutError, and cancels what is within, when there are none left."""
         loop = asyncio.get_running_loop()  # the host's
         looked = loop.time()
-        look_again: asyncio.TimerHandle | None = None
+        timer: asyncio.TimerHandle | None = None
 
         def look() -> None:
-            nonlocal looked, look_again
+            nonlocal looked
             now = loop.time()
             self._seconds -= min(now - looked, _LONGEST_STEP)
             looked = now
+
+        def look_again() -> None:
+            nonlocal timer
+            look()
+            scope.deadline = looked + self._seconds
             # It is due before the scope's own timer, whose time is over as well when the clock jumps.
-            look_again = loop.call_at(now + _LOOK_AT_THE_CLOCK, look)
-            scope.deadline = now + self._seconds
+            timer = loop.call_at(looked + _LOOK_AT_THE_CLOCK, look_again)
 
         with anyio.fail_after(max(0.0, self._seconds)) as scope:
-            look()
+            look_again()
             try:
                 yield
             finally:
+                if timer is not None:
+                    timer.cancel()
                 look()
-                if look_again is not None:
-                    look_again.cancel()
 
 
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*: ")
