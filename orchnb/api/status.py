@@ -42,6 +42,8 @@ class ServerStatus:
     """Why it is not up, in words."""
     phases: Mapping[str, float] = field(default_factory=dict)
     """The seconds that each phase of its start took, if it runs in this process and has started."""
+    errors: int = 0
+    """How many errors it has logged since its start, if it runs in this process."""
     verbose: bool = False
     """Whether the phases are to be told as well."""
 
@@ -67,12 +69,21 @@ class ServerStatus:
         each = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in self.phases.items())
         return f"{sum(self.phases.values()):.2f} s: {each}"
 
+    @property
+    def errors_in_words(self) -> str:
+        """How many errors it has logged and how to see them; empty if there are none."""
+        if not self.errors:
+            return ""
+        number = "1 error" if self.errors == 1 else f"{self.errors} errors"
+        return f"{number} since it started; see %orch_server_logs --level error"
+
     def __str__(self) -> str:
         version = f" {self.version}" if self.version else ""
         start = f"; its start took {self.start_in_words}" if self.start_in_words else ""
+        errors = f"; in its log: {self.errors_in_words}" if self.errors else ""
         return (
             f"{self.server_type}: {self.place}{version}, {self.state_in_words} "
-            f"(decided by {self.decided_by}){start}"
+            f"(decided by {self.decided_by}){start}{errors}"
         )
 
     __repr__ = __str__
@@ -96,11 +107,13 @@ def server_status(
     api = api_of(settings)
     version: str | None = None
     phases: Mapping[str, float] = {}
+    errors = 0
     if isinstance(api, EphemeralApp):
         place = f"{api.title} in this process"
         if settings.ephemeral_home and api.is_prefect:
             place += ", on a database of its own"
         version = api.version
+        errors = api.errors
         phases = {str(phase): seconds for phase, seconds in api.phases.items()}
         if not api.is_up:
             state = "starting" if api.current_phase else "not started"
@@ -124,7 +137,15 @@ def server_status(
     except (OrchnbError, httpx.HTTPError) as exc:
         return ServerStatus(kind, place, "down", decided_by, version, problem=describe(exc))
     return ServerStatus(
-        kind, place, "up", decided_by, version, seconds, phases=phases, verbose=verbose
+        kind,
+        place,
+        "up",
+        decided_by,
+        version,
+        seconds,
+        phases=phases,
+        errors=errors,
+        verbose=verbose,
     )
 
 

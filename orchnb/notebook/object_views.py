@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,19 @@ from orchnb.api.described.namespace import (
     SyncServerOperations,
     overview,
 )
-from orchnb.api.models import Deployment, Flow, FlowRun, Model, ModelList, TaskRun
+from orchnb.api.models import (
+    Deployment,
+    Event,
+    EventPage,
+    Flow,
+    FlowRun,
+    Log,
+    Model,
+    ModelList,
+    State,
+    TaskRun,
+    WorkPool,
+)
 from orchnb.api.status import ServerStatus
 from orchnb.api.times import ago
 from orchnb.http.response import PrefectResponse, text_of
@@ -41,6 +54,8 @@ def status_card(status: ServerStatus) -> Card:
     rows.append(("Decided by", clean(str(status.decided_by))))
     if status.start_in_words:
         rows.append(("Its start took", status.start_in_words))
+    if status.errors:
+        rows.append(("Its log has", status.errors_in_words))
     return Card(title=str(status.server_type), tone=tones.get(status.state, "plain"), rows=rows)
 
 
@@ -97,9 +112,11 @@ def as_it_is(view: Card | Line) -> Card | Line:
     return view
 
 
-def model_card(model: Model) -> Card:
-    """One object: what a person wants to know of it, without what is empty."""
-    fields = [name for name in type(model).model_fields if name not in _LEFT_OUT]
+def model_card(model: Model) -> Card | Table:
+    """One object: what a person wants to know of it, without what is empty; of a page, what is on it."""
+    if isinstance(model, EventPage):
+        return _page_table(model)
+    fields = [name for name in _fields(type(model)) if name not in _LEFT_OUT]
     fields.sort(key=lambda name: (name != "state", name == "id"))  # what first, which one last
     values = [(name.replace("_", " "), _column(model, name)) for name in fields]
     name = getattr(model, "name", None)
@@ -121,24 +138,84 @@ _LEFT_OUT = frozenset(
     }
 )
 
+# The same for these kinds only, where others have fields of these names that say something.
+_FOR_PROGRAMS: dict[type[Model], frozenset[str]] = {
+    Deployment: frozenset(
+        {
+            "created_by",
+            "updated_by",
+            "version_id",
+            "storage_document_id",
+            "infrastructure_document_id",
+        }
+    ),
+    FlowRun: frozenset(
+        {
+            "auto_scheduled",
+            "context",
+            "created_by",
+            "empirical_policy",
+            "estimated_run_time",
+            "estimated_start_time_delta",
+            "infrastructure_document_id",
+            "infrastructure_pid",
+            "job_variables",
+            "state_id",
+            "work_pool_id",
+            "work_queue_id",
+        }
+    ),
+    State: frozenset({"data", "state_details"}),
+    TaskRun: frozenset(
+        {"empirical_policy", "estimated_run_time", "estimated_start_time_delta", "state_id"}
+    ),
+    WorkPool: frozenset({"storage_configuration"}),
+}
 
-def model_table(models: ModelList[Any], now: datetime | None = None) -> Table:
-    """A list of objects: the first rows, and how many there are. ``now`` is by default the present."""
+
+def _fields(kind: type[Model]) -> list[str]:
+    left_out = _FOR_PROGRAMS.get(kind, frozenset())
+    return [name for name in kind.model_fields if name not in left_out]
+
+
+def _page_table(page: EventPage) -> Table:
+    events = ModelList(page.events, model=Event)
+    more = f", of {clean(f'{page.total:,}', 40)} in all" if page.total > len(events) else ""
+    return model_table(events, more=more)
+
+
+def model_table(models: ModelList[Any], now: datetime | None = None, *, more: str = "") -> Table:
+    """A list of objects: the first rows, and how many there are.
+
+    ``now`` is by default the present; ``more`` is what else is known of their number. A column that is
+    empty in all rows is left out, unless it is the name or the id, or there is no other.
+    """
     present = now if now is not None else datetime.now(timezone.utc)
     kind = models.model or (type(models[0]) if models else Model)
     shown = list(models[:MOST_ROWS])
-    columns = _columns(kind)
-    rows = [
-        [_table_cell(model, name, present, models.ui_url) for name in columns] for model in shown
-    ]
-    caption = _counted(len(shown), len(models), _kind(kind).lower())
+    names = _columns(kind)
+    rows = [[_table_cell(model, name, present, models.ui_url) for name in names] for model in shown]
+    kept = _kept(names, rows)
+    caption = _counted(len(shown), len(models), _kind(kind).lower()) + more
     if models.cut:
         caption += ", and there may be more"
     return Table(
-        [name.replace("_", " ") for name in columns],
-        rows,
+        [names[place].replace("_", " ") for place in kept],
+        [[row[place] for place in kept] for row in rows],
         f"{caption}, as of {_here(present):%Y-%m-%d %H:%M:%S %Z}",
     )
+
+
+def _kept(names: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Sequence[int]:
+    """The places of the columns to show; of no rows, all, so that it is seen what there would be."""
+    if not rows:
+        return range(len(names))
+    kept = [
+        place
+        for place, name in enumerate(names)
+        if name in ("name", "id") or any(str(row[place]) for row in rows)
+    ]
+    return kept or range(len(names))[:1]
 
 
 def _table_cell(model: Model, name: str, now: datetime, ui_url: str | None) -> str | Cell:
@@ -182,13 +259,16 @@ def _columns(kind: type[Model]) -> list[str]:
         return ["name", "state", "start_time", "run_time", "tags", "parameters", "id"]
     if issubclass(kind, Flow):
         return ["name", "created", "tags", "id"]
-    fields = [name for name in kind.model_fields if name not in _NO_COLUMN]
+    fields = [name for name in _fields(kind) if name not in _NO_COLUMN]
     fields.sort(key=lambda name: (name not in _FIRST, name == "id" or name.endswith("_id")))
     return [*fields[:5], *(["id"] if "id" in fields[5:] else [])]
 
 
 _FIRST = ("name", "key", "slug", "tag", "timestamp", "level", "message")
 _NO_COLUMN = frozenset({"updated", "logo_url", "documentation_url", "code_example", "full_error"})
+
+# As in Python's logging, without the names that somebody may have given to levels in this process.
+_LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 
 
 def _column(model: Model, name: str) -> str:
@@ -197,6 +277,8 @@ def _column(model: Model, name: str) -> str:
     if name in ("run_time", "total_run_time"):
         seconds = getattr(model, "total_run_time", None)
         return f"{seconds:.1f} s" if seconds else ""
+    if name == "level" and isinstance(model, Log):
+        return _LEVELS.get(model.level) or _cell(model.level)
     return _cell(getattr(model, name, None))
 
 

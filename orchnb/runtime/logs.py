@@ -31,10 +31,14 @@ _UNHANDLED = -1
 
 
 class LogRing:
-    """The last ``size`` log lines, oldest first. Credentials in URLs are masked."""
+    """The last ``size`` log lines, oldest first. Credentials in URLs are masked.
+
+    ``errors`` is how many there have been of level ERROR or graver, also of those that are kept no more.
+    """
 
     def __init__(self, size: int = 1000) -> None:
         self.size = size
+        self.errors = 0
         self._lines: deque[tuple[int, str]] = deque(maxlen=size)
         self._formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
@@ -45,6 +49,7 @@ class LogRing:
         except Exception as exc:  # noqa: BLE001 - what does not fit must not hurt who logs
             bare = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
             text = f"{record.levelname} {record.name}: {bare} (not formatted: {type(exc).__name__})"
+        self.errors += record.levelno >= logging.ERROR
         self._lines.append((record.levelno, _CREDENTIALS.sub(MASK, text)))
 
     def lines(self, count: int, level: int = logging.NOTSET) -> tuple[str, ...]:

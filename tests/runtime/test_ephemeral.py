@@ -21,6 +21,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from orchnb import (
@@ -33,11 +34,13 @@ from orchnb import (
     get_settings,
     observe_startup,
 )
-from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app
+from orchnb.api.status import server_status
+from orchnb.runtime.ephemeral import EphemeralApp, _TimeLeft, ephemeral_app
 from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import SHUTDOWN_TIMEOUT
 from orchnb.runtime.prefect_server import _watching_in_turn
 from tests import servers
+from tests.runtime.apps import jumping_backend
 
 pytestmark = pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
 
@@ -449,3 +452,53 @@ def test_a_start_that_blocks_its_own_loop_does_not_keep_anybody_waiting(
         release.set()
     with SyncPrefectClient(server) as again:
         assert again.is_closed is False
+
+
+def test_a_service_of_prefects_that_dies_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = importlib.import_module("prefect.server.services.base")
+    service = base.RunInEphemeralServers.enabled_services()[0]
+    die = threading.Event()
+
+    async def start(self: Any) -> None:
+        while not die.is_set():
+            await asyncio.sleep(0.01)
+        raise RuntimeError("the service died")
+
+    monkeypatch.setattr(service, "start", start)
+    with get_client(sync_client=True) as client:
+        app = ephemeral_app(get_settings())
+        assert "in its log" not in str(server_status(get_settings())), host_log.lines(5)
+        die.set()
+        while not app.errors:
+            assert client.api_version()
+        assert "in its log: 1 error since it started; see %orch_server_logs --level error" in str(
+            server_status(get_settings())
+        )
+        assert client.create_flow_run("etl").state_type == "PENDING"
+    assert any("RuntimeError: the service died" in line for line in host_log.lines(50))
+
+
+def test_the_time_of_a_start_is_spent_in_its_phases_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchnb.runtime.ephemeral._LOOK_AT_THE_CLOCK", 0.1)
+
+    async def main() -> list[float]:
+        left = _TimeLeft(10)
+        reached = []
+
+        async def spend(*steps: float) -> None:
+            with left.passing():
+                for seconds in steps:
+                    await asyncio.sleep(seconds)
+                    reached.append(seconds)
+
+        for _ in range(3):
+            await spend(1)
+        await asyncio.sleep(100)  # is nobody's
+        with pytest.raises(TimeoutError):
+            await spend(6.95, 0.1)
+        with pytest.raises(TimeoutError):
+            await spend(0.01)
+        return reached
+
+    backend, options = jumping_backend("asyncio")
+    assert anyio.run(main, backend=backend, backend_options=options) == [1, 1, 1, 6.95]

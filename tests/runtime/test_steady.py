@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from orchnb.runtime.ephemeral import EphemeralApp
-from orchnb.runtime.host import HostedApp
+from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.transport import HostedTransport
 from tests.runtime.apps import ScriptedApp
 from tests.servers import run_script
@@ -379,3 +379,37 @@ def test_a_clock_that_jumps_ends_no_start(
     assert app.is_up
     hosted.close()
     assert hosted.wait_closed(SECONDS)
+
+
+def test_what_dies_of_a_server_is_told_and_the_server_goes_on(tmp_path: Path) -> None:
+    die = asyncio.Event()
+
+    async def background() -> None:
+        await die.wait()
+        raise LookupError("the queue of sql://me:pw@host is gone")
+
+    class WithABackground(Echo):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                self.background = asyncio.create_task(background(), name="the janitor")
+            await super().__call__(scope, receive, send)
+
+    app = EphemeralApp("mine", home=tmp_path, timeout=30, given=WithABackground())
+    hosted = HostedApp(app)
+    hosted.wait_started()
+    assert app.errors == 0
+    hosted.host.post(die.set)
+    with httpx.Client(transport=HostedTransport(hosted)) as client:
+        assert [client.get(f"http://app/{n}").text for n in range(3)] == ["/0", "/1", "/2"]
+    assert app.errors == 1
+    (line,) = host_log.lines(1)
+    assert "A task that the start of" in line
+    assert "has died: the janitor" in line
+    assert "LookupError: the queue of sql://***@host is gone" in line
+    hosted.close()
+    assert hosted.wait_closed(SECONDS)
+    again = HostedApp(app)
+    again.wait_started()
+    assert app.errors == 0, "of the last start"
+    again.close()
+    assert again.wait_closed(SECONDS)
