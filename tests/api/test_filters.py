@@ -24,6 +24,30 @@ def test_state_names() -> None:
     assert words == {"state": {"name": {"any_": ["Late", "AwaitingRetry"]}}}
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("late", "Late"), ("AWAITINGRETRY", "AwaitingRetry"), ("Queued", "Queued"), ("", "")],
+)
+def test_state_names_in_capitals_or_not(given: str, name: str) -> None:
+    assert said(run_words(state=given)) == {"state": {"name": {"any_": [name]}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("FAILD", "'Failed'"),
+        ("Cancel", "'Cancelled'"),
+        (["Late", "AwaitngRetry"], "'AwaitingRetry'"),
+        (["FAILED", "COMPLTED"], "'Completed'"),
+    ],
+)
+def test_a_state_that_is_nearly_one_of_prefects_is_refused(given: Any, meant: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"no state of Prefect's, but nearly one. Did you mean {meant}"
+    ):
+        run_words(state=given)
+
+
 def test_types_and_names_together_are_refused() -> None:
     with pytest.raises(ValueError, match=r"types \(FAILED\) and names \(Late\)"):
         run_words(state=["FAILED", "Late"])

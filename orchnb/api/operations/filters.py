@@ -10,7 +10,9 @@ from pydantic import BaseModel
 
 from orchnb.api import models
 from orchnb.api.operations.arguments import Filter, as_tags
+from orchnb.api.operations.near_names import did_you_mean, near_names
 from orchnb.api.times import When, moment
+from orchnb.http.response import one_line
 
 
 def with_words(filter: Filter | None, name: str, words: Mapping[str, Any]) -> Filter | None:
@@ -41,7 +43,12 @@ def run_words(
 ) -> dict[str, Any]:
     """What keywords say of flow runs or task runs, as the parts of a filter object.
 
-    ``since`` and ``until`` are about when a run was, or is, to start.
+    ``since`` and ``until`` are about when a run was, or is, to start. ``state`` is a type or a name, in
+    capitals or not.
+
+    Raises:
+        ValueError: ``state`` holds types and names, or nearly the name of one of Prefect's states, which
+            no run has; or ``since`` is later than ``until``.
     """
     return {
         "state": None if state is None else _states(state),
@@ -80,6 +87,38 @@ def any_of(wanted: UUID | str | Iterable[str] | None) -> dict[str, Any] | None:
     return {"any_": [str(wanted)] if isinstance(wanted, (str, UUID)) else list(wanted)}
 
 
+_STATE_NAMES = (
+    *("Scheduled", "Late", "AwaitingRetry", "AwaitingConcurrencySlot", "Resuming", "Pending"),
+    *("Submitting", "InfrastructurePending", "Running", "Retrying", "Completed", "Cached"),
+    *(
+        "RolledBack",
+        "Failed",
+        "TimedOut",
+        "Crashed",
+        "Cancelled",
+        "Cancelling",
+        "Paused",
+        "Suspended",
+    ),
+)
+"""What Prefect calls its states; a flow may call its own as it likes."""
+
+
+def _state_name(name: str) -> str:
+    by_key = {known.casefold(): known for known in _STATE_NAMES}
+    known = by_key.get(name.casefold())
+    if known is not None:
+        return known
+    near = near_names(name, _STATE_NAMES, likeness=0.75)
+    if near:
+        raise ValueError(
+            f"state: {one_line(name, 80)!r} is no state of Prefect's, but nearly one. "
+            f"{did_you_mean(near)} If your flows do give states this name, ask with a filter "
+            "object: {'state': {'name': {'any_': [...]}}}"
+        )
+    return name
+
+
 def _states(state: str | Iterable[str]) -> dict[str, Any]:
     wanted = [str(each) for each in ([state] if isinstance(state, str) else state)]
     known = {kind.value for kind in models.StateType}
@@ -87,12 +126,12 @@ def _states(state: str | Iterable[str]) -> dict[str, Any]:
     if len(types) == len(wanted):
         return {"type": {"any_": types}}
     if types:
-        names = [each for each in wanted if each.upper() not in known]
+        names = [_state_name(each) for each in wanted if each.upper() not in known]
         raise ValueError(
             f"state holds types ({', '.join(types)}) and names ({', '.join(names)}); ask for the one or "
             "the other"
         )
-    return {"name": {"any_": wanted}}
+    return {"name": {"any_": [_state_name(each) for each in wanted]}}
 
 
 def _period(since: When | None, until: When | None) -> dict[str, Any] | None:

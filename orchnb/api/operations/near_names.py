@@ -24,10 +24,13 @@ _LEAST_LIKENESS = 0.6
 _LONGEST = 200
 
 
-def near_names(name: str, names: Iterable[str]) -> list[str]:
-    """Those of the names that are near to this one, the nearest first; three at most."""
+def near_names(name: str, names: Iterable[str], likeness: float = _LEAST_LIKENESS) -> list[str]:
+    """Those of the names that are near to this one, the nearest first; three at most.
+
+    ``likeness``: how near, from 0 to 1, as `difflib.SequenceMatcher.ratio` measures it.
+    """
     by_key = {each.casefold(): each for each in names}
-    keys = difflib.get_close_matches(name.casefold(), by_key, _MOST_NAMES, _LEAST_LIKENESS)
+    keys = difflib.get_close_matches(name.casefold(), by_key, _MOST_NAMES, likeness)
     return [by_key[key] for key in keys]
 
 
