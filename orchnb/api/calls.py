@@ -155,7 +155,7 @@ class Call(Generic[T]):
             error.hint = _REFUSAL_HINT
         elif error.status_code == 409:
             words = self.conflict or "It exists already"
-            if RESENT in error.response.extensions:
+            if was_resent(error):
                 words += (
                     "; an earlier try of this very request, whose answer was lost, may have made it"
                 )
@@ -176,17 +176,23 @@ def created_once(create: Call[M], again: Steps[M | None]) -> Generator[Call[Any]
     try:
         created: M = yield from create
     except ObjectAlreadyExists as exc:
-        if RESENT not in exc.response.extensions:
+        if not was_resent(exc):
             raise
         found = yield from again
-        if found is None or not _has_all(found, json.loads(create.options()["content"])):
+        if found is None or not has_all_of(found.model_dump(mode="json"), create):
             raise
         return found
     return created
 
 
-def _has_all(found: Model, sent: dict[str, Any]) -> bool:
-    fields = found.model_dump(mode="json")
+def was_resent(error: PrefectHTTPStatusError) -> bool:
+    """Whether an earlier try of the very request that it answers may have reached the server."""
+    return RESENT in error.response.extensions
+
+
+def has_all_of(fields: Mapping[str, Any], create: Call[Any]) -> bool:
+    """Whether what has these fields has all that the body of ``create`` says of it."""
+    sent = json.loads(create.options()["content"])
     return all(fields.get(name) == value for name, value in sent.items())
 
 

@@ -5,14 +5,25 @@ What is secret in a document is wrapped, see `orchnb.api.models.blocks`; what is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, path, quoted, without_none
+from orchnb.api.calls import (
+    Call,
+    a,
+    created_once,
+    has_all_of,
+    list_of,
+    nothing,
+    path,
+    quoted,
+    was_resent,
+    without_none,
+)
 from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
 from orchnb.api.operations.arguments import Filter
@@ -24,6 +35,7 @@ from orchnb.api.operations.fields import (
     fields_of,
     required,
 )
+from orchnb.errors import ObjectAlreadyExists
 from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:
@@ -67,7 +79,7 @@ def create_block_type(
     documentation_url: str | None = None,
     description: str | None = None,
     code_example: str | None = None,
-) -> Call[BlockType]:
+) -> Generator[Call[Any], Any, BlockType]:
     """Create a block type.
 
     Raises:
@@ -84,7 +96,7 @@ def create_block_type(
         code_example=code_example,
     )
     required(fields, "name", "slug")
-    return Call(
+    create = Call(
         "POST",
         path("/block_types/"),
         _type,
@@ -92,6 +104,7 @@ def create_block_type(
         json=fields,
         conflict=f"There is a block type {quoted(fields['slug'])} already",
     )
+    return (yield from created_once(create, read_block_type_by_slug(fields["slug"])))
 
 
 @operation
@@ -268,7 +281,7 @@ def create_block_document(
     block_type_id: UUID | str | None = None,
     block_schema_id: UUID | str | None = None,
     is_anonymous: bool | None = None,
-) -> Call[BlockDocument]:
+) -> Generator[Call[Any], Any, BlockDocument]:
     """Keep a block: ``create_block_document(name="db", data={...}, block_type_id=type.id, ...)``.
 
     Args:
@@ -294,7 +307,7 @@ def create_block_document(
         is_anonymous=is_anonymous,
     )
     required(fields, "block_type_id", "block_schema_id")
-    return Call(
+    create = Call(
         "POST",
         path("/block_documents/"),
         _document,
@@ -303,6 +316,21 @@ def create_block_document(
         look="read_block_documents",
         conflict=f"There is a block document {quoted(fields.get('name'))} of that type already",
     )
+    try:
+        return (yield from create)
+    except ObjectAlreadyExists as exc:
+        if not was_resent(exc):
+            raise
+        of_that_name = {
+            "name": {"any_": [fields["name"]]},
+            "block_type_id": {"any_": [str(fields["block_type_id"])]},
+        }
+        for found in (yield from read_block_documents(block_document_filter=of_that_name)):
+            # Secrets are a part of what was sent.
+            kept = {**found.model_dump(mode="json"), "data": models.unwrapped(found.data)}
+            if has_all_of(kept, create):
+                return (yield from read_block_document(found.id, include_secrets=False))
+        raise
 
 
 def _plain(document: Data | None, wanted: set[str], include_secrets: bool = True) -> Data | None:

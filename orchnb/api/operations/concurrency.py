@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, path, quoted, without_none
+from orchnb.api.calls import Call, a, created_once, list_of, nothing, path, quoted, without_none
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.fields import (
@@ -184,7 +184,7 @@ def create_global_concurrency_limit(
     active: bool | None = None,
     active_slots: int | None = None,
     slot_decay_per_second: float | None = None,
-) -> Call[UUID]:
+) -> Generator[Call[Any], Any, UUID]:
     """Create a global concurrency limit and return its id.
 
     Args:
@@ -205,14 +205,16 @@ def create_global_concurrency_limit(
         slot_decay_per_second=slot_decay_per_second,
     )
     required(fields, "name", "limit")
-    return Call(
+    create = Call(
         "POST",
         path("/v2/concurrency_limits/"),
-        lambda response: _global_limit(response).id,
+        _global_limit,
         repeatable=True,  # by its name
         json=fields,
         conflict=f"There is a global concurrency limit {quoted(fields['name'])} already",
     )
+    again = read_global_concurrency_limit_by_name(fields["name"])
+    return (yield from created_once(create, again)).id
 
 
 @operation

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, Steps, a, json_of, list_of, nothing, path, quoted, without_none
+from orchnb.api.calls import (
+    Call,
+    Steps,
+    a,
+    json_of,
+    list_of,
+    nothing,
+    path,
+    quoted,
+    was_resent,
+    without_none,
+)
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, HasName, as_state, as_tags
@@ -18,6 +29,7 @@ from orchnb.api.operations.filters import called, run_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow
 from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.times import When, moment, to_come
+from orchnb.errors import ObjectAlreadyExists
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RESENT
 
@@ -558,7 +570,7 @@ def bulk_set_flow_run_state(
 @operation
 def create_flow_run_input(
     flow_run_id: UUID | str, key: str, value: str, sender: str | None = None
-) -> Call[None]:
+) -> Generator[Call[Any], Any, None]:
     """Hand a value to a flow run, under a key.
 
     Args:
@@ -569,7 +581,7 @@ def create_flow_run_input(
         ObjectNotFound: there is no run of that id.
         ObjectAlreadyExists: it has an input of that key.
     """
-    return Call(
+    create = Call(
         "POST",
         path("/flow_runs/{}/input", flow_run_id),
         nothing,
@@ -578,6 +590,11 @@ def create_flow_run_input(
         missing=_missing(flow_run_id),
         conflict=f"The flow run has an input {quoted(key)} already",
     )
+    try:
+        yield from create
+    except ObjectAlreadyExists as exc:
+        if not was_resent(exc) or (yield from read_flow_run_input(flow_run_id, key)) != value:
+            raise
 
 
 @operation
