@@ -56,6 +56,41 @@ def test_every_model_can_be_had_from_the_package() -> None:
     }
 
 
+# Fields that Prefect's documentation names; as declared ones they are sent and compared below as well.
+_DOCUMENTED = {
+    "Deployment": (
+        "created_by updated_by infrastructure_document_id storage_document_id version_id version_info"
+    ),
+    "FlowRun": (
+        "auto_scheduled context created_by deployment_version empirical_policy estimated_run_time "
+        "estimated_start_time_delta flow_version infrastructure_document_id infrastructure_pid "
+        "job_variables labels state_id work_pool_id work_queue_id"
+    ),
+    "State": "data state_details",
+    "TaskRun": ("empirical_policy estimated_run_time estimated_start_time_delta labels state_id"),
+    "WorkPool": "storage_configuration",
+    "WorkQueue": "filter",
+}
+_REQUIRED = {
+    **dict.fromkeys(("id", "flow_id"), str(UUID(int=1))),
+    **dict.fromkeys(("name", "type", "task_key", "dynamic_key"), "x"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [(kind, field) for kind, fields in _DOCUMENTED.items() for field in fields.split()],
+)
+def test_what_is_documented_is_declared_and_may_be_missing_or_null(kind: str, field: str) -> None:
+    model = getattr(models, kind)
+    least = {
+        name: _REQUIRED[name] for name, info in model.model_fields.items() if info.is_required()
+    }
+    default = model.model_fields[field].default
+    for sent in (least, {**least, field: None}):
+        assert getattr(model.model_validate(sent), field) == default
+
+
 # What a server may send. Each strategy gives pairs: JSON, and what is to become of it.
 
 Pair = tuple[Any, Any]

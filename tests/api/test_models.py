@@ -75,6 +75,19 @@ def test_times_are_aware_and_those_without_a_zone_are_utc(text: str, hour: int) 
     assert run.start_time.astimezone(timezone.utc).hour == hour
 
 
+@pytest.mark.parametrize("field", ["context", "parameters"])
+def test_what_a_server_may_put_anything_into_is_not_walked(field: str) -> None:
+    sent = {"a": {"b": [1, None]}, "👩‍🚀": "x"}
+    run = FlowRun.model_validate({**RUN, field: sent})
+    assert getattr(run, field) is sent
+    assert getattr(FlowRun.model_validate_json(run.model_dump_json()), field) == sent
+    for no_dict in ([["a", 1]], "a", 1):
+        with pytest.raises(ValidationError):
+            FlowRun.model_validate({**RUN, field: no_dict})
+        with pytest.raises(ValidationError):
+            FlowRun.model_validate_json(json.dumps({**RUN, field: no_dict}))
+
+
 def test_what_no_server_may_leave_out_is_missed() -> None:
     with pytest.raises(ValidationError):
         FlowRun.model_validate({"id": RUN_ID})
@@ -104,12 +117,15 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+loose = st.none() | st.dictionaries(st.text(), plain, max_size=3)
 states = st.builds(
     State,
     type=st.sampled_from(StateType) | st.text(),
     name=st.none() | st.text(),
     message=st.none() | st.text(),
     timestamp=st.none() | aware,
+    data=plain,
+    state_details=loose,
 )
 runs = st.builds(
     FlowRun,
@@ -121,6 +137,21 @@ runs = st.builds(
     tags=st.lists(st.text(), max_size=3),
     start_time=st.none() | aware,
     total_run_time=st.none() | st.floats(0, 1e9),
+    estimated_run_time=st.none() | st.floats(0, 1e9),
+    estimated_start_time_delta=st.none() | st.floats(-1e9, 1e9),
+    auto_scheduled=st.booleans(),
+    context=loose,
+    created_by=loose,
+    empirical_policy=loose,
+    job_variables=loose,
+    labels=loose,
+    deployment_version=st.none() | st.text(),
+    flow_version=st.none() | st.text(),
+    infrastructure_pid=st.none() | st.text(),
+    infrastructure_document_id=st.none() | st.uuids(),
+    state_id=st.none() | st.uuids(),
+    work_pool_id=st.none() | st.uuids(),
+    work_queue_id=st.none() | st.uuids(),
     a_field_of_tomorrow=plain,
 )
 

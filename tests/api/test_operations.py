@@ -265,7 +265,7 @@ def test_a_state_is_set_and_the_servers_rules_are_told(client: Any, name: str) -
 
 def test_a_state_that_was_read_can_be_set_again(client: Any, name: str) -> None:
     moment = "2031-01-01T00:00:00+00:00"
-    state = State(type="SCHEDULED", state_details={"scheduled_time": moment})  # type: ignore[call-arg]
+    state = State(type="SCHEDULED", state_details={"scheduled_time": moment})
     first = client.create_flow_run(name, state=state)
     assert first.expected_start_time == datetime.fromisoformat(moment)
     second = client.create_flow_run(name, state=client.read_flow_run(first.id).state)

@@ -10,9 +10,26 @@ import pytest
 from fastapi import FastAPI
 
 from orchnb import PrefectClient, SyncPrefectClient
-from orchnb.api.models import Flow, FlowRun, ModelList
-from orchnb.notebook.object_views import model_table, operation_group_table, operations_table
-from orchnb.notebook.views import Cell, Line, Table, html, text
+from orchnb.api.models import (
+    Deployment,
+    EventPage,
+    Flow,
+    FlowRun,
+    FlowRunCreateResult,
+    Log,
+    Model,
+    ModelList,
+    State,
+    TaskRun,
+    WorkPool,
+)
+from orchnb.notebook.object_views import (
+    model_card,
+    model_table,
+    operation_group_table,
+    operations_table,
+)
+from orchnb.notebook.views import Card, Cell, Line, Table, html, text
 from tests.api.fakes import tiny_api
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
@@ -82,7 +99,125 @@ def test_a_list_that_may_be_longer_on_the_server_says_so() -> None:
 
 
 def test_nothing_is_a_table_too() -> None:
-    assert "0 flows" in text(model_table(ModelList([], model=Flow), NOW))
+    nothing = model_table(ModelList([], model=Flow), NOW)
+    assert "0 flows" in text(nothing)
+    assert nothing.columns == ["name", "created", "tags", "id"]
+
+
+def test_a_column_that_is_empty_in_all_rows_is_left_out() -> None:
+    table = model_table(ModelList([run(), run(name="other")]), NOW)
+    assert table.columns == ["name", "state", "start time", "id"]
+    assert [len(row) for row in table.rows] == [4, 4]
+    assert "<th>tags</th>" not in html(table)
+    assert "tags" not in text(table)
+    some = model_table(ModelList([run(), run(tags=["prod"])]), NOW)
+    assert some.columns == ["name", "state", "start time", "tags", "id"]
+    assert [row[3] for row in some.rows] == ["", "prod"]
+    assert "<th>tags</th>" in html(some)
+
+
+def test_the_name_the_id_and_the_only_column_stay_when_they_are_empty() -> None:
+    log = {"name": "", "level": 20, "message": "", "timestamp": NOW}
+    assert model_table(ModelList([Log.model_validate(log)]), NOW).columns == [
+        "name",
+        "level",
+        "timestamp",
+        "id",
+    ]
+    alone = model_table(ModelList([FlowRunCreateResult(status="")]), NOW)
+    assert (alone.columns, alone.rows) == (["status"], [[""]])
+
+
+def logs(*levels: int, message: str = "hello") -> ModelList[Log]:
+    line = {"name": "prefect.flow_runs", "message": message, "timestamp": NOW}
+    return ModelList([Log.model_validate({**line, "level": level}) for level in levels])
+
+
+def test_levels_of_logs_are_in_words_and_those_without_one_are_numbers() -> None:
+    table = model_table(logs(10, 20, 30, 40, 50, 25, 0, -1), NOW)
+    place = list(table.columns).index("level")
+    words = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "25", "0", "-1"]
+    assert [row[place] for row in table.rows] == words
+    for word in words:
+        assert f"<td>{word}</td>" in html(table)
+        assert word in text(table)
+    card = model_card(logs(30)[0])
+    assert isinstance(card, Card)
+    assert ("level", "WARNING") in card.rows
+
+
+def page(count: int, total: int, event: str = "prefect.flow-run.Completed") -> EventPage:
+    resource = {"prefect.resource.id": "prefect.flow-run.x"}
+    one = {"event": event, "occurred": NOW, "resource": resource}
+    events = [{**one, "id": uuid.UUID(int=n)} for n in range(count)]
+    return EventPage.model_validate({"events": events, "total": total, "next_page": "http://x/n"})
+
+
+def test_a_page_of_events_is_shown_as_their_table() -> None:
+    found = page(2, 2)
+    view = model_card(found)
+    assert isinstance(view, Table)
+    same = model_table(ModelList(found.events, model=type(found.events[0])), NOW)
+    assert [row[0] for row in view.rows] == [row[0] for row in same.rows]
+    assert view.columns == same.columns == ["event", "occurred", "resource", "id"]
+    assert view.caption.startswith("2 events, as of ")
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "words"),
+    [
+        (50, 12345, "the first 20 of 50 events, of 12,345 in all, as of "),
+        (3, 53, "3 events, of 53 in all, as of "),
+        (0, 0, "0 events, as of "),
+        (1, -1, "1 event, as of "),
+        (1, 10**4000, "1 event, of 10"),
+    ],
+    ids=["much", "last page", "nothing", "not known", "absurd"],
+)
+def test_a_page_of_events_says_how_many_there_are_in_all(
+    count: int, total: int, words: str
+) -> None:
+    view = model_card(page(count, total))
+    assert isinstance(view, Table)
+    assert len(view.rows) == min(count, 20)
+    assert view.caption.startswith(words)
+    assert len(view.caption) < 120
+    assert view.caption in text(view)
+    assert view.caption in html(view)
+
+
+def test_words_of_events_and_logs_are_data() -> None:
+    said = "<script>\x1b[31mred</script>"
+    for view in (model_card(page(1, 9, said)), model_table(logs(20, message=said), NOW)):
+        assert "&lt;script&gt;" in html(view)
+        assert "<script>" not in html(view)
+        assert "\x1b" not in html(view) + text(view)
+        assert "red" in text(view)
+
+
+FOR_PROGRAMS = {"id": str(uuid.UUID(int=7)), "type": "of use to programs"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (FlowRun, ["context", "created_by", "empirical_policy", "job_variables", "labels"]),
+        (TaskRun, ["empirical_policy", "labels"]),
+        (Deployment, ["created_by", "updated_by", "labels"]),
+        (WorkPool, ["storage_configuration"]),
+        (State, ["data", "state_details"]),
+    ],
+    ids=lambda given: given.__name__ if isinstance(given, type) else "",
+)
+def test_what_is_for_programs_only_is_in_no_card_and_no_table(
+    kind: type[Model], fields: list[str]
+) -> None:
+    one = {"id": uuid.UUID(int=1), "flow_id": uuid.UUID(int=2), "name": "x", "type": "x"}
+    keys = {"task_key": "x", "dynamic_key": "x"} if kind is TaskRun else {}
+    model = kind.model_validate({**one, **keys, **dict.fromkeys(fields, FOR_PROGRAMS)})
+    assert getattr(model, fields[0]) == FOR_PROGRAMS
+    for view in (model_card(model), model_table(ModelList([model]), NOW)):
+        assert "of use to programs" not in text(view) + html(view)
 
 
 def test_a_slice_is_a_table_and_an_item_is_none() -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, SupportsIndex, TypeVar, overload
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
-from pydantic_core import PydanticUseDefault
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticUseDefault, core_schema
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -33,6 +33,21 @@ def _default_for_null(value: object) -> object:
 
 NullIsDefault = BeforeValidator(_default_for_null)
 """Servers leave out what is empty, or send a null; it is the same."""
+
+
+class _NotWalked:
+    """A dict is checked to be one, and no more: long lists have many that nobody looks at."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.json_or_python_schema(
+            json_schema=handler(source), python_schema=core_schema.is_instance_schema(dict)
+        )
+
+
+LooseDict = Annotated[dict[str, Any], _NotWalked()]
+"""What a server may put anything into; the same dict that was in its answer, not a copy."""
 
 
 class Model(BaseModel):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from orchnb.api.models.base import Model, NullIsDefault, Time
+from orchnb.api.models.base import LooseDict, Model, NullIsDefault, Time
 
 
 class DeploymentSchedule(Model):
@@ -37,6 +37,9 @@ class Deployment(Model):
     updated: Time | None = None
     description: str | None = None
     version: str | None = None
+    version_id: UUID | None = None
+    version_info: LooseDict | None = None
+    """Where the version comes from: its ``type``, and what that type knows, such as a commit."""
     status: str | None = None
     """``READY`` if something has asked for its runs of late, else ``NOT_READY``."""
     paused: Annotated[bool, NullIsDefault] = False
@@ -58,4 +61,12 @@ class Deployment(Model):
     entrypoint: str | None = None
     path: str | None = None
     pull_steps: list[dict[str, Any]] | None = None
+    storage_document_id: UUID | None = None
+    """The block that says where the flow's code is, if one does."""
+    infrastructure_document_id: UUID | None = None
+    """The block that says where its runs run, if one does."""
     last_polled: Time | None = None
+    created_by: LooseDict | None = None
+    """Who made it: ``id``, ``type``, ``display_value``."""
+    updated_by: LooseDict | None = None
+    """Who changed it last, likewise."""

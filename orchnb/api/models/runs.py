@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, model_validator
 
-from orchnb.api.models.base import Model, NullIsDefault, Time
+from orchnb.api.models.base import LooseDict, Model, NullIsDefault, Time
 from orchnb.http.response import one_line
 
 
@@ -43,6 +43,10 @@ class State(Model):
     message: str | None = None
     timestamp: Time | None = None
     id: UUID | None = None
+    state_details: LooseDict | None = None
+    """What else belongs to it: when a scheduled run is due, until when a paused one may be resumed."""
+    data: Any = None
+    """What the run came to, or where that is kept, as whoever ran it wrote it down."""
 
 
 AnyState: TypeAlias = State | StateType | str | BaseModel
@@ -71,13 +75,33 @@ class FlowRun(Model):
     state: State | None = None
     state_type: AnyStateType | None = None
     state_name: str | None = None
-    parameters: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
+    parameters: Annotated[LooseDict, NullIsDefault] = Field(default_factory=dict)
     tags: Annotated[list[str], NullIsDefault] = Field(default_factory=list)
+    labels: LooseDict | None = None
+    context: LooseDict | None = None
+    """What it was given beside its parameters."""
     idempotency_key: str | None = None
+    state_id: UUID | None = None
+    flow_version: str | None = None
     deployment_id: UUID | None = None
+    deployment_version: str | None = None
     parent_task_run_id: UUID | None = None
+    work_queue_id: UUID | None = None
     work_queue_name: str | None = None
+    work_pool_id: UUID | None = None
     work_pool_name: str | None = None
+    job_variables: LooseDict | None = None
+    """What it is given for the place it runs in, instead of what the deployment says."""
+    infrastructure_document_id: UUID | None = None
+    """The block that says where it runs, if one does."""
+    infrastructure_pid: str | None = None
+    """What it is called where it runs: the id of a process, of a container, of a job."""
+    empirical_policy: LooseDict | None = None
+    """How often it may be tried again, and after which wait."""
+    auto_scheduled: Annotated[bool, NullIsDefault] = False
+    """Whether a schedule of its deployment made it."""
+    created_by: LooseDict | None = None
+    """Who made it: ``id``, ``type``, ``display_value``."""
     run_count: Annotated[int, NullIsDefault] = 0
     expected_start_time: Time | None = None
     next_scheduled_start_time: Time | None = None
@@ -85,6 +109,10 @@ class FlowRun(Model):
     end_time: Time | None = None
     total_run_time: float | None = None
     """Seconds that the run has been running."""
+    estimated_run_time: float | None = None
+    """Seconds; of a run that goes on, up to when the server was asked."""
+    estimated_start_time_delta: float | None = None
+    """Seconds by which it started late, or is late by now."""
 
 
 class OrchestrationResult(Model):
@@ -182,8 +210,12 @@ class TaskRun(Model):
     state_type: AnyStateType | None = None
     state_name: str | None = None
     tags: Annotated[list[str], NullIsDefault] = Field(default_factory=list)
-    task_inputs: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
+    task_inputs: Annotated[LooseDict, NullIsDefault] = Field(default_factory=dict)
+    labels: LooseDict | None = None
+    state_id: UUID | None = None
     task_version: str | None = None
+    empirical_policy: LooseDict | None = None
+    """How often it may be tried again, and after which wait."""
     cache_key: str | None = None
     cache_expiration: Time | None = None
     run_count: Annotated[int, NullIsDefault] = 0
@@ -195,6 +227,10 @@ class TaskRun(Model):
     end_time: Time | None = None
     total_run_time: float | None = None
     """Seconds that the run has been running."""
+    estimated_run_time: float | None = None
+    """Seconds; of a run that goes on, up to when the server was asked."""
+    estimated_start_time_delta: float | None = None
+    """Seconds by which it started late, or is late by now."""
 
 
 class RunHistoryState(Model):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from orchnb.api.models.base import Model, NullIsDefault, Time
+from orchnb.api.models.base import LooseDict, Model, NullIsDefault, Time
 from orchnb.api.models.runs import FlowRun
 
 
@@ -27,6 +27,8 @@ class WorkPool(Model):
     """``READY``, ``NOT_READY`` or ``PAUSED``."""
     default_queue_id: UUID | None = None
     active_slots: int | None = None
+    storage_configuration: LooseDict | None = None
+    """How flows are brought to workers and their results kept, where neither says so itself."""
 
 
 class WorkQueue(Model):
@@ -42,6 +44,8 @@ class WorkQueue(Model):
     priority: Annotated[int, NullIsDefault] = 1
     work_pool_id: UUID | None = None
     work_pool_name: str | None = None
+    filter: LooseDict | None = None
+    """Of older servers: which runs are in it, by ``tags`` and ``deployment_ids``."""
     last_polled: Time | None = None
     status: str | None = None
     """``READY``, ``NOT_READY`` or ``PAUSED``."""

@@ -219,7 +219,7 @@ def _result_of_a_transition(response: PrefectResponse) -> OrchestrationResult:
     result = _result(response)
     if RESENT in response.extensions and result.status == "REJECT" and result.state is not None:
         sent = json.loads(response.request.content)["state"]["state_details"]["transition_id"]
-        now = (result.state.model_extra or {}).get("state_details") or {}
+        now = result.state.state_details or {}
         if now.get("transition_id") == sent:
             return result.model_copy(update={"status": "ACCEPT", "details": None})
     return result
