@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -28,12 +26,14 @@ from orchnb import (
     PrefectClient,
     PrefectHTTPStatusError,
     SyncPrefectClient,
+    observe_retries,
 )
 from orchnb.api.calls import Call, json_of, nothing, path
 from orchnb.http.clients import PrefectHttpxSyncClient
 from orchnb.http.retry import RetryPolicy
 from tests.api.conftest import opened
 from tests.api.fakes import RUN_ID, Scripted
+from tests.api.proxies import FaultyProxy, breaking_proxy
 
 PATIENT = RetryPolicy(max_retries=40)
 """One in five is lost: so many times in a row is not to be expected in the life of this universe."""
@@ -58,9 +58,10 @@ def no_wait_sync(seconds: float) -> None:
     """As `no_wait`."""
 
 
-def options(kind: str, transport: Any) -> dict[str, Any]:
+def options(kind: str, transport: Any, **more: Any) -> dict[str, Any]:
     sleep = short_wait if kind == "async" else short_wait_sync
-    return {"httpx_settings": {"transport": transport, "retry_policy": PATIENT, "sleep": sleep}}
+    settings = {"transport": transport, "retry_policy": PATIENT, "sleep": sleep}
+    return {"httpx_settings": {**settings, **more}}
 
 
 class Lossy(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -130,10 +131,17 @@ def runs_with_tag(url: str, tag: str) -> int:
         return int(client.request("POST", "/flow_runs/count", json=body).json())
 
 
-def create_async(url: str, flow_id: Any, tag: str, numbers: range, transport: Any) -> None:
+def names_with_tag(url: str, tag: str) -> set[str | None]:
+    with SyncPrefectClient(url) as client:
+        return {run.name for run in client.read_flow_runs(tags=[tag], limit=200)}
+
+
+def create_async(
+    url: str, flow_id: Any, tag: str, numbers: range, transport: Any, **more: Any
+) -> None:
     async def main() -> None:
         limit = anyio.CapacityLimiter(8)
-        async with PrefectClient(url, **options("async", transport)) as client:
+        async with PrefectClient(url, **options("async", transport, **more)) as client:
 
             async def one(number: int) -> None:
                 async with limit:
@@ -146,9 +154,11 @@ def create_async(url: str, flow_id: Any, tag: str, numbers: range, transport: An
     asyncio.run(main())
 
 
-def create_sync(url: str, flow_id: Any, tag: str, numbers: range, transport: Any) -> None:
+def create_sync(
+    url: str, flow_id: Any, tag: str, numbers: range, transport: Any, **more: Any
+) -> None:
     with (
-        SyncPrefectClient(url, **options("sync", transport)) as client,
+        SyncPrefectClient(url, **options("sync", transport, **more)) as client,
         ThreadPoolExecutor(4) as pool,
     ):
         jobs = [
@@ -184,57 +194,6 @@ def test_a_thousand_creates_under_loss_give_a_thousand_runs(how: str, server_url
     assert runs_with_tag(server_url, tag) == 1000
 
 
-@contextmanager
-def breaking_proxy(upstream: str, seed: int) -> Iterator[tuple[str, list[int]]]:
-    """A TCP proxy before a server that breaks one connection in five, wherever that is just then: its
-    URL, and the numbers of bytes after which it broke one."""
-    target = httpx.URL(upstream)
-    chance = random.Random(seed)
-    broken: list[int] = []
-    listener = socket.create_server(("127.0.0.1", 0))
-    threads: list[threading.Thread] = []
-
-    def pump(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
-        passed = 0
-        try:
-            while data := source.recv(4096):
-                if limit is not None and passed + len(data) > limit:
-                    sink.sendall(data[: limit - passed])
-                    broken.append(limit)
-                    break
-                sink.sendall(data)
-                passed += len(data)
-        except OSError:
-            pass  # the other side has gone
-        finally:
-            for each in (source, sink):
-                with suppress(OSError):  # it may have gone already
-                    each.shutdown(socket.SHUT_RDWR)
-
-    def serve() -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection((target.host, target.port or 80))
-            there = chance.randrange(1, 900) if chance.random() < 0.2 else None
-            back = chance.randrange(1, 900) if chance.random() < 0.2 else None
-            for source, sink, limit in ((near, far, there), (far, near, back)):
-                thread = threading.Thread(target=pump, args=(source, sink, limit), daemon=True)
-                threads.append(thread)
-                thread.start()
-
-    acceptor = threading.Thread(target=serve, daemon=True)
-    acceptor.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}{target.path}", broken
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        acceptor.join(10)
-
-
 @pytest.mark.parametrize("create", [create_async, create_sync], ids=["async", "sync"])
 def test_connections_that_really_break_make_no_second_run(
     create: Callable[..., None], server_url: str
@@ -249,6 +208,42 @@ def test_connections_that_really_break_make_no_second_run(
         create(url, flow_id, tag, range(200), kind(limits=limits))
     assert len(broken) > 20
     assert runs_with_tag(server_url, tag) == 200
+
+
+@pytest.mark.parametrize(
+    "clients",
+    [[create_async], [create_sync], [create_async, create_sync]],
+    ids=["async", "sync", "mixed"],
+)
+def test_resets_and_stalls_make_no_second_run(
+    clients: list[Callable[..., None]], server_url: str
+) -> None:
+    tag = f"faulty-{uuid.uuid4()}"
+    with SyncPrefectClient(server_url) as client:
+        flow_id = client.create_flow_from_name("lossy")
+    proxy = FaultyProxy(server_url, seed=10)
+    causes: Counter[str] = Counter()
+    # A stall costs so much time; a busy server that needs longer is but one more fault.
+    timeout = httpx.Timeout(10, read=0.5)
+    each = 100 // len(clients)
+    with (
+        proxy.running() as url,
+        observe_retries(lambda event: causes.update([event.cause])),
+        ThreadPoolExecutor(len(clients)) as pool,
+    ):
+        jobs = [
+            pool.submit(
+                create, url, flow_id, tag, range(n * each, (n + 1) * each), None, timeout=timeout
+            )
+            for n, create in enumerate(clients)
+        ]
+        for job in jobs:
+            job.result()
+    assert set(proxy.faults) == set(FaultyProxy.FAULTS), "every fault has happened"
+    assert len(proxy.acted) == 3, "of each that leaves it open, one after the server had acted"
+    assert {"ReadError", "ReadTimeout"} <= set(causes), "a reset is no orderly end"
+    assert runs_with_tag(server_url, tag) == 100
+    assert names_with_tag(server_url, tag) == {str(number) for number in range(100)}
 
 
 # What may not be sent twice
