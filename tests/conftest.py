@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import hypothesis
 import pytest
 
 from orchnb.runtime import host, lifespan
+from tests.servers import SHARED_FOLDER
 
 # How long one example takes says how busy the machine is; pytest's time-out bounds them all.
 hypothesis.settings.register_profile("orchnb", deadline=None)
@@ -20,6 +22,13 @@ hypothesis.settings.load_profile("orchnb")
 # A shell has what it runs in the background ignore Ctrl-C, and so all processes that are started there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # xdist's workers have it of this process
+        folder = tempfile.TemporaryDirectory(prefix="orchnb-tests-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ[SHARED_FOLDER] = folder.name
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +43,8 @@ def no_settings_of_this_machine(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USERPROFILE", str(home))
     monkeypatch.setenv("LOCALAPPDATA", str(home / "AppData"))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    # An empty database is made once in a run, and not in each test.
+    monkeypatch.setenv("XDG_CACHE_HOME", os.path.join(os.environ[SHARED_FOLDER], "cache"))
     monkeypatch.chdir(tmp_path)
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
 
@@ -75,13 +74,20 @@ def prefect_server(home: Path, **environment: str) -> Iterator[str]:
             process.stdout.close()
 
 
-@functools.cache
+SHARED_FOLDER = "TESTS_SHARED_FOLDER"
+"""The variable that says where the processes of a test run keep what is made once for all of them."""
+
+
 def _made_database() -> Path:
     """A database of Prefect's, made once: that takes seconds, copying it does not."""
-    folder = tempfile.TemporaryDirectory(prefix="orchnb-database-")
-    atexit.register(folder.cleanup)
-    with prefect_server(Path(folder.name)):
-        return Path(folder.name) / ".prefect" / "prefect.db"
+    folder = Path(os.environ[SHARED_FOLDER])
+    home = folder / "server"
+    with FileLock(folder / "server.lock"):
+        if not home.exists():
+            home.mkdir()
+            with prefect_server(home):
+                pass
+    return home / ".prefect" / "prefect.db"
 
 
 def prefect_home(home: Path) -> Path:

@@ -34,7 +34,7 @@ from orchnb.errors import (
     UnexpectedAnswer,
 )
 from orchnb.http.response import PrefectResponse, bare_request, one_line
-from orchnb.http.retry import ONCE, OPERATION, RESENT, UNSENT_ERRORS
+from orchnb.http.retry import LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS
 from orchnb.redaction import redact_url
 
 T = TypeVar("T")
@@ -93,6 +93,8 @@ class Call(Generic[T]):
     """Whether a POST may be sent again after a failure that leaves open whether the server acted: it
     only reads, or the server makes one thing of two (a unique name, an idempotency key). All other
     methods may: done twice, they come to the same (RFC 9110, 9.2.2; the API's PATCHes set values)."""
+    largest: int | None = None
+    """How many bytes the answer has at most; one that is larger is not read to its end."""
     look: str = ""
     """How to find out whether the server acted, if it is not ``repeatable``: an operation's name."""
 
@@ -108,7 +110,9 @@ class Call(Generic[T]):
         Raises:
             ValueError: something in it is nothing that JSON can hold; the message says where.
         """
-        extensions = {OPERATION: operation, ONCE: not self._is_repeatable}
+        extensions: dict[str, Any] = {OPERATION: operation, ONCE: not self._is_repeatable}
+        if self.largest is not None:
+            extensions[LARGEST] = self.largest
         options: dict[str, Any] = {"extensions": extensions}
         if self.json is None:
             return options

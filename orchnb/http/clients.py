@@ -16,7 +16,7 @@ from orchnb import __version__
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
-from orchnb.http.retry import Retrier, RetryPolicy
+from orchnb.http.retry import LARGEST, Retrier, RetryPolicy
 from orchnb.redaction import redact_url
 from orchnb.settings import Settings, get_settings
 
@@ -93,13 +93,21 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         if not self._csrf.concerns(request):
             # Nearly every request ends here: answered well, and nothing to decide.
             try:
-                response = await super().send(request, **kwargs)
+                response = await self._send_once(request, **kwargs)
                 if self._retrier.settles(response):
                     return PrefectResponse.from_httpx_response(response)
                 outcome = await _aread(response)
             except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
                 outcome = exc
         return await self._send_by_flow(request, kwargs, outcome, began)
+
+    async def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+        """As httpx sends; our own response, which knows a limit, reads what has one."""
+        if LARGEST not in request.extensions:
+            return await super().send(request, **kwargs)
+        response = await super().send(request, **{**kwargs, "stream": True})
+        answer = PrefectResponse.from_httpx_response(response)
+        return answer if kwargs.get("stream") else await _aread(answer)
 
     async def _send_by_flow(
         self,
@@ -109,7 +117,7 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         began: float,
     ) -> PrefectResponse:
         """Send a request of which this much has come already."""
-        send = super().send
+        send = self._send_once
 
         async def perform(effect: Send | Sleep) -> httpx.Response | None:
             if isinstance(effect, Sleep):
@@ -152,13 +160,21 @@ class PrefectHttpxSyncClient(httpx.Client):
         if not self._csrf.concerns(request):
             # Nearly every request ends here: answered well, and nothing to decide.
             try:
-                response = super().send(request, **kwargs)
+                response = self._send_once(request, **kwargs)
                 if self._retrier.settles(response):
                     return PrefectResponse.from_httpx_response(response)
                 outcome = _read(response)
             except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
                 outcome = exc
         return self._send_by_flow(request, kwargs, outcome, began)
+
+    def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+        """As `PrefectHttpxAsyncClient._send_once`."""
+        if LARGEST not in request.extensions:
+            return super().send(request, **kwargs)
+        response = super().send(request, **{**kwargs, "stream": True})
+        answer = PrefectResponse.from_httpx_response(response)
+        return answer if kwargs.get("stream") else _read(answer)
 
     def _send_by_flow(
         self,
@@ -168,7 +184,7 @@ class PrefectHttpxSyncClient(httpx.Client):
         began: float,
     ) -> PrefectResponse:
         """Send a request of which this much has come already."""
-        send = super().send
+        send = self._send_once
 
         def perform(effect: Send | Sleep) -> httpx.Response | None:
             if isinstance(effect, Sleep):

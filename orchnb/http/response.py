@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 import httpx
 from typing_extensions import Self
 
-from orchnb.errors import FieldProblem, PrefectHTTPStatusError
-from orchnb.http.retry import RESENT
+from orchnb.errors import FieldProblem, PrefectHTTPStatusError, UnexpectedAnswer
+from orchnb.http.retry import LARGEST, RESENT
 from orchnb.redaction import redact_headers, redact_url, scrub, scrub_json, secrets_of
 
 _LONGEST_DETAIL = 500
@@ -54,6 +55,38 @@ class PrefectResponse(httpx.Response):
         """
         response.__class__ = cls
         return response  # type: ignore[return-value] # it is one now
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """httpx's, up to the size that the request allows."""
+        left = self._room()
+        for chunk in super().iter_bytes(chunk_size):
+            left -= len(chunk)
+            self._refuse_beyond(left)
+            yield chunk
+
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """As `iter_bytes`."""
+        left = self._room()
+        async for chunk in super().aiter_bytes(chunk_size):
+            left -= len(chunk)
+            self._refuse_beyond(left)
+            yield chunk
+
+    def _room(self) -> float:
+        """How many bytes may come. What announces more is refused before it is read."""
+        largest: float = self.request.extensions.get(LARGEST, math.inf)
+        announced = self.headers.get("content-length", "")
+        if announced.isdecimal() and len(announced) < 20:
+            self._refuse_beyond(largest - int(announced))
+        return largest
+
+    def _refuse_beyond(self, left: float) -> None:
+        if left < 0:
+            raise UnexpectedAnswer(
+                f"{redact_url(self.request.url)} answered with more than "
+                f"{self.request.extensions[LARGEST]:,} bytes, and was not read any further",
+                hint="Check that PREFECT_API_URL is the address of an API.",
+            )
 
     def raise_for_status(self) -> Self:
         """Return the response itself if it was a success (2xx).

@@ -54,6 +54,9 @@ RESENT = "orchnb.resent"
 """The key in a response's ``extensions`` that marks an answer to a request that was sent before, with
 such a failure: what the server says may be about what it did itself the first time."""
 
+LARGEST = "orchnb.largest"
+"""The key in a request's ``extensions`` that says how many bytes an answer may have, unpacked."""
+
 LONGEST_RETRY_AFTER = 24 * 3600.0
 """Seconds. A server that asks for more is taken to be confused, and the usual back-off applies."""
 

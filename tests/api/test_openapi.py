@@ -12,12 +12,14 @@ import json
 import keyword
 import os
 import pydoc
+import socket
 import stat
 import sys
 import time
 import typing
 import uuid
 import weakref
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -55,6 +57,7 @@ from orchnb.http.retry import ONCE, RetryPolicy
 from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.runtime.host import HostedApp, lease_host
 from tests.api.fakes import Scripted, http_server, tiny_api
+from tests.api.proxies import listening
 from tests.servers import run_script
 
 pytestmark = pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
@@ -1165,6 +1168,46 @@ def test_a_page_where_the_document_should_be_is_an_error(kind: str) -> None:
         with pytest.raises(UnexpectedAnswer, match="not JSON"):
             ops.load()
         assert dir(getattr(ops, "_inner", ops)) == ["load"]
+
+
+ENDLESS = b"transfer-encoding: chunked\r\n"
+HUGE = b"content-length: 1000000000\r\n"
+PACKED = b"transfer-encoding: chunked\r\ncontent-encoding: gzip\r\n"
+
+
+@pytest.mark.parametrize("head", [ENDLESS, HUGE, PACKED], ids=["endless", "huge", "packed"])
+@pytest.mark.parametrize("status", [b"200 OK", b"400 Bad Request"])
+def test_a_document_beyond_measure_is_not_read_to_its_end(
+    kind: str, status: bytes, head: bytes
+) -> None:
+    sent = 0
+    packer = zlib.compressobj(wbits=31)
+
+    def serve(near: socket.socket) -> None:
+        nonlocal sent
+        with near, suppress(OSError):  # the client is to go
+            while request := near.recv(65_536):
+                if not request.startswith(b"GET /api/openapi.json"):
+                    near.sendall(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+                    continue
+                near.sendall(b"HTTP/1.1 " + status + b"\r\n" + head + b"\r\n")
+                for _ in range(100):
+                    data = bytes(1_000_000)
+                    if head is PACKED:
+                        data = packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
+                    if head is not HUGE:
+                        data = b"%x\r\n%b\r\n" % (len(data), data)
+                    near.sendall(data)
+                    sent += len(data)
+
+    options = {"retry_policy": RetryPolicy(max_retries=0)}
+    with (
+        listening(serve) as port,
+        operations_of(kind, f"http://127.0.0.1:{port}/api", httpx_settings=options) as ops,
+        pytest.raises(UnexpectedAnswer, match="more than 20,000,000 bytes, and was not read"),
+    ):
+        ops.load()
+    assert sent < 40_000_000
 
 
 def test_only_the_apis_own_place_is_asked_over_http(kind: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from collections.abc import Callable
 
 import ipykernel
@@ -31,7 +34,7 @@ def picture_in_both_themes(notebook: Notebook, name: str) -> None:
     for theme in (LIGHT, DARK):
         notebook.set_theme(theme)
         notebook.picture(f"{name}-{theme.split()[-1].lower()}")
-        texts = contrasts(notebook.page.locator(".orchnb"))
+        texts = contrasts(notebook.page.locator(".orchnb, .jp-OutputArea-output button"))
         assert [text for text in texts if text.ratio < READABLE] == []
 
 
@@ -187,7 +190,9 @@ def test_the_start_up_of_the_real_server(open_notebook: OpenNotebook) -> None:
     notebook.start_cell(2)
     expect(notebook.outputs(2).locator(".orchnb-step")).to_have_count(4)
     expect(notebook.outputs(2)).to_contain_text("import the server")
-    notebook.picture("start-up")
+    picture_in_both_themes(notebook, "start-up")
+    expect(notebook.outputs(2).locator(".orchnb-step")).to_have_count(4)
+    notebook.set_theme(LIGHT)
     notebook.wait_idle(timeout=60)
     expect(notebook.outputs(2).locator(".orchnb-line.orchnb-good")).to_have_count(1)
     expect(notebook.outputs(2)).to_contain_text("in this kernel, ready in")
@@ -215,3 +220,25 @@ def test_a_saved_display_tells_its_story_to_somebody_who_was_sent_it(
     expect(reader.outputs(1)).not_to_contain_text("Try")
     expect(reader.outputs(1)).not_to_contain_text("widget")
     reader.picture("retry-elsewhere")
+
+
+def test_a_notebook_that_was_saved_in_a_wait_whose_kernel_died(
+    open_notebook: OpenNotebook,
+) -> None:
+    notebook = open_notebook(
+        LOAD, "import os; os.getpid()", "await client.request('GET', '/flaky/1?after=3600')"
+    )
+    notebook.run_cell(0)
+    notebook.run_cell(1)
+    process = int(notebook.outputs(1).inner_text().split()[-1])
+    notebook.start_cell(2)
+    expect(notebook.outputs(2)).to_contain_text("Try 2 of 6 in")
+    notebook.save()
+    os.kill(process, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    reader = notebook.open_elsewhere()
+    reader.picture("retry-saved-in-a-wait")
+    # What nobody could end any more tells by the clock what it waited for.
+    expect(reader.outputs(2)).to_contain_text("503 Service Unavailable. Try 2 of 6 in")
+    expect(reader.outputs(2)).to_contain_text(re.compile(r" at \d\d:\d\d:\d\d\. "))
+    expect(reader.outputs(2).locator("button")).to_have_count(0)
+    expect(reader.outputs(2)).not_to_contain_text("widget")

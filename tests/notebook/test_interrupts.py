@@ -318,8 +318,9 @@ def test_at_a_hundred_moments(
     [("import", PLAIN_HELLO), ("open the database", "await orchnb.get_client().hello()")],
 )
 def test_while_prefects_own_server_starts(phase: str, source: str, tmp_path: Path) -> None:
-    """On a database that is made anew, with nothing imported before."""
-    with kernel(tmp_path, ORCHNB_EPHEMERAL_PREWARM="0") as cell:
+    """On a database that is made anew by its migrations, with nothing imported before."""
+    cache = str(tmp_path / "cache")
+    with kernel(tmp_path, ORCHNB_EPHEMERAL_PREWARM="0", XDG_CACHE_HOME=cache) as cell:
         cell("%load_ext orchnb")
         stopped = interrupt(cell, source, 0.2, shows=f"…  {phase}")
         assert [error["ename"] for error in stopped.shown.errors] in (

@@ -114,6 +114,7 @@ def find_description(
                 place.document,
                 lambda response: response.content,
                 missing="OpenAPI document here, by which a server says what it can do",
+                largest=LARGEST_DOCUMENT,
             )
             description = read_description(content)
         except (PrefectHTTPStatusError, UnexpectedAnswer) as exc:
