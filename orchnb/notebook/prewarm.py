@@ -44,14 +44,21 @@ class Prewarm:
 
             if not get_settings().ephemeral_prewarm or self._leaving:
                 return
-            _import_own()
-            from orchnb.runtime.prefect_server import warm_modules
-            from orchnb.server_type import ServerType, determine_server_type
+            from orchnb.runtime.switching import giving_way
 
-            settings = get_settings()
-            kind = determine_server_type(settings)
-            if kind is ServerType.EPHEMERAL and not settings.ephemeral_app and not self._leaving:
-                warm_modules()
+            with giving_way():
+                self._import()
+
+    def _import(self) -> None:
+        _import_own()
+        from orchnb.runtime.prefect_server import warm_modules
+        from orchnb.server_type import ServerType, determine_server_type
+        from orchnb.settings import get_settings
+
+        settings = get_settings()
+        kind = determine_server_type(settings)
+        if kind is ServerType.EPHEMERAL and not settings.ephemeral_app and not self._leaving:
+            warm_modules()
 
 
 _OWN = (

@@ -45,6 +45,7 @@ from orchnb.runtime.lifespan import (
 )
 from orchnb.runtime.logs import secret_mask
 from orchnb.runtime.prefect_server import PrefectServer, import_server
+from orchnb.runtime.switching import giving_way
 from orchnb.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -207,12 +208,13 @@ class EphemeralApp:
         self.phases = {}
         self._errors_before = host_log.errors
         time_left = _TimeLeft(self.timeout)
-        with self._phase("import"), time_left.passing():
-            make = await _in_thread(self._find)
-        with self._phase("create"), time_left.passing():
-            app = await _in_thread(make)
         async with AsyncExitStack() as held:
             starting = await held.enter_async_context(AsyncExitStack())
+            starting.enter_context(giving_way())
+            with self._phase("import"), time_left.passing():
+                make = await _in_thread(self._find)
+            with self._phase("create"), time_left.passing():
+                app = await _in_thread(make)
             if isinstance(app, PrefectServer):
                 with self._phase("migrate"), time_left.passing():
                     await held.enter_async_context(app.holding_the_process())

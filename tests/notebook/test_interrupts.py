@@ -327,7 +327,7 @@ def test_while_prefects_own_server_starts(phase: str, source: str, tmp_path: Pat
             ["KeyboardInterrupt"],
             ["CancelledError"],
         )
-        assert stopped.took < 3  # as above; here the interpreter is busy with importing as well
+        assert stopped.took < 2  # 0.6 on a machine that does nothing else
         shown = cell(CLIENT_WORKS)
         assert shown.text == "[200, 200]"
         assert not shown.errors
