@@ -58,7 +58,7 @@ WATCHED += --max-worker-restart=0
 # A file of tests at a time on each core: what a file shares, such as a server, is started once. Those
 # that take minutes come first, so that no core works on one at the end while the others have nothing.
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder $(WATCHED)
-IN_ORDER := tests/test_notebooks.py tests/notebook/test_interrupts.py tests/api/test_sent_once.py tests
+IN_ORDER := tests/test_notebooks.py tests/notebook/test_interrupts.py tests/notebook/test_open_server.py tests/api/test_sent_once.py tests
 
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL) $(IN_ORDER)

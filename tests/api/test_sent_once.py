@@ -125,10 +125,30 @@ class Lossy(httpx.BaseTransport, httpx.AsyncBaseTransport):
         await self._async.aclose()
 
 
-def runs_with_tag(url: str, tag: str) -> int:
+Make = Callable[[Any, int], Any]
+"""Creates one thing by a client of either kind: an awaitable for the asynchronous one."""
+
+
+def runs_of(url: str, tag: str) -> Make:
+    """What creates flow runs, which an idempotency key tells apart."""
     with SyncPrefectClient(url) as client:
-        body = {"flow_runs": {"tags": {"all_": [tag]}}}
-        return int(client.request("POST", "/flow_runs/count", json=body).json())
+        flow_id = client.create_flow_from_name("lossy")
+    return lambda client, number: client.create_flow_run(flow_id, name=str(number), tags=[tag])
+
+
+def variables_of(tag: str) -> Make:
+    """What creates variables, which their names tell apart."""
+    name = f"lossy_{uuid.uuid4().hex}"
+    return lambda client, number: client.create_variable(
+        f"{name}_{number}", value=number, tags=[tag]
+    )
+
+
+def number_with_tag(url: str, tag: str, kind: str) -> int:
+    """How many ``flow_runs`` or ``variables`` there are."""
+    with SyncPrefectClient(url) as client:
+        body = {kind: {"tags": {"all_": [tag]}}}
+        return int(client.request("POST", f"/{kind}/count", json=body).json())
 
 
 def names_with_tag(url: str, tag: str) -> set[str | None]:
@@ -136,16 +156,14 @@ def names_with_tag(url: str, tag: str) -> set[str | None]:
         return {run.name for run in client.read_flow_runs(tags=[tag], limit=200)}
 
 
-def create_async(
-    url: str, flow_id: Any, tag: str, numbers: range, transport: Any, **more: Any
-) -> None:
+def create_async(url: str, make: Make, numbers: range, transport: Any, **more: Any) -> None:
     async def main() -> None:
         limit = anyio.CapacityLimiter(8)
         async with PrefectClient(url, **options("async", transport, **more)) as client:
 
             async def one(number: int) -> None:
                 async with limit:
-                    await client.create_flow_run(flow_id, name=str(number), tags=[tag])
+                    await make(client, number)
 
             async with anyio.create_task_group() as group:
                 for number in numbers:
@@ -154,27 +172,24 @@ def create_async(
     asyncio.run(main())
 
 
-def create_sync(
-    url: str, flow_id: Any, tag: str, numbers: range, transport: Any, **more: Any
-) -> None:
+def create_sync(url: str, make: Make, numbers: range, transport: Any, **more: Any) -> None:
     with (
         SyncPrefectClient(url, **options("sync", transport, **more)) as client,
         ThreadPoolExecutor(4) as pool,
     ):
-        jobs = [
-            pool.submit(client.create_flow_run, flow_id, name=str(number), tags=[tag])
-            for number in numbers
-        ]
-        for job in jobs:
+        for job in [pool.submit(make, client, number) for number in numbers]:
             job.result()
 
 
 @pytest.mark.timeout(300)  # a thousand real creates, three times
-@pytest.mark.parametrize("how", ["async", "sync", "mixed"])
-def test_a_thousand_creates_under_loss_give_a_thousand_runs(how: str, server_url: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "kind"), [("async", "variables"), ("sync", "variables"), ("mixed", "flow_runs")]
+)
+def test_a_thousand_creates_under_loss_give_a_thousand_objects(
+    how: str, kind: str, server_url: str
+) -> None:
     tag = f"lossy-{uuid.uuid4()}"
-    with SyncPrefectClient(server_url) as client:
-        flow_id = client.create_flow_from_name("lossy")
+    make = variables_of(tag) if kind == "variables" else runs_of(server_url, tag)
     lossy = [Lossy(seed=1), Lossy(seed=2)]
     shares = {
         "async": [(create_async, range(1000))],
@@ -183,7 +198,7 @@ def test_a_thousand_creates_under_loss_give_a_thousand_runs(how: str, server_url
     }[how]
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(create, server_url, flow_id, tag, numbers, transport)
+            pool.submit(create, server_url, make, numbers, transport)
             for (create, numbers), transport in zip(shares, lossy, strict=False)
         ]
         for job in jobs:
@@ -191,7 +206,7 @@ def test_a_thousand_creates_under_loss_give_a_thousand_runs(how: str, server_url
     faults = sum((transport.faults for transport in lossy), Counter[str]())
     assert set(faults) == set(Lossy.FAULTS), "every fault has happened"
     assert faults.total() > 150
-    assert runs_with_tag(server_url, tag) == 1000
+    assert number_with_tag(server_url, tag, kind) == 1000
 
 
 @pytest.mark.parametrize("create", [create_async, create_sync], ids=["async", "sync"])
@@ -199,15 +214,14 @@ def test_connections_that_really_break_make_no_second_run(
     create: Callable[..., None], server_url: str
 ) -> None:
     tag = f"broken-{uuid.uuid4()}"
-    with SyncPrefectClient(server_url) as client:
-        flow_id = client.create_flow_from_name("lossy")
+    make = runs_of(server_url, tag)
     with breaking_proxy(server_url, seed=7) as (url, broken):
         # No connection is kept, so that each request meets a fault of its own.
         limits = httpx.Limits(max_keepalive_connections=0)
         kind = httpx.AsyncHTTPTransport if create is create_async else httpx.HTTPTransport
-        create(url, flow_id, tag, range(200), kind(limits=limits))
+        create(url, make, range(200), kind(limits=limits))
     assert len(broken) > 20
-    assert runs_with_tag(server_url, tag) == 200
+    assert number_with_tag(server_url, tag, "flow_runs") == 200
 
 
 @pytest.mark.parametrize(
@@ -219,8 +233,7 @@ def test_resets_and_stalls_make_no_second_run(
     clients: list[Callable[..., None]], server_url: str
 ) -> None:
     tag = f"faulty-{uuid.uuid4()}"
-    with SyncPrefectClient(server_url) as client:
-        flow_id = client.create_flow_from_name("lossy")
+    make = runs_of(server_url, tag)
     proxy = FaultyProxy(server_url, seed=10)
     causes: Counter[str] = Counter()
     # A stall costs so much time; a busy server that needs longer is but one more fault.
@@ -232,9 +245,7 @@ def test_resets_and_stalls_make_no_second_run(
         ThreadPoolExecutor(len(clients)) as pool,
     ):
         jobs = [
-            pool.submit(
-                create, url, flow_id, tag, range(n * each, (n + 1) * each), None, timeout=timeout
-            )
+            pool.submit(create, url, make, range(n * each, (n + 1) * each), None, timeout=timeout)
             for n, create in enumerate(clients)
         ]
         for job in jobs:
@@ -242,7 +253,7 @@ def test_resets_and_stalls_make_no_second_run(
     assert set(proxy.faults) == set(FaultyProxy.FAULTS), "every fault has happened"
     assert len(proxy.acted) == 3, "of each that leaves it open, one after the server had acted"
     assert {"ReadError", "ReadTimeout"} <= set(causes), "a reset is no orderly end"
-    assert runs_with_tag(server_url, tag) == 100
+    assert number_with_tag(server_url, tag, "flow_runs") == 100
     assert names_with_tag(server_url, tag) == {str(number) for number in range(100)}
 
 
