@@ -17,6 +17,7 @@ from IPython.core.error import UsageError
 import orchnb
 from orchnb.notebook.cells import Cell, Cells
 from orchnb.notebook.errors import ErrorCards
+from orchnb.notebook.hosted_output import HostedOutput
 from orchnb.notebook.interrupts import Pulse
 from orchnb.notebook.magics import OrchMagics
 from orchnb.notebook.modes import DisplayMode
@@ -73,6 +74,7 @@ class Extension:
         self.named = "orchnb" not in shell.user_ns
         if self.named:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = orchnb
+        self.hosted_output = HostedOutput()
         self.prewarm = Prewarm(shell)
         self._fresh: tuple[EphemeralApp, FreshFolder] | None = None
         self._served: Served | None = None
@@ -178,6 +180,7 @@ class Extension:
             manager.magics["line"].pop(name, None)
         manager.registry.pop(OrchMagics.__name__, None)
         self.prewarm.remove()
+        self.hosted_output.remove()
         self.cards.remove()
         self.pulse.remove()
         self.cells.remove()
