@@ -245,7 +245,7 @@ class EphemeralApp:
             logger.error(
                 "A task that the start of %s began has died: %s",
                 self.title,
-                task.get_name(),
+                _name(task),
                 exc_info=error,
             )
 
@@ -383,6 +383,12 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
             raise RuntimeError(f"{type(exc).__name__}: {exc}") from exc
 
     return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+
+
+def _name(task: asyncio.Task[Any]) -> str:
+    """What it was called, or else what it runs, such as ``Scheduler.start``."""
+    name = task.get_name()
+    return getattr(task.get_coro(), "__qualname__", name) if name.startswith("Task-") else name
 
 
 class _TimeLeft:

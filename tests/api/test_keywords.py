@@ -129,3 +129,57 @@ def test_artifacts(client: Any, name: str, what: str) -> None:
         ValueError, match="key is given twice: as a keyword, and in artifact_filter"
     ):
         client.count_artifacts(artifact_filter={"key": {"any_": ["x"]}}, key="x")
+
+
+def test_variables(client: Any, name: str) -> None:
+    name = name.replace("-", "_")
+    client.create_variable(f"{name}_a", value=1, tags=["x", "y"])
+    client.create_variable(f"{name}_b", value=2, tags=["x"])
+    assert found(client, "variables", name_like=name) == 2
+    assert found(client, "variables", name_like=name.upper(), tags=["x", "y"]) == 1
+    assert found(client, "variables", name_like=f"{name}_c") == 0
+    with pytest.raises(ValueError, match="given twice"):
+        client.read_variables(name_like="a", variable_filter={"name": {"any_": ["a"]}})
+
+
+def test_block_documents(client: Any, name: str) -> None:
+    kind = client.create_block_type(name=name, slug=name)
+    fields = {"title": name, "type": "object", "properties": {}, "block_type_slug": name}
+    schema = client.create_block_schema(block_type_id=kind.id, fields=fields, version="1")
+    of_type = {"block_type_id": kind.id, "block_schema_id": schema.id, "data": {}}
+    for each in ("alpha", "beta"):
+        client.create_block_document(name=f"{name}-{each}", **of_type)
+
+    def names(**keywords: Any) -> list[str]:
+        return [each.name for each in client.read_block_documents(**keywords)]
+
+    assert sorted(names(block_type_slug=name)) == [f"{name}-alpha", f"{name}-beta"]
+    assert names(name_like=f"{name}-ALPH") == [f"{name}-alpha"]
+    assert names(name_like=f"{name}-alpha", block_type_slug=["secret"]) == []
+
+
+def test_events(client: Any, name: str) -> None:
+    for event in (f"{name}.made", f"{name}.sold", f"other.{name}"):
+        client.emit_event(event, f"lab.{name}", occurred="2h")
+    client.emit_event(f"{name}.late", f"lab.{name}")
+    for _ in range(20):  # the server writes them down when it has so many
+        client.emit_event("lab.other", "lab.other")
+
+    def events(**keywords: Any) -> list[str]:
+        page = client.read_events(**keywords)
+        return sorted(each.event.replace(name, "") for each in page.events)
+
+    everything = [".late", ".made", ".sold", "other."]
+    both.eventually(lambda: events(resource_id=f"lab.{name}"), lambda found: found == everything)
+    assert events(resource_id=[f"lab.{name}", "lab.nobody"]) == everything
+    assert events(event=f"{name}.made") == [".made"]
+    assert events(event=[f"{name}.made", f"{name}.sold"]) == [".made", ".sold"]
+    assert events(event=f"{name}.*") == [".late", ".made", ".sold"]
+    assert events(event=f"{name}.*", since="1h") == [".late"]
+    assert events(event=f"{name}.*", since="3h", until="1h") == [".made", ".sold"]
+    with pytest.raises(ValueError, match="names and beginnings"):
+        client.read_events(event=["a.*", "b"])
+    with pytest.raises(ValueError, match="since is later than until"):
+        client.read_events(since="1h", until="2h")
+    with pytest.raises(ValueError, match="event is given twice"):
+        client.read_events({"event": {"name": ["a"]}}, event="a")

@@ -475,7 +475,8 @@ def test_a_service_of_prefects_that_dies_is_told_of(monkeypatch: pytest.MonkeyPa
             server_status(get_settings())
         )
         assert client.create_flow_run("etl").state_type == "PENDING"
-    assert any("RuntimeError: the service died" in line for line in host_log.lines(50))
+    (line,) = (line for line in host_log.lines(50) if "RuntimeError: the service died" in line)
+    assert "has died: test_a_service_of_prefects_that_dies_is_told_of.<locals>.start" in line
 
 
 def test_the_time_of_a_start_is_spent_in_its_phases_alone(monkeypatch: pytest.MonkeyPatch) -> None:

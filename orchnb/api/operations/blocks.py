@@ -35,6 +35,7 @@ from orchnb.api.operations.fields import (
     fields_of,
     required,
 )
+from orchnb.api.operations.filters import any_of, named_words, with_words
 from orchnb.errors import ObjectAlreadyExists
 from orchnb.http.response import PrefectResponse
 
@@ -400,13 +401,23 @@ def read_block_documents(
     block_type_filter: Filter | None = None,
     block_schema_filter: Filter | None = None,
     sort: str | None = None,
+    name_like: str | None = None,
+    block_type_slug: str | Iterable[str] | None = None,
 ) -> Call[ModelList[BlockDocument]]:
-    """Read block documents, those with names unless a filter says otherwise.
+    """Read block documents: ``read_block_documents(name_like="db", block_type_slug="secret")``, or by the
+    API's filter objects; those with names unless a filter says otherwise.
 
-    Filters are the API's filter objects. ``limit`` None leaves the number to the server, which
+    ``limit`` None leaves the number to the server, which
     gives 200 at most. ``block_schema_type`` is sent as Prefect's client sends it; Prefect's server,
     3.8 at least, does not look at it.
+
+    Raises:
+        ValueError: the same is said by a keyword and by a filter object.
     """
+    named = with_words(
+        block_document_filter, "block_document_filter", named_words(name_like=name_like)
+    )
+    slugs = {"slug": any_of(block_type_slug)}
     return Call(
         "POST",
         path("/block_documents/filter"),
@@ -414,8 +425,8 @@ def read_block_documents(
         repeatable=True,
         json=without_none(
             block_schema_type=block_schema_type,
-            block_documents=block_document_filter,
-            block_types=block_type_filter,
+            block_documents=named,
+            block_types=with_words(block_type_filter, "block_type_filter", slugs),
             block_schemas=block_schema_filter,
             sort=sort,
             offset=offset,

@@ -14,6 +14,7 @@ from orchnb.api.calls import Call, a, list_of, nothing, path, without_none
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter
+from orchnb.api.operations.filters import event_words, with_words
 from orchnb.api.times import When, moment
 from orchnb.http.response import PrefectResponse
 
@@ -72,21 +73,38 @@ def emit_event(
 
 
 @operation
-def read_events(filter: Filter | None = None, limit: int = 100) -> Call[EventPage]:
+def read_events(
+    filter: Filter | None = None,
+    limit: int = 100,
+    *,
+    event: str | Iterable[str] | None = None,
+    resource_id: str | Iterable[str] | None = None,
+    since: When | None = None,
+    until: When | None = None,
+) -> Call[EventPage]:
     """Read a page of events, the latest first; `read_events_page` reads the next one.
 
     Args:
         filter: the API's filter object, such as ``{"event": {"prefix": ["prefect.flow-run."]}}``.
-            Without times in it, the server looks at the last days only.
         limit: how many on a page. Prefect's own server gives 50 at most and refuses to be asked
             for more, so more than 50 are asked for as 50.
+        event: what happened: its name, or how that begins with a ``*``, such as
+            ``"prefect.flow-run.*"``; or several of the one or the other.
+        resource_id: of what had a part in it, such as ``prefect.flow-run.<id>``; or several.
+        since, until: between when it happened. Without times the server looks at the last days only.
+
+    Raises:
+        ValueError: the same is said by a keyword and by the filter object, or what is said cannot be.
     """
+    words = event_words(event=event, resource_id=resource_id, since=since, until=until)
     return Call(
         "POST",
         path("/events/filter"),
         _page,
         repeatable=True,
-        json=without_none(filter=filter, limit=min(limit, _LARGEST_PAGE)),
+        json=without_none(
+            filter=with_words(filter, "filter", words), limit=min(limit, _LARGEST_PAGE)
+        ),
     )
 
 

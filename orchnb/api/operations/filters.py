@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from orchnb.api import models
+from orchnb.api.calls import without_none
 from orchnb.api.operations.arguments import Filter, as_tags
 from orchnb.api.operations.near_names import did_you_mean, near_names
 from orchnb.api.times import When, moment
@@ -70,6 +72,41 @@ def named_words(
     }
 
 
+def event_words(
+    *,
+    event: str | Iterable[str] | None = None,
+    resource_id: str | Iterable[str] | None = None,
+    since: When | None = None,
+    until: When | None = None,
+) -> dict[str, Any]:
+    """What keywords say of events, as the parts of a filter object.
+
+    ``event`` is what happened, by its name, or by how that begins with a ``*`` at its end;
+    ``resource_id`` what had a part in it.
+
+    Raises:
+        ValueError: ``event`` holds names and beginnings; or ``since`` is later than ``until``.
+    """
+    occurred = _bounds(since, until)
+    return {
+        "event": None if event is None else _event_names(event),
+        "any_resource": None if resource_id is None else {"id": _several(resource_id)},
+        "occurred": without_none(since=occurred[0], until=occurred[1]) or None,
+    }
+
+
+def _event_names(event: str | Iterable[str]) -> dict[str, Any]:
+    names = _several(event)
+    beginnings = [each.removesuffix("*") for each in names if each.endswith("*")]
+    if beginnings and len(beginnings) != len(names):
+        raise ValueError("event holds names and beginnings with a *; ask for the one or the other")
+    return {"prefix": beginnings} if beginnings else {"name": names}
+
+
+def _several(words: str | Iterable[str]) -> list[str]:
+    return [words] if isinstance(words, str) else list(words)
+
+
 def called(name: str | None) -> dict[str, Any]:
     """What says that something has just this name."""
     return {"name": any_of(name)}
@@ -120,7 +157,7 @@ def _state_name(name: str) -> str:
 
 
 def _states(state: str | Iterable[str]) -> dict[str, Any]:
-    wanted = [str(each) for each in ([state] if isinstance(state, str) else state)]
+    wanted = [str(each) for each in _several(state)]
     known = {kind.value for kind in models.StateType}
     types = [each.upper() for each in wanted if each.upper() in known]
     if len(types) == len(wanted):
@@ -135,12 +172,16 @@ def _states(state: str | Iterable[str]) -> dict[str, Any]:
 
 
 def _period(since: When | None, until: When | None) -> dict[str, Any] | None:
+    after, before = _bounds(since, until)
+    return without_none(after_=after, before_=before) or None
+
+
+def _bounds(since: When | None, until: When | None) -> tuple[datetime | None, datetime | None]:
     after = None if since is None else moment(since)
     before = None if until is None else moment(until)
     if after is not None and before is not None and after > before:
         raise ValueError("since is later than until: nothing can be in between")
-    bounds = {"after_": after, "before_": before}
-    return {name: bound for name, bound in bounds.items() if bound is not None} or None
+    return after, before
 
 
 def _plain(filter: Filter | None) -> dict[str, Any]:

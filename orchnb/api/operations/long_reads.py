@@ -159,8 +159,16 @@ def iter_logs(
 
 
 @iteration
-def iter_events(limit: int | None = None, *, filter: Filter | None = None) -> Chain[Event]:
-    """Each event once, the latest first, by the filter object of `read_events`.
+def iter_events(
+    limit: int | None = None,
+    *,
+    filter: Filter | None = None,
+    event: str | Iterable[str] | None = None,
+    resource_id: str | Iterable[str] | None = None,
+    since: When | None = None,
+    until: When | None = None,
+) -> Chain[Event]:
+    """Each event once, the latest first, by the keywords of `read_events`.
 
     The server sets down at the first page what there is: what happens later is not among them.
     """
@@ -168,7 +176,8 @@ def iter_events(limit: int | None = None, *, filter: Filter | None = None) -> Ch
     def following(page: EventPage) -> Steps[EventPage] | None:
         return read_events_page(page.next_page) if page.next_page else None
 
-    return Chain(read_events(filter), following, lambda page: page.events, limit)
+    first = read_events(filter, event=event, resource_id=resource_id, since=since, until=until)
+    return Chain(first, following, lambda page: page.events, limit)
 
 
 @iteration
@@ -179,10 +188,16 @@ def iter_artifacts(limit: int | None = None, **query: Unpack[ArtifactQuery]) -> 
 
 @iteration
 def iter_variables(
-    limit: int | None = None, *, variable_filter: Filter | None = None
+    limit: int | None = None,
+    *,
+    variable_filter: Filter | None = None,
+    name_like: str | None = None,
+    tags: Iterable[str] | None = None,
 ) -> Paging[Variable]:
-    """Each variable once, by the filter of `read_variables`, in the order of the names."""
-    query = read_variables(variable_filter=variable_filter, sort="NAME_ASC")
+    """Each variable once, by the keywords of `read_variables`, in the order of the names."""
+    query = read_variables(
+        variable_filter=variable_filter, name_like=name_like, tags=tags, sort="NAME_ASC"
+    )
     return Paging(pages_of(query), limit)
 
 
@@ -205,6 +220,8 @@ def iter_block_documents(
     block_document_filter: Filter | None = None,
     block_type_filter: Filter | None = None,
     block_schema_filter: Filter | None = None,
+    name_like: str | None = None,
+    block_type_slug: str | Iterable[str] | None = None,
 ) -> Paging[BlockDocument]:
     """Each block document once, by the keywords of `read_block_documents`, by type and name."""
     query = read_block_documents(
@@ -212,6 +229,8 @@ def iter_block_documents(
         block_document_filter=block_document_filter,
         block_type_filter=block_type_filter,
         block_schema_filter=block_schema_filter,
+        name_like=name_like,
+        block_type_slug=block_type_slug,
         sort="BLOCK_TYPE_AND_NAME_ASC",
     )
     return Paging(pages_of(query), limit)

@@ -18,6 +18,7 @@ from orchnb.api.operations.fields import (
     fields_of,
     required,
 )
+from orchnb.api.operations.filters import named_words, with_words
 from orchnb.errors import ObjectNotFound
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
 _variable = a(lambda: models.Variable)
 _variables = list_of(lambda: models.Variable)
+
+
+def _filter(
+    variable_filter: Filter | None, name_like: str | None, tags: Iterable[str] | None
+) -> Filter | None:
+    words = named_words(name_like=name_like, tags=tags)
+    return with_words(variable_filter, "variable_filter", words)
 
 
 def _missing(name: object) -> str:
@@ -82,30 +90,45 @@ def read_variables(
     variable_filter: Filter | None = None,
     sort: str | None = None,
     offset: int = 0,
+    name_like: str | None = None,
+    tags: Iterable[str] | None = None,
 ) -> Call[ModelList[Variable]]:
-    """Read variables.
+    """Read variables: ``read_variables(name_like="db", tags=["prod"])``, or by the API's filter object.
 
-    The filter is the API's, ``sort`` one of its orders (``NAME_ASC``, ``UPDATED_DESC``, ...).
-    ``limit`` None leaves the number to the server, which gives 200 at most.
+    ``sort`` is one of the API's orders (``NAME_ASC``, ``UPDATED_DESC``, ...). ``limit`` None leaves
+    the number to the server, which gives 200 at most.
+
+    Raises:
+        ValueError: the same is said by a keyword and by the filter object.
     """
     return Call(
         "POST",
         path("/variables/filter"),
         _variables,
         repeatable=True,
-        json=without_none(variables=variable_filter, sort=sort, limit=limit, offset=offset),
+        json=without_none(
+            variables=_filter(variable_filter, name_like, tags),
+            sort=sort,
+            limit=limit,
+            offset=offset,
+        ),
     )
 
 
 @operation
-def count_variables(*, variable_filter: Filter | None = None) -> Call[int]:
-    """How many variables there are."""
+def count_variables(
+    *,
+    variable_filter: Filter | None = None,
+    name_like: str | None = None,
+    tags: Iterable[str] | None = None,
+) -> Call[int]:
+    """How many variables there are, by the keywords of `read_variables`."""
     return Call(
         "POST",
         path("/variables/count"),
         a(lambda: int),
         repeatable=True,
-        json=without_none(variables=variable_filter),
+        json=without_none(variables=_filter(variable_filter, name_like, tags)),
     )
 
 
