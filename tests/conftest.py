@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -43,8 +44,13 @@ def no_settings_of_this_machine(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USERPROFILE", str(home))
     monkeypatch.setenv("LOCALAPPDATA", str(home / "AppData"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     # An empty database is made once in a run, and not in each test.
-    monkeypatch.setenv("XDG_CACHE_HOME", os.path.join(os.environ[SHARED_FOLDER], "cache"))
+    shared = Path(os.environ[SHARED_FOLDER], "databases")
+    shared.mkdir(exist_ok=True)
+    (home / "cache" / "orchnb").mkdir(parents=True)
+    with suppress(OSError):  # Windows lets not everybody make links
+        (home / "cache" / "orchnb" / "databases").symlink_to(shared, target_is_directory=True)
     monkeypatch.chdir(tmp_path)
 
 

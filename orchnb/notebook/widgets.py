@@ -27,6 +27,7 @@ from orchnb.notebook.startup_views import Startup
 from orchnb.notebook.views import Line
 from orchnb.runtime.ephemeral import StartupEvent
 from orchnb.runtime.loops import current_loop, waker
+from orchnb.runtime.outcome import Outcome
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -57,13 +58,13 @@ class Pacer:
         self._lock = threading.Lock()
         self._displays: dict[Display, None] = {}
         self._thread: threading.Thread | None = None
-        self._closed = threading.Event()
+        self._closed: Outcome[None] = Outcome()
 
     def add(self, display: Display) -> None:
         """Draw a display soon, and again and again until it goes on no more."""
         with self._lock:
             self._displays[display] = None
-            if self._thread is None and not self._closed.is_set():
+            if self._thread is None and not self._closed.done():
                 self._thread = threading.Thread(
                     target=self._run, name="orchnb-display", daemon=True
                 )
@@ -79,7 +80,7 @@ class Pacer:
 
     def close(self) -> None:
         """End the thread, and draw everything for the last time."""
-        self._closed.set()
+        self._closed.settle()
         with self._lock:
             thread = self._thread
         if thread is not None:
@@ -89,7 +90,7 @@ class Pacer:
         self._displays.clear()
 
     def _run(self) -> None:
-        while not self._closed.is_set():
+        while not self._closed.done():
             with self._lock:
                 if not self._displays:
                     self._thread = None

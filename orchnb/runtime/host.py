@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures
-import concurrent.futures.thread  # its exit hook has to be registered before ours, see below
+import concurrent.futures.thread  # noqa: F401 - its exit hook has to be registered before ours, see below
 import contextvars
 import logging
 import math
@@ -33,6 +32,7 @@ from orchnb.runtime.lifespan import (
 )
 from orchnb.runtime.logs import LogRing, divert_records
 from orchnb.runtime.loops import finish_loop, is_hosted, waker
+from orchnb.runtime.outcome import Outcome, parts
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,8 @@ _CLOSE_TIMEOUT = SHUTDOWN_TIMEOUT + LAST_RESORT_TIMEOUT + 0.2
 
 _THREAD_NAME = "orchnb-host"
 
-# Seconds. A lock that is waited for without a limit may miss an interrupt that arrives just when the
-# wait begins, and on Windows misses every one.
-_LONGEST_WAIT = 0.2
 _LONGEST_ASYNC_WAIT = 1.0
+"""Seconds after which a wait on an event loop looks whether others have waited in vain."""
 
 
 class HostedCall(Protocol):
@@ -95,26 +93,18 @@ class Host:
         if self.loop.is_closed():
             call.host_ended()
 
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> HostedTask[T]:
         """Run a coroutine on the loop as hosted code."""
-        return self._context.copy().run(self._submit, coroutine)
+        return self._context.copy().run(HostedTask, self.loop, coroutine)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a caller's coroutine on the loop, in the caller's context, and wait for its result; an
         interrupt cancels it."""
-        future = self._submit(coroutine)
+        task = HostedTask(self.loop, coroutine)
         try:
-            wait_interruptibly(future)
-            return future.result()
+            return task.result()
         except BaseException:
-            future.cancel()
-            raise
-
-    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        except RuntimeError:
-            coroutine.close()
+            task.cancel()
             raise
 
     def stop(self) -> None:
@@ -170,6 +160,47 @@ class Host:
             else:
                 if not self._stopped:
                     logger.error("A hosted app stopped the loop it runs on, which goes on")
+
+
+class HostedTask(Outcome[T]):
+    """A task on a host's loop, in the context in which this is made; what it returns or raises is the
+    outcome."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> None:
+        super().__init__()
+        self._loop = loop
+        self._coroutine = coroutine
+        self._task: asyncio.Task[T] | None = None
+        self._is_unwanted = False
+        try:
+            loop.call_soon_threadsafe(self._begin)
+        except RuntimeError:
+            coroutine.close()
+            raise
+
+    def cancel(self) -> None:
+        """Cancel it, from any thread; its outcome is that then, unless it is over."""
+        self._is_unwanted = True
+        with suppress(RuntimeError):  # the loop has ended, and it with the loop
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._coroutine)
+        self._task.add_done_callback(self._take)
+        if self._is_unwanted:
+            self._task.cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _take(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.settle(error=asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.settle(error=error)
+        else:
+            self.settle(task.result())
 
 
 def _keep_complaint(_: asyncio.AbstractEventLoop, complaint: dict[str, Any]) -> None:
@@ -248,15 +279,16 @@ class HostedApp:
         self._start_timeout = math.inf if start_timeout is None else start_timeout
         self._was_waited_for_in_vain = False
         self.state: dict[str, Any] = {}
-        self.started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.started: Outcome[None] = Outcome()
         self._closing = False
         self._scope: anyio.CancelScope | None = None
-        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._ended: Outcome[None] = Outcome()
         self.host = _acquire()
         with _tenancy.lock:
             _tenancy.apps.add(self)
         try:
-            self.host.submit(self._hold()).add_done_callback(self._finished)
+            task = self.host.submit(self._hold())
+            task.when_done(lambda: self._finished(task.error))
         except BaseException:  # an interrupt as well: the lease would be nobody's
             self._give_back()
             raise
@@ -278,8 +310,7 @@ class HostedApp:
             not self._closing
             and not self._ended.done()
             and self.started.done()
-            and not self.started.cancelled()
-            and self.started.exception() is None
+            and self.started.error is None
         )
 
     async def _hold(self) -> None:
@@ -290,36 +321,32 @@ class HostedApp:
                     return
                 async with app_lifespan_context(self.app):
                     self.state = lifespan_state(self.app)
-                    self._settle(None)
+                    self.started.settle()
                     await anyio.sleep_forever()
         except LifespanStartupFailed as exc:
             # The server of our own has said it better than a lifespan message can.
             cause = exc.__cause__
-            self._settle(cause if isinstance(cause, ServerStartFailed) else exc)
+            self.started.settle(error=cause if isinstance(cause, ServerStartFailed) else exc)
 
     def _end(self) -> None:
         if self._scope is not None:
             self._scope.cancel()
 
-    def _settle(self, error: BaseException | None) -> None:
-        with suppress(concurrent.futures.InvalidStateError):
-            if error is None:
-                self.started.set_result(None)
-            else:
-                self.started.set_exception(error)
-
-    def _finished(self, done: concurrent.futures.Future[None]) -> None:
-        error = None if done.cancelled() else done.exception()
-        self._settle(error or LifespanStartupFailed("The app was stopped before it had started"))
+    def _finished(self, error: BaseException | None) -> None:
+        if error is None or isinstance(error, asyncio.CancelledError):
+            error = LifespanStartupFailed("The app was stopped before it had started")
+        self.started.settle(error=error)
         self._give_back()
-        self._ended.set_result(None)
+        self._ended.settle()
 
     def _host_ended(self) -> None:
         """The loop is gone, and with it whoever would have called `_finished`."""
         if not self._ended.done():
-            self._settle(LifespanStartupFailed("The loop that the app ran on has ended"))
+            self.started.settle(
+                error=LifespanStartupFailed("The loop that the app ran on has ended")
+            )
             self._give_back()
-            self._ended.set_result(None)
+            self._ended.settle()
 
     def _give_back(self) -> None:
         with _tenancy.lock:
@@ -327,14 +354,14 @@ class HostedApp:
         _release()
 
     def _abandon_after_fork(self) -> None:
-        """This is a child process: the app, and whoever set these futures, are the parent's."""
+        """This is a child process: the app, and whoever set these outcomes, are the parent's."""
         self._closing = True
-        self.started = concurrent.futures.Future()
-        self._settle(
-            LifespanStartupFailed("The app runs in the process that this one was forked from")
+        self.started = Outcome()
+        self.started.settle(
+            error=LifespanStartupFailed("The app runs in the process that this one was forked from")
         )
-        self._ended = concurrent.futures.Future()
-        self._ended.set_result(None)
+        self._ended = Outcome()
+        self._ended.settle()
 
     def close(self) -> None:
         """Give the lease back; returns at once. Closing twice is fine."""
@@ -349,19 +376,19 @@ class HostedApp:
             LifespanStartupFailed: it did not start.
             ServerStartFailed: it is the server of `orchnb.runtime.ephemeral`, and did not start.
         """
-        for part in self._parts_of_the_wait(_LONGEST_WAIT):
-            concurrent.futures.wait([self.started], part)
+        for part in self._parts_of_the_wait():
+            self.started.wait(part)
         self._raise_if_failed()
 
     async def wait_started_async(self) -> None:
         """`wait_started` on any event loop."""
-        for part in self._parts_of_the_wait(_LONGEST_ASYNC_WAIT):
+        for part in self._parts_of_the_wait(longest=_LONGEST_ASYNC_WAIT):
             with anyio.move_on_after(part):
                 await wait_async(self.started)
         self._raise_if_failed()
 
-    def _parts_of_the_wait(self, longest: float) -> Iterator[float]:
-        for part in _parts(self._start_timeout, longest):
+    def _parts_of_the_wait(self, **longest: float) -> Iterator[float]:
+        for part in parts(self._start_timeout, **longest):
             if self.started.done() or self._was_waited_for_in_vain:
                 return
             yield part
@@ -375,15 +402,12 @@ class HostedApp:
                 hint="It should await, or use threads, where its start-up takes long.",
                 log_lines=host_log.lines(20),
             )
-        error = self.started.exception()
-        if error is not None:
-            # Several may wait, and each raise writes its own traceback into the error.
-            raise error.with_traceback(None)
+        self.started.result()
 
     def wait_closed(self, timeout: float = _CLOSE_TIMEOUT) -> bool:
         """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
         lease, and the host's thread has ended, if it has no other tenant. Whether that is so."""
-        concurrent.futures.wait([self._ended], timeout)
+        self._ended.wait(timeout)
         with _tenancy.lock:
             idle = _tenancy.host is self.host and _tenancy.leases == 0
         return self._ended.done() and (not idle or self.host.join(timeout))
@@ -395,38 +419,19 @@ class HostedApp:
             await wait_async(self._ended)
 
 
-def wait_interruptibly(future: concurrent.futures.Future[Any], timeout: float = math.inf) -> None:
-    """Wait until a future is done or the time is over, letting interrupts through on every platform."""
-    for part in _parts(timeout):
-        if future.done():
-            return
-        concurrent.futures.wait([future], part)
-
-
-def wait_event(event: threading.Event, timeout: float | None) -> bool:
-    """``event.wait(timeout)`` that lets interrupts through on every platform."""
-    return any(map(event.wait, _parts(math.inf if timeout is None else timeout))) or event.is_set()
-
-
-def _parts(timeout: float, longest: float = _LONGEST_WAIT) -> Iterator[float]:
-    """The seconds of each part of a wait. A clock that jumps, after a laptop's sleep or while a cell
-    let no other thread run, uses up one of them at most: nobody else has had that time either."""
-    left = timeout
-    while left > 0:
-        part = min(left, longest)
-        began = time.monotonic()
-        yield part
-        left -= min(time.monotonic() - began, part)
-
-
-async def wait_async(future: concurrent.futures.Future[Any]) -> None:
-    """Wait on any event loop until a future of another thread is done. Does not cancel it."""
-    if future.done():
-        return
+async def wait_async(outcome: Outcome[Any]) -> None:
+    """Wait on any event loop until there is an outcome on another thread."""
     event = anyio.Event()
     wake = waker()
-    future.add_done_callback(lambda _: wake(event.set))
-    await event.wait()
+
+    def tell() -> None:
+        wake(event.set)
+
+    outcome.when_done(tell)
+    try:
+        await event.wait()
+    finally:
+        outcome.forget(tell)
 
 
 def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
@@ -438,7 +443,8 @@ def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
     if host is None:
         return
     deadline = time.monotonic() + timeout
-    concurrent.futures.wait([app._ended for app in apps], timeout)
+    for app in apps:
+        app._ended.wait(max(0.0, deadline - time.monotonic()))
     host.stop()
     host.join(max(0.0, deadline - time.monotonic()))
 

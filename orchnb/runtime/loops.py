@@ -7,9 +7,11 @@ import asyncio
 import contextvars
 import importlib
 import inspect
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -169,12 +171,11 @@ def run(awaitable: Awaitable[T]) -> T:
             awaitable.close()
         raise RuntimeError("run() would wait for itself here: use await in code of a hosted app")
     try:
-        with _interruptible():
-            if isinstance(loop, asyncio.BaseEventLoop):
-                _make_nestable(loop)
-                return _complete(loop, awaitable)
-            with lease_host() as host:
-                return host.call(_as_coroutine(awaitable))
+        if isinstance(loop, asyncio.BaseEventLoop):
+            _make_nestable(loop)
+            return _complete(loop, awaitable)
+        with _interruptible(), lease_host() as host:
+            return host.call(_as_coroutine(awaitable))
     except BaseException:
         if inspect.iscoroutine(awaitable) and _is_untouched(awaitable):
             awaitable.close()  # or Python would complain of it, in whichever cell runs then
@@ -195,13 +196,23 @@ def _run_on_idle_loop(awaitable: Awaitable[T]) -> T:
 
 def _complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[T]) -> T:
     task = loop.create_task(_as_coroutine(awaitable))
+    interrupts = _Interrupts(loop, task)
     try:
-        return loop.run_until_complete(task)
+        with interrupts.heard():
+            result = loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        if interrupts.arrived:
+            raise KeyboardInterrupt from None  # its context still tells where the task stood
+        raise
     except BaseException as exc:
         if task.done():
             _take_exception(task)
             raise
         interrupt = exc  # it fell into the loop, not into the task
+    else:
+        if interrupts.arrived:  # just as the task came to its end
+            raise KeyboardInterrupt
+        return result
     # Out of the handler: in there, Python 3.10 would lose where the task stood when it was cancelled.
     try:
         task.cancel()
@@ -259,6 +270,65 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+class _Interrupts:
+    """Interrupts that arrive while a task is run to its end: they cancel it, as asyncio.run has it.
+
+    To raise KeyboardInterrupt where the main thread happens to be is to raise it within the loop's own
+    code as well, which forgets then whom it was about to wake: the task, and with it the cell, would
+    wait for ever. Only a task that goes on without awaiting anything has it raised in itself.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        self.arrived = False
+        self._loop = loop
+        self._task = task
+        self._insists = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        previous = signal.getsignal(signal.SIGINT)
+        nested = self._loop.is_running()
+        # They arrive in the main thread only. Whoever ignores them means to, and so does who has a
+        # handler of his own, other than for the sake of the outer loop.
+        mine = previous is signal.default_int_handler or (nested and callable(previous))
+        if threading.current_thread() is not threading.main_thread() or not mine:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        insists, self._insists = self._insists, False
+        if not insists:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        if self.arrived and not _in_loop(frame):
+            _interrupt(number, frame)
+        if not self.arrived or insists:
+            self.arrived = True
+            _thread.start_new_thread(self._insist, ())
+
+    def _insist(self) -> None:
+        time.sleep(_PATIENCE)
+        if not self._task.done():
+            self._insists = True
+            _interrupt_again()
+
+
+_PATIENCE = 0.3
+"""Seconds after which a task that was cancelled, and has not ended, may be one that awaits nothing."""
+
+
+def _in_loop(frame: FrameType | None) -> bool:
+    """Whether it is code of an event loop's own."""
+    if frame is None:
+        return False
+    folder, name = os.path.split(frame.f_code.co_filename)
+    return os.path.basename(folder) == "asyncio" or name.startswith(("selectors", "nest_asyncio"))
 
 
 _RETRY_INTERRUPT = 0.005

@@ -13,19 +13,17 @@ import re
 import socket
 import threading
 from collections.abc import Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from orchnb.errors import ServerStartFailed
 from orchnb.runtime.ephemeral import EphemeralApp, host_app
 from orchnb.runtime.fresh import FreshFolder
-from orchnb.runtime.host import HostedApp, wait_interruptibly
+from orchnb.runtime.host import HostedApp, HostedTask
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
 from orchnb.runtime.prefect_server import PrefectServer, known_to_prefect
 
 if TYPE_CHECKING:
-    import concurrent.futures
-
     import uvicorn
 
 HOST = "127.0.0.1"
@@ -149,7 +147,7 @@ def _web_pages(app: ASGIApp | None, proxied: str) -> Iterator[ASGIApp | None]:
 @contextmanager
 def _running(
     lease: HostedApp, doors: ASGIApp, listener: socket.socket
-) -> Iterator[concurrent.futures.Future[None]]:
+) -> Iterator[HostedTask[None]]:
     import uvicorn
 
     server = uvicorn.Server(
@@ -167,15 +165,11 @@ def _running(
         yield ended
     finally:
         server.should_exit = True
-        with suppress(Exception):  # it has been told to the log; the port is closed all the same
-            wait_interruptibly(ended, _STOP_TIMEOUT + 1)
+        ended.wait(_STOP_TIMEOUT + 1)
         ended.cancel()
 
 
-def _wait_until_it_answers(server: uvicorn.Server, ended: concurrent.futures.Future[None]) -> None:
+def _wait_until_it_answers(server: uvicorn.Server, ended: HostedTask[None]) -> None:
     while not server.started:
-        wait_interruptibly(ended, 0.01)
-        if ended.done():
-            raise ServerStartFailed(
-                f"The port could not be served: {ended.exception()}", phase="start"
-            )
+        if ended.wait(0.01):
+            raise ServerStartFailed(f"The port could not be served: {ended.error}", phase="start")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
@@ -16,8 +17,9 @@ from typing import Any, NoReturn
 import anyio
 import httpx
 
-from orchnb.runtime.host import HostedApp, on_host_thread, wait_event
+from orchnb.runtime.host import HostedApp, on_host_thread
 from orchnb.runtime.loops import waker
+from orchnb.runtime.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +74,11 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
         if not hosted.is_up:
             hosted.wait_started()
             self._refuse_ended(hosted, request)
-        event = threading.Event()
-        exchange = _Exchange(hosted, request, body, event.set)
+        told: Outcome[None] = Outcome()
+        exchange = _Exchange(hosted, request, body, told.settle)
         stream = _SyncStream(exchange)
         hosted.host.begin(exchange)
-        stream.wait(event)
+        stream.wait(told)
         return exchange.response(stream)
 
     def _usable(self, request: httpx.Request) -> HostedApp:
@@ -325,10 +327,12 @@ class _SyncStream(httpx.SyncByteStream):
         self._exchange = exchange
         self._ended = False
 
-    def wait(self, event: threading.Event) -> None:
+    def wait(self, told: Outcome[None]) -> None:
         exchange = self._exchange
         try:
-            answered = wait_event(event, exchange.read_timeout)
+            answered = told.wait(
+                math.inf if exchange.read_timeout is None else exchange.read_timeout
+            )
         except BaseException:
             exchange.abandon()
             raise
@@ -338,15 +342,15 @@ class _SyncStream(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
-            event = threading.Event()
-            data = self._exchange.take(event.set)
+            told: Outcome[None] = Outcome()
+            data = self._exchange.take(told.settle)
             if data is None:
                 self._ended = True
                 return
             if data:
                 yield data
             else:
-                self.wait(event)
+                self.wait(told)
 
     def close(self) -> None:
         if not self._ended:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import gc
 import os
@@ -27,8 +26,6 @@ from orchnb.runtime.host import (
     host_log,
     lease_host,
     on_host_thread,
-    wait_event,
-    wait_interruptibly,
 )
 from orchnb.runtime.loops import is_hosted
 from orchnb.runtime.transport import HostedTransport
@@ -116,7 +113,7 @@ def test_a_new_host_begins_only_when_the_one_before_it_has_ended() -> None:
         assert begun.wait(SECONDS)
     app = ScriptedApp()
     hosted = HostedApp(app)
-    hosted.started.add_done_callback(lambda _: order.append("the second starts"))
+    hosted.started.when_done(lambda: order.append("the second starts"))
     assert hosted.host is not first
     assert first.thread.is_alive()
     ended.set()
@@ -205,7 +202,7 @@ def test_closed_does_not_come_before_the_lease_is_given_back() -> None:
     hosted.wait_started()
     with host_module._tenancy.lock:  # for as long as this is held, nothing can be given back
         hosted.close()
-        assert not concurrent.futures.wait([hosted._ended], 0.1).done
+        assert not hosted._ended.wait(0.1)
     end(hosted)
 
 
@@ -345,40 +342,6 @@ def test_an_interrupt_ends_the_wait_for_a_start() -> None:
         start()
     for hosted in held:
         end(hosted)
-
-
-class SpiedEvent:
-    """An event that is set by the third wait, and writes down how long each might have been."""
-
-    def __init__(self) -> None:
-        self.waits: list[float | None] = []
-
-    def wait(self, timeout: float | None) -> bool:
-        self.waits.append(timeout)
-        return len(self.waits) == 3
-
-
-def test_no_wait_is_without_a_limit_as_interrupts_could_be_missed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """One that arrives just when an unlimited wait begins is noticed when that ends only."""
-    event, limited = SpiedEvent(), SpiedEvent()
-    assert wait_event(event, None)  # type: ignore[arg-type]
-    assert wait_event(limited, 0.05 + host_module._LONGEST_WAIT)  # type: ignore[arg-type]
-    assert not wait_event(threading.Event(), 0.01)
-    assert event.waits == [host_module._LONGEST_WAIT] * 3
-    assert all(wait is not None and wait <= host_module._LONGEST_WAIT for wait in limited.waits)
-
-    future: concurrent.futures.Future[None] = concurrent.futures.Future()
-
-    def wait(futures: Any, timeout: float | None = None) -> None:
-        if event.wait(timeout):
-            future.set_result(None)
-
-    event.waits.clear()
-    monkeypatch.setattr(concurrent.futures, "wait", wait)
-    wait_interruptibly(future)
-    assert event.waits == [host_module._LONGEST_WAIT] * 3
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])

@@ -468,7 +468,80 @@ def test_an_interrupt_handler_is_put_back_and_one_who_ignores_interrupts_goes_on
             assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)
-    assert seen == [loops._interrupt, signal.SIG_IGN]
+    assert seen[0].__func__ is loops._Interrupts._handle
+    assert seen[1] is signal.SIG_IGN
+
+
+class Unlucky(asyncio.Handle):
+    """A turn of a task's into which an interrupt falls, before it has begun."""
+
+    def _run(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+        super()._run()  # type: ignore[misc] # asyncio's own, and not in the stubs
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interrupt_that_falls_into_the_loop_loses_nobodys_turn(times: int) -> None:
+    """The task would never have it again, and whoever waits for the task would wait for ever."""
+    cleaned_up = []
+
+    async def waits() -> None:
+        loop: Any = asyncio.get_running_loop()
+        schedule, left = loop.call_soon, times
+
+        def call_soon(callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+            nonlocal left
+            left -= 1
+            if not left:
+                loop.call_soon = schedule
+            handle = Unlucky(callback, args, loop, context)
+            loop._ready.append(handle)
+            return handle
+
+        loop.call_soon = call_soon
+        try:
+            await asyncio.sleep(0)
+            await asyncio.sleep(30)
+        finally:
+            loop.call_soon = schedule
+            await asyncio.sleep(0.01)
+            cleaned_up.append(True)
+
+    async def main() -> None:
+        loops.run(waits())
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert cleaned_up == [True]
+
+
+def test_a_task_that_awaits_nothing_is_interrupted_all_the_same() -> None:
+    async def computes() -> None:
+        signal.raise_signal(signal.SIGINT)
+        ends = time.monotonic() + 20
+        while time.monotonic() < ends:
+            pass
+
+    async def main() -> None:
+        loops.run(computes())
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert time.monotonic() - began < 5
+
+
+def test_an_interrupt_just_as_it_ends_is_not_lost() -> None:
+    async def ends() -> int:
+        signal.raise_signal(signal.SIGINT)
+        return 42
+
+    async def main() -> None:
+        loops.run(ends())
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
 
 
 def test_an_interrupt_in_a_finalizer_comes_again_where_it_is_felt() -> None:

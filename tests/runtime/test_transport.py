@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,6 +22,7 @@ from starlette.routing import Route
 from orchnb.errors import LifespanStartupFailed
 from orchnb.runtime import transport
 from orchnb.runtime.host import HostedApp, host_log
+from orchnb.runtime.outcome import Outcome
 from orchnb.runtime.transport import HostedTransport
 from tests.runtime.apps import ScriptedApp
 
@@ -565,7 +565,7 @@ def test_a_request_that_comes_just_when_the_host_has_ended_is_told_so(
     given.hosted.close()
     assert given.hosted.wait_closed(SECONDS)
     given.hosted._closing, ended = False, given.hosted._ended
-    given.hosted._ended = concurrent.futures.Future()
+    given.hosted._ended = Outcome()
     with pytest.raises(httpx.RemoteProtocolError, match="stopped before it had answered"):
         Client(kind, given, timeout=None).request("GET", "/")
     given.hosted._closing, given.hosted._ended = True, ended
