@@ -182,31 +182,33 @@ def create_sync(url: str, make: Make, numbers: range, transport: Any, **more: An
 
 
 @pytest.mark.timeout(300)  # a thousand real creates, three times
-@pytest.mark.parametrize(
-    ("how", "kind"), [("async", "variables"), ("sync", "variables"), ("mixed", "flow_runs")]
-)
-def test_a_thousand_creates_under_loss_give_a_thousand_objects(
-    how: str, kind: str, server_url: str
-) -> None:
+@pytest.mark.parametrize("how", ["async", "sync", "mixed"])
+def test_a_thousand_creates_under_loss_give_a_thousand_objects(how: str, server_url: str) -> None:
     tag = f"lossy-{uuid.uuid4()}"
-    make = variables_of(tag) if kind == "variables" else runs_of(server_url, tag)
-    lossy = [Lossy(seed=1), Lossy(seed=2)]
-    shares = {
-        "async": [(create_async, range(1000))],
-        "sync": [(create_sync, range(1000))],
-        "mixed": [(create_async, range(500)), (create_sync, range(500, 1000))],
+    runs, variables = runs_of(server_url, tag), variables_of(tag)
+    lossy = [Lossy(seed=seed) for seed in range(3)]
+    # The server takes far longer for a run than for a variable.
+    shares: list[tuple[Callable[..., None], Make, range]] = {
+        "async": [(create_async, variables, range(900)), (create_async, runs, range(100))],
+        "sync": [(create_sync, variables, range(900)), (create_sync, runs, range(100))],
+        "mixed": [
+            (create_async, variables, range(400)),
+            (create_sync, variables, range(400, 800)),
+            (create_async, runs, range(200)),
+        ],
     }[how]
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(len(shares)) as pool:
         jobs = [
             pool.submit(create, server_url, make, numbers, transport)
-            for (create, numbers), transport in zip(shares, lossy, strict=False)
+            for (create, make, numbers), transport in zip(shares, lossy, strict=False)
         ]
         for job in jobs:
             job.result()
     faults = sum((transport.faults for transport in lossy), Counter[str]())
     assert set(faults) == set(Lossy.FAULTS), "every fault has happened"
     assert faults.total() > 150
-    assert number_with_tag(server_url, tag, kind) == 1000
+    made = [number_with_tag(server_url, tag, kind) for kind in ("variables", "flow_runs")]
+    assert made == ([800, 200] if how == "mixed" else [900, 100])
 
 
 @pytest.mark.parametrize("create", [create_async, create_sync], ids=["async", "sync"])
@@ -219,9 +221,9 @@ def test_connections_that_really_break_make_no_second_run(
         # No connection is kept, so that each request meets a fault of its own.
         limits = httpx.Limits(max_keepalive_connections=0)
         kind = httpx.AsyncHTTPTransport if create is create_async else httpx.HTTPTransport
-        create(url, make, range(200), kind(limits=limits))
-    assert len(broken) > 20
-    assert number_with_tag(server_url, tag, "flow_runs") == 200
+        create(url, make, range(120), kind(limits=limits))
+    assert len(broken) > 12
+    assert number_with_tag(server_url, tag, "flow_runs") == 120
 
 
 @pytest.mark.parametrize(
