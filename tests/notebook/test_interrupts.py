@@ -34,6 +34,10 @@ SEED = int(os.environ.get("ORCHNB_TEST_SEED", time.time_ns() % 1_000_000))
 LONGEST_DELAY = 0.7
 """Seconds after which a cell is interrupted at the latest."""
 
+SHORTEST_DELAY = 0.002
+"""Seconds. One that comes before the kernel has got to the cell's code ends the cell without a reply:
+"KeyboardInterrupt caught in kernel", as ipykernel has it."""
+
 GIVEN_UP = 20
 """Seconds after an interrupt at which a cell that still runs is a failure, which says where it is."""
 
@@ -298,7 +302,7 @@ def test_at_a_hundred_moments(
     before = look(cell)
     took = []
     for name in chance.choices(list(kinds), k=times):
-        delay = chance.uniform(0, LONGEST_DELAY)
+        delay = chance.uniform(SHORTEST_DELAY, LONGEST_DELAY)
         logger.info("%s: to be interrupted after %.3f s", name, delay)
         took.append(try_out(cell, kinds[name], hanging, delay))
         logger.info("... ended within %.3f s", took[-1])
