@@ -58,8 +58,8 @@ WATCHED += --max-worker-restart=0
 # A file of tests at a time in each worker: what a file shares, such as a server, is started once. Those
 # that take minutes come first, so that no worker has one at the end while the others have nothing. There is
 # one worker more than cores, as tests wait for a quarter of their time.
-WORKERS := $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
-PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WATCHED)
+WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WATCHED)
 IN_ORDER := tests/test_notebooks.py tests/notebook/test_interrupts.py tests/notebook/test_open_server.py tests/api/test_sent_once.py tests
 
 test: setup

@@ -24,15 +24,15 @@ client, name = both.client, both.name
 server_here, nothing_is_left = both.server_here, both.nothing_is_left
 
 SINCE = {
-    "bulk_create_flow_runs_from_deployment": ("3.7", (FLOW_ID, [])),
-    "bulk_delete_deployments": ("3.7", ({},)),
-    "bulk_delete_flow_runs": ("3.7", ({"name": {"any_": []}},)),
-    "bulk_delete_flows": ("3.7", ({"name": {"any_": []}},)),
-    "bulk_set_flow_run_state": ("3.7", ({"name": {"any_": []}}, "CANCELLING")),
+    "bulk_create_flow_runs_from_deployment": ("3.6.16", (FLOW_ID, [])),
+    "bulk_delete_deployments": ("3.6.16", ({},)),
+    "bulk_delete_flow_runs": ("3.6.16", ({"name": {"any_": []}},)),
+    "bulk_delete_flows": ("3.6.16", ({"name": {"any_": []}},)),
+    "bulk_set_flow_run_state": ("3.6.16", ({"name": {"any_": []}}, "CANCELLING")),
     "clear_server_default_result_storage": ("3.7", ()),
     "read_server_default_result_storage": ("3.7", ()),
-    "read_work_pool_concurrency_status": ("3.7", ("no-such-pool",)),
-    "read_work_queue_concurrency_status": ("3.7", (FLOW_ID,)),
+    "read_work_pool_concurrency_status": ("3.6.23", ("no-such-pool",)),
+    "read_work_queue_concurrency_status": ("3.6.23", (FLOW_ID,)),
     "update_server_default_result_storage": ("3.7", (FLOW_ID,)),
 }
 """What not every server of a supported version has: from which on, and arguments that do no harm."""
