@@ -68,6 +68,7 @@ class Host:
         self.loop.set_exception_handler(_keep_complaint)
         self.stopping = False
         self.ended = False
+        self.over: Outcome[None] = Outcome()
         self.calls: set[HostedCall] = set()
         self._predecessor = predecessor
         self._context = contextvars.Context()
@@ -123,13 +124,22 @@ class Host:
             self.thread.join(timeout)
         return not self.thread.is_alive()
 
+    async def join_async(self) -> None:
+        """Wait for the thread to end, on any event loop but its own."""
+        if threading.current_thread() is not self.thread:
+            await wait_async(self.over)  # the last thing that it does
+            self.thread.join()
+
     def _run(self) -> None:
-        if self._predecessor is not None:
-            # It is shutting down the very apps that may be started here next.
-            self._predecessor.join(SHUTDOWN_TIMEOUT)
-            self._predecessor = None
-        with divert_records(host_log, is_hosted.get):
-            self._context.run(self._run_loop)
+        try:
+            if self._predecessor is not None:
+                # It is shutting down the very apps that may be started here next.
+                self._predecessor.join(SHUTDOWN_TIMEOUT)
+                self._predecessor = None
+            with divert_records(host_log, is_hosted.get):
+                self._context.run(self._run_loop)
+        finally:
+            self.over.settle()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -408,15 +418,18 @@ class HostedApp:
         """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
         lease, and the host's thread has ended, if it has no other tenant. Whether that is so."""
         self._ended.wait(timeout)
-        with _tenancy.lock:
-            idle = _tenancy.host is self.host and _tenancy.leases == 0
-        return self._ended.done() and (not idle or self.host.join(timeout))
+        return self._ended.done() and (not self._was_last() or self.host.join(timeout))
 
     async def wait_closed_async(self, timeout: float = _CLOSE_TIMEOUT) -> None:
-        """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
-        lease, on any event loop; also in a task that is being cancelled."""
+        """Wait as `wait_closed` does, on any event loop; also in a task that is being cancelled."""
         with anyio.move_on_after(timeout, shield=True):
             await wait_async(self._ended)
+            if self._was_last():
+                await self.host.join_async()
+
+    def _was_last(self) -> bool:
+        with _tenancy.lock:
+            return _tenancy.host is self.host and _tenancy.leases == 0
 
 
 async def wait_async(outcome: Outcome[Any]) -> None:

@@ -142,6 +142,19 @@ def test_variables(client: Any, name: str) -> None:
         client.read_variables(name_like="a", variable_filter={"name": {"any_": ["a"]}})
 
 
+def test_automations(client: Any, name: str) -> None:
+    trigger = {"type": "event", "posture": "Reactive", "expect": ["a"], "threshold": 1, "within": 0}
+    for tags in ([name, "x"], [name]):
+        client.create_automation(name, trigger=trigger, actions=[{"type": "do-nothing"}], tags=tags)
+    assert found(client, "automations", tags=[name]) == 2
+    assert (
+        found(client, "automations", tags=(name, "x"), automations={"name": {"any_": [name]}}) == 1
+    )
+    assert [each.tags for each in client.read_automations(tags=["x", name])] == [[name, "x"]]
+    with pytest.raises(ValueError, match="tags is given twice: as a keyword, and in automations"):
+        client.count_automations(automations={"tags": {"all_": ["x"]}}, tags=["x"])
+
+
 def test_block_documents(client: Any, name: str) -> None:
     kind = client.create_block_type(name=name, slug=name)
     fields = {"title": name, "type": "object", "properties": {}, "block_type_slug": name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -214,9 +214,10 @@ def add_block_document(client: SyncPrefectClient, name: str) -> object:
     )
 
 
-def add_automation(client: SyncPrefectClient, name: str) -> object:
+def add_automation(client: SyncPrefectClient, name: str, tags: Iterable[str] = ()) -> object:
     trigger = {"type": "event", "posture": "Reactive", "expect": ["nothing"], "within": 0}
-    return client.create_automation(name, trigger=trigger, actions=[{"type": "do-nothing"}])
+    actions = [{"type": "do-nothing"}]
+    return client.create_automation(name, trigger=trigger, actions=actions, tags=tags)
 
 
 def add_log(client: SyncPrefectClient, name: str) -> object:
@@ -254,6 +255,13 @@ def test_each_gives_all_also_where_the_server_gives_few_at_a_time(
     came = [row.id for row in iterate()]
     assert len(came) == len(set(came)) >= MANY
     assert [row.id for row in iterate(limit=8)] == came[:8]
+
+
+def test_automations_are_given_by_their_tags(small_pages: SyncPrefectClient) -> None:
+    for number in range(MANY):
+        add_automation(small_pages, f"by-tag-{number}", ["odd"] if number % 2 else [])
+    came = {each.name for each in small_pages.iter_automations(tags=["odd"])}
+    assert came == {f"by-tag-{number}" for number in range(1, MANY, 2)}
 
 
 def test_events_are_given_by_pages_that_name_the_next(small_pages: SyncPrefectClient) -> None:

@@ -169,6 +169,12 @@ def test_a_worker_is_known_by_its_heartbeats(client: Any, pool: WorkPool) -> Non
     assert len(client.read_workers_for_work_pool(pool.name, limit=1, offset=1)) == 1
     offline = {"status": {"any_": ["OFFLINE"]}}
     assert client.read_workers_for_work_pool(pool.name, offline) == []
+    assert len(client.read_workers_for_work_pool(pool.name, status="online")) == 2
+    assert client.read_workers_for_work_pool(pool.name, status=["OFFLINE"]) == []
+    with pytest.raises(
+        ValueError, match="status is given twice: as a keyword, and in worker_filter"
+    ):
+        client.read_workers_for_work_pool(pool.name, offline, status="online")
 
     assert client.delete_worker(pool.name, "one") is None
     assert [worker.name for worker in client.read_workers_for_work_pool(pool.name)] == ["two"]

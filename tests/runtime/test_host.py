@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import random
 import signal
@@ -284,6 +285,31 @@ async def test_on_any_event_loop_the_start_and_the_close_can_be_waited_for(
         scope.cancel()
         await hosted.wait_closed_async(SECONDS)  # shielded
     assert app.messages == WHOLE_PERIOD
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_after_the_last_close_that_is_waited_for_on_an_event_loop_the_thread_is_gone() -> (
+    None
+):
+    for _ in range(50):
+        hosted = HostedApp(ScriptedApp())
+        await hosted.wait_started_async()
+        hosted.close()
+        await hosted.wait_closed_async(SECONDS)
+        assert not hosted.host.thread.is_alive()
+
+
+def test_hosted_code_that_waits_for_the_close_does_not_wait_for_its_own_thread() -> None:
+    hosted = HostedApp(ScriptedApp())
+    hosted.wait_started()
+
+    async def close() -> None:
+        hosted.close()
+        await hosted.wait_closed_async(math.inf)
+
+    assert hosted.host.submit(close()).wait(SECONDS)
+    assert hosted.wait_closed(SECONDS)
 
 
 @pytest.mark.anyio

@@ -12,6 +12,7 @@ from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, as_tags, as_uuid
 from orchnb.api.operations.fields import Data, fields_of, required, with_defaults
+from orchnb.api.operations.filters import named_words, with_words
 from orchnb.errors import ObjectNotFound
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 _automation = a(lambda: models.Automation)
 _automations = list_of(lambda: models.Automation)
+
+
+def _filter(automations: Filter | None, tags: Iterable[str] | None) -> Filter | None:
+    return with_words(automations, "automations", named_words(tags=tags))
 
 
 def _missing(automation_id: object) -> str:
@@ -114,18 +119,24 @@ def read_automations(
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
+    tags: Iterable[str] | None = None,
 ) -> Call[ModelList[Automation]]:
-    """Read automations.
+    """Read automations, those that have all of the ``tags``.
 
     ``automations`` is the API's filter object, ``sort`` one of its orders (``NAME_ASC``,
     ``UPDATED_DESC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+
+    Raises:
+        ValueError: tags are given by the keyword and by the filter object.
     """
     return Call(
         "POST",
         path("/automations/filter"),
         _automations,
         repeatable=True,
-        json=without_none(automations=automations, sort=sort, limit=limit, offset=offset),
+        json=without_none(
+            automations=_filter(automations, tags), sort=sort, limit=limit, offset=offset
+        ),
     )
 
 
@@ -156,8 +167,12 @@ def find_automation(id_or_name: UUID | str) -> Generator[Call[Any], Any, Automat
 
 
 @operation
-def count_automations(*, automations: Filter | None = None) -> Generator[Call[Any], Any, int]:
-    """How many automations there are, or how many a filter finds; those it finds are read for that."""
+def count_automations(
+    *, automations: Filter | None = None, tags: Iterable[str] | None = None
+) -> Generator[Call[Any], Any, int]:
+    """How many automations there are, or how many have all of the tags, or are found by the API's filter
+    object; those it finds are read for that."""
+    automations = _filter(automations, tags)
     if automations is None:
         total: int = yield from Call(
             "POST", path("/automations/count"), a(lambda: int), repeatable=True

@@ -90,20 +90,21 @@ def event_words(
     occurred = _bounds(since, until)
     return {
         "event": None if event is None else _event_names(event),
-        "any_resource": None if resource_id is None else {"id": _several(resource_id)},
+        "any_resource": None if resource_id is None else {"id": several(resource_id)},
         "occurred": without_none(since=occurred[0], until=occurred[1]) or None,
     }
 
 
 def _event_names(event: str | Iterable[str]) -> dict[str, Any]:
-    names = _several(event)
+    names = several(event)
     beginnings = [each.removesuffix("*") for each in names if each.endswith("*")]
     if beginnings and len(beginnings) != len(names):
         raise ValueError("event holds names and beginnings with a *; ask for the one or the other")
     return {"prefix": beginnings} if beginnings else {"name": names}
 
 
-def _several(words: str | Iterable[str]) -> list[str]:
+def several(words: str | Iterable[str]) -> list[str]:
+    """One word or more as a list."""
     return [words] if isinstance(words, str) else list(words)
 
 
@@ -157,7 +158,7 @@ def _state_name(name: str) -> str:
 
 
 def _states(state: str | Iterable[str]) -> dict[str, Any]:
-    wanted = [str(each) for each in _several(state)]
+    wanted = [str(each) for each in several(state)]
     known = {kind.value for kind in models.StateType}
     types = [each.upper() for each in wanted if each.upper() in known]
     if len(types) == len(wanted):

@@ -203,13 +203,17 @@ def iter_variables(
 
 @iteration
 def iter_automations(
-    limit: int | None = None, *, automations: Filter | None = None
+    limit: int | None = None,
+    *,
+    automations: Filter | None = None,
+    tags: Iterable[str] | None = None,
 ) -> Paging[Automation]:
-    """Each automation once, by the filter of `read_automations`, in the order of the names.
+    """Each automation once, by the keywords of `read_automations`, in the order of the names.
 
     Those that have the same name are in no order: where rows come and go meanwhile, one may be left out.
     """
-    return Paging(pages_of(read_automations(automations=automations, sort="NAME_ASC")), limit)
+    query = read_automations(automations=automations, tags=tags, sort="NAME_ASC")
+    return Paging(pages_of(query), limit)
 
 
 @iteration

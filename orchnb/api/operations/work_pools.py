@@ -20,7 +20,7 @@ from orchnb.api.operations.fields import (
     fields_of,
     required,
 )
-from orchnb.api.operations.filters import any_of, with_words
+from orchnb.api.operations.filters import any_of, several, with_words
 from orchnb.api.times import ToCome, to_come
 from orchnb.errors import ObjectAlreadyExists
 
@@ -293,12 +293,19 @@ def read_workers_for_work_pool(
     worker_filter: Filter | None = None,
     offset: int | None = None,
     limit: int | None = None,
+    *,
+    status: str | Iterable[str] | None = None,
 ) -> Call[ModelList[Worker]]:
     """Read the workers of a work pool, those last heard of first.
 
+    ``status`` is ``"online"`` or ``"offline"``, in capitals or not.
+
     Raises:
         ObjectNotFound: there is no work pool of that name.
+        ValueError: a status is given by the keyword and by the filter object.
     """
+    statuses = None if status is None else [each.upper() for each in several(status)]
+    worker_filter = with_words(worker_filter, "worker_filter", {"status": any_of(statuses)})
     return Call(
         "POST",
         path("/work_pools/{}/workers/filter", work_pool_name),
