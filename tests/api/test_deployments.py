@@ -294,7 +294,7 @@ def test_a_deleted_deployment_is_gone(client: Any, name: str) -> None:
         client.read_deployment(deployment_id)
 
 
-@both.since("3.7")
+@both.since("3.6.16")
 def test_many_deployments_are_deleted(client: Any, name: str) -> None:
     ids = {client.create_deployment(name, each, tags=[name]) for each in "abc"}
     some = {"tags": {"all_": [name]}}
@@ -601,7 +601,7 @@ def test_a_lost_answer_makes_one_run(server_url: str, kind: str, name: str) -> N
     assert [each.id for each in runs] == [run.id]
 
 
-@both.since("3.7")
+@both.since("3.6.16")
 def test_a_lost_answer_makes_each_of_many_runs_once(server_url: str, kind: str, name: str) -> None:
     with opened(kind, server_url) as client:
         deployment_id = client.create_deployment(name, "d")
@@ -622,7 +622,7 @@ def test_a_lost_answer_makes_each_of_many_runs_once(server_url: str, kind: str, 
     assert len(runs) == 2
 
 
-@both.since("3.7")
+@both.since("3.6.16")
 def test_many_runs_are_created(client: Any, name: str) -> None:
     deployment_id = client.create_deployment(name, "d", tags=["x"], parameter_openapi_schema=SCHEMA)
     later = datetime(2031, 1, 1, tzinfo=timezone.utc)
@@ -660,7 +660,7 @@ def test_many_runs_are_created(client: Any, name: str) -> None:
         client.bulk_create_flow_runs_from_deployment(deployment_id, [{"parametres": {}}])
 
 
-@both.since("3.7")
+@both.since("3.6.16")
 def test_what_a_database_says_of_one_of_many_runs_is_told_without_its_statement(
     client: Any, name: str
 ) -> None:
@@ -935,7 +935,7 @@ def test_a_hint_does_without_a_broken_list_of_what_is_required(required: Any) ->
             "bulk_create_flow_runs_from_deployment",
             (NOBODY, []),
             "deployment with the id",
-            marks=both.since("3.7"),
+            marks=both.since("3.6.16"),
         ),
     ],
 )

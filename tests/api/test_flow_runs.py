@@ -69,7 +69,7 @@ def test_a_deleted_flow_is_gone_with_its_runs(client: Any, name: str) -> None:
         client.read_flow_run(run.id)
 
 
-@both.since("3.7")
+@both.since("3.6.16")
 def test_many_flows_are_deleted(client: Any, name: str) -> None:
     ids = {client.create_flow(f"{name}-{letter}") for letter in "abc"}
     some = {"name": {"like_": name}}
@@ -266,7 +266,7 @@ def test_every_filter_counts(client: Any, name: str, kind_of_filter: str) -> Non
     assert [interval.states for interval in history] == [[]]
 
 
-@both.since("3.7")
+@both.since("3.6.16")
 def test_many_runs_are_put_into_a_state(client: Any, name: str) -> None:
     ids = {client.create_flow_run(name, state="RUNNING").id for _ in range(3)}
     done = client.create_flow_run(name, state="COMPLETED").id
@@ -285,7 +285,7 @@ def test_many_runs_are_put_into_a_state(client: Any, name: str) -> None:
     assert (forced.status, forced.state.type) == ("ACCEPT", StateType.CRASHED)
 
 
-@both.since("3.7")
+@both.since("3.6.16")
 def test_many_runs_are_deleted(client: Any, name: str) -> None:
     ids = {client.create_flow_run(name, tags=[name]).id for _ in range(3)}
     some = {"tags": {"all_": [name]}}

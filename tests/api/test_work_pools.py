@@ -126,7 +126,7 @@ def test_a_deleted_pool_is_gone(client: Any, pool: WorkPool) -> None:
         ("update_work_pool", ({"is_paused": True},)),
         ("delete_work_pool", ()),
         ("get_scheduled_flow_runs_for_work_pool", ()),
-        pytest.param("read_work_pool_concurrency_status", (), marks=both.since("3.7")),
+        pytest.param("read_work_pool_concurrency_status", (), marks=both.since("3.6.23")),
         ("read_workers_for_work_pool", ()),
         ("read_work_queues", ()),
         ("match_work_queues", ()),
@@ -259,7 +259,7 @@ def test_a_queue_is_changed_by_what_is_given(client: Any, pool: WorkPool) -> Non
         "delete_work_queue_by_id",
         "get_runs_in_work_queue",
         "read_work_queue_status",
-        pytest.param("read_work_queue_concurrency_status", marks=both.since("3.7")),
+        pytest.param("read_work_queue_concurrency_status", marks=both.since("3.6.23")),
         "update_work_queue",
     ],
 )
@@ -325,7 +325,7 @@ def test_the_health_of_a_queue_is_told(client: Any, pool: WorkPool, queue: WorkQ
     assert after.last_polled.tzinfo is not None
 
 
-@both.since("3.7")
+@both.since("3.6.23")
 def test_the_runs_that_take_slots_are_told(
     client: Any, pool: WorkPool, queue: WorkQueue, waiting: FlowRun
 ) -> None:

@@ -177,7 +177,7 @@ def test_they_write_at_the_same_time(four: Kernels) -> None:
             "str(await client.create_deployment(flow, name='bulk'))"
         )
     )
-    bulks = 2 if Version(version("prefect")) >= Version("3.7") else 0  # an older server has none
+    bulks = 2 if Version(version("prefect")) >= Version("3.6.16") else 0  # an older server has none
     written = answers(four(WRITE, deployment=deployment, bulks=bulks))
     for one in written:
         assert one["refused"] == one["retries"] == one["log"] == []
