@@ -35,6 +35,7 @@ from orchnb.errors import ServerStartFailed
 from orchnb.runtime.fresh import clear_stale
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
 from orchnb.runtime.locks import has_locked, lock_at
+from orchnb.runtime.loops import finish_loop
 from orchnb.runtime.new_database import made_from_an_empty_one
 from orchnb.runtime.prefect_writes import sqlite_configuration
 
@@ -215,12 +216,16 @@ class PrefectServer:
     @asynccontextmanager
     async def locked_database(self) -> AsyncIterator[None]:
         """Have no other process of this machine start a server on the database meanwhile."""
-        told = "Another process starts a server on this database; waiting for it"
+        told = "A server is being started on this database already; waiting for that"
         async with _locked(self._lock, told):
             yield
 
     def migrate(self) -> None:
-        """Bring the database to this Prefect's schema, which takes seconds for the first new one."""
+        """Bring the database to this Prefect's schema, which takes seconds for the first new one.
+
+        For a thread that the server's loop waits for. It goes on where that is given up: what is
+        cancelled between two statements may leave a transaction open, and everybody else locked out.
+        """
         if not self._migrates:
             return
         commands = importlib.import_module("prefect.server.database.alembic_commands")
@@ -229,9 +234,21 @@ class PrefectServer:
         try:
             address = self._context.settings.server.database.connection_url.get_secret_value()
             with self._context.model_copy(), made_from_an_empty_one(address):
-                commands.alembic_upgrade()
+                if ":memory:" in address or "mode=memory" in address:
+                    commands.alembic_upgrade()  # such a database is a connection of the server's loop
+                else:
+                    _on_a_loop_of_its_own(commands.alembic_upgrade)
         finally:
             self._lock.release()
+
+
+def _on_a_loop_of_its_own(function: Callable[[], object]) -> None:
+    """Call what calls async code on the loop whose worker thread it is, with a loop that nobody ends."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(anyio.to_thread.run_sync(function))
+    finally:
+        finish_loop(loop, timeout=None)
 
 
 _holder: PrefectServer | None = None

@@ -1,7 +1,8 @@
 """The start-up and shutdown of the server in this process, with faults at random moments.
 
 Every phase fails, hangs, blocks or is given up by whoever waits for it, in any order, while others come
-and go. The next attempt works, and nothing is left. ``ORCHNB_TEST_SEED`` repeats a failure.
+and go. The next attempt works, and nothing is left. ``ORCHNB_TEST_SEED`` repeats a failure;
+``ORCHNB_TEST_STARTS`` asks for more starts of Prefect's own server, each of which takes seconds.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import importlib
 import logging
 import os
 import random
+import sqlite3
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,12 +30,14 @@ import pytest
 from orchnb import OrchnbError, PrefectClient, SyncPrefectClient
 from orchnb.runtime import host, lifespan
 from orchnb.runtime.ephemeral import EphemeralApp
+from tests import servers
 
 logger = logging.getLogger(__name__)
 
 SEED = int(os.environ.get("ORCHNB_TEST_SEED", time.time_ns() % 1_000_000))
 
 TIMES = 100
+STARTS = int(os.environ.get("ORCHNB_TEST_STARTS", "6"))
 START_TIMEOUT = 0.1
 """Seconds that a start may take; half of the faults last longer."""
 
@@ -150,12 +155,12 @@ def until_quiet(before: Counter[str]) -> Counter[str]:
     return more
 
 
-def plain(app: EphemeralApp, chance: random.Random) -> None:
+def plain(app: EphemeralApp, later: Callable[[], float]) -> None:
     with SyncPrefectClient(app) as client:
         client.api_version()
 
 
-def awaited(app: EphemeralApp, chance: random.Random) -> None:
+def awaited(app: EphemeralApp, later: Callable[[], float]) -> None:
     async def ask() -> None:
         async with PrefectClient(app) as client:
             await client.api_version()
@@ -163,11 +168,11 @@ def awaited(app: EphemeralApp, chance: random.Random) -> None:
     asyncio.run(ask())
 
 
-def given_up(app: EphemeralApp, chance: random.Random) -> None:
+def given_up(app: EphemeralApp, later: Callable[[], float]) -> None:
     """Whoever waits is stopped after a while, in the middle of whatever there is then."""
 
     async def ask() -> None:
-        with anyio.move_on_after(chance.uniform(0, 0.2)):
+        with anyio.move_on_after(later()):
             async with PrefectClient(app) as client:
                 await client.api_version()
                 await anyio.sleep(1)
@@ -175,15 +180,36 @@ def given_up(app: EphemeralApp, chance: random.Random) -> None:
     asyncio.run(ask())
 
 
-def let_go(app: EphemeralApp, chance: random.Random) -> None:
+def let_go(app: EphemeralApp, later: Callable[[], float]) -> None:
     """Opened without waiting, and closed some time later, as when a notebook is done with it."""
     client = SyncPrefectClient(app)
     client.open()
-    time.sleep(chance.uniform(0, 0.2))
+    time.sleep(later())
     client.close()
 
 
-WAYS: list[Callable[[EphemeralApp, random.Random], None]] = [plain, awaited, given_up, let_go]
+WAYS: list[Callable[[EphemeralApp, Callable[[], float]], None]] = [plain, awaited, given_up, let_go]
+
+
+def failures_of(
+    ways: list[Any], app: EphemeralApp, later: Callable[[], float]
+) -> list[BaseException]:
+    """What those raise that use an app in these ways at the same time, each in a thread."""
+    failures: list[BaseException] = []
+
+    def run(way: Any) -> None:
+        try:
+            way(app, later)
+        except BaseException as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=run, args=(way,)) for way in ways]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads), "somebody waits for ever"
+    return failures
 
 
 @pytest.mark.timeout(180)
@@ -193,7 +219,11 @@ def test_after_any_fault_the_next_start_works_and_nothing_is_left(
     caplog.set_level(logging.INFO, logger=__name__)
     logger.info("ORCHNB_TEST_SEED=%d", SEED)
     chance = random.Random(SEED)
-    plain(EphemeralApp("faulty:make", home=tmp_path, timeout=10), chance)  # makes what stays
+
+    def later() -> float:
+        return chance.uniform(0, 0.2)
+
+    plain(EphemeralApp("faulty:make", home=tmp_path, timeout=10), later)  # makes what stays
     before = left()
     seen: Counter[str] = Counter()
     for number in range(TIMES):
@@ -208,30 +238,62 @@ def test_after_any_fault_the_next_start_works_and_nothing_is_left(
             ", ".join(way.__name__ for way in ways),
         )
         app = EphemeralApp("faulty:make", home=tmp_path, timeout=START_TIMEOUT)
-        failures: list[BaseException] = []
-
-        def run(way: Any, app: EphemeralApp = app, failures: Any = failures) -> None:
-            try:
-                way(app, chance)
-            except BaseException as exc:
-                failures.append(exc)
-
-        threads = [threading.Thread(target=run, args=(way,)) for way in ways]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(20)
-        assert not any(thread.is_alive() for thread in threads), "somebody waits for ever"
-        for failure in failures:
+        for failure in failures_of(ways, app, later):
             assert isinstance(failure, OrchnbError), repr(failure)
             assert str(failure)
             seen[getattr(failure, "phase", "")] += 1
         switches.phase = ""
         app.timeout = 10
-        plain(app, chance)
+        plain(app, later)
         assert not app.is_up
     assert not until_quiet(before)
     assert not switches.lock.locked()
     assert not list(switches.folder.iterdir())
     assert {"import", "create", "start"} <= set(seen)  # there were faults
     assert seen.total() > TIMES / 10, seen
+
+
+def locked(app: EphemeralApp, later: Callable[[], float]) -> None:
+    """Somebody else keeps everybody from the database for a while."""
+    database = app.home / "prefect.db"
+    if database.exists():
+        with closing(sqlite3.connect(database, isolation_level=None, timeout=30)) as others:
+            others.execute("BEGIN EXCLUSIVE")
+            time.sleep(later())
+
+
+@pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
+@pytest.mark.timeout(max(180, 30 * STARTS))
+def test_prefects_own_server_starts_after_having_been_given_up_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a database that is there, on a new one that is copied, and on one that is being migrated."""
+    caplog.set_level(logging.INFO, logger=__name__)
+    logger.info("ORCHNB_TEST_SEED=%d", SEED)
+    chance = random.Random(SEED)
+    there = servers.prefect_home(tmp_path / "there")
+    app = EphemeralApp("prefect", home=there, timeout=60)
+    plain(app, lambda: 0)  # imports it
+    (tmp_path / "first").mkdir()
+    plain(EphemeralApp("prefect", home=tmp_path / "first", timeout=60), lambda: 0)  # to copy from
+    before = left()
+    start = sum(app.phases.values()) - app.phases["import"]
+    for number in range(STARTS):
+        kind = ["there", "copied", "there", "migrated", "there", "copied"][number % 6]
+        longest = 1.5 * start
+        home = there
+        with monkeypatch.context() as here:
+            if kind != "there":
+                home = tmp_path / f"home-{number}"
+                home.mkdir()
+            if kind == "migrated":
+                longest = 8 * start
+                here.setenv("XDG_CACHE_HOME", str(home / "no-empty-database-there"))
+            ways = [chance.choice([given_up, let_go]), chance.choice([given_up, let_go, locked])]
+            logger.info("%d: %s, for %s", number, kind, ", ".join(way.__name__ for way in ways))
+            app = EphemeralApp("prefect", home=home, timeout=60)
+            failures = failures_of(ways, app, lambda most=longest: chance.uniform(0, most))
+        assert not failures
+        plain(app, lambda: 0)
+        assert not app.is_up
+    assert not until_quiet(before)
