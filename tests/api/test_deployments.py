@@ -839,7 +839,7 @@ def _status(create: Callable[[], None]) -> int | None:
             "create_flow_run_from_deployment",
             {"parameters": {"day": "x", "rows": {"__prefect_kind": "json", "value": '"three"'}}},
         ),
-        ("update_deployment", {"parameters": {"day": 3, "rows": "three"}}),
+        ("update_deployment", {"parameters": {"day": "x", "rows": "three"}}),
     ],
 )
 def test_parameters_that_the_server_refuses_are_not_said_to_exist(

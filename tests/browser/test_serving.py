@@ -72,6 +72,7 @@ def test_prefects_web_pages_directly_and_through_the_hub(notebook: Notebook, hub
         with notebook.page.context.expect_page() as opening:
             link.click()
         page = opening.value
+        page.wait_for_url("http*://**")  # it opens blank
         failed: list[str] = []
         page.on(
             "response", lambda answer, f=failed: f.append(answer.url) if answer.status >= 400 else 0

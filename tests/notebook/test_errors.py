@@ -565,6 +565,7 @@ def test_stopping_while_the_server_starts_says_that_nothing_was_sent(
         HANG_FILE=str(tmp_path / "starting"),
     ) as fresh:
         fresh("%load_ext orchnb")
+        fresh("orchnb.PrefectClient.hello, orchnb.SyncPrefectClient.hello")  # imports the models
         shown = stopped(fresh, source)
         assert titles(shown) == ["• Stopped by you"]
         assert any("It was not sent" in bundle["text/plain"] for bundle in shown.bundles)
