@@ -392,7 +392,9 @@ def test_unloading_while_a_request_waits_leaves_no_thread_and_no_widget(
 
 def test_a_forked_child_stays_silent(page: Page) -> None:
     cell = page.run(
-        "import os\nif hasattr(os, 'fork'):\n"
+        "import os, warnings\n"
+        "warnings.filterwarnings('ignore', '.*multi-threaded', DeprecationWarning)  # from 3.12 on\n"
+        "if hasattr(os, 'fork'):\n"
         "    child = os.fork()\n"
         "    if not child:\n"
         "        try:\n"

@@ -203,6 +203,8 @@ SCRIPTS = {
     ),
     "a forked child": Script(
         UP.format("")
+        + "import warnings\n"
+        + "warnings.filterwarnings('ignore', '.*multi-threaded', DeprecationWarning)\n"  # from 3.12 on
         + "pid = os.fork()\n"
         + "if pid: assert os.waitpid(pid, 0)[1] == 0; assert client.get('/').text == 'hello'\n"
         + "else: sys.exit(0)",
