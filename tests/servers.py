@@ -29,6 +29,17 @@ listener = socket.create_server(("127.0.0.1", 0))
 Server(uvicorn.Config(create_app(), log_level="warning")).run(sockets=[listener])
 """
 
+_OPEN_UP = """
+import threading
+from pathlib import Path
+from orchnb.runtime.ephemeral import EphemeralApp
+from orchnb.runtime.serving import Served
+
+served = Served(EphemeralApp("prefect", home=Path.home() / ".prefect", timeout=60))
+print("port", served.port, flush=True)
+threading.Event().wait()
+"""
+
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
     """This process's environment, without any server's settings but the given ones."""
@@ -48,10 +59,11 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def prefect_server(home: Path, **environment: str) -> Iterator[str]:
-    """A real Prefect server over HTTP on a free port; its API's URL."""
+def prefect_server(home: Path, *, opened: bool = False, **environment: str) -> Iterator[str]:
+    """A real Prefect server over HTTP on a free port; its API's URL. ``opened`` is the way that orchnb
+    opens the one in its process."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _SERVE],
+        [sys.executable, "-c", _OPEN_UP if opened else _SERVE],
         env=clean_environment(home, PREFECT_SERVER_ANALYTICS_ENABLED="false", **environment),
         cwd=home,
         stdout=subprocess.PIPE,
