@@ -52,6 +52,9 @@ _WATCH_LOCK_NAME = ".orchnb-watch.lock"
 _LOOK_AGAIN = 0.02
 """Seconds between two looks at whether somebody else is done."""
 
+_LAST_WORDS = 0.5
+"""Seconds that services may take which are cancelled in the end; what takes longer ends with the loop."""
+
 _PATIENCE = 3.0
 """Seconds that a server which is about to end, in this process, may still take."""
 
@@ -178,7 +181,10 @@ class PrefectServer:
                 _evaluations_that_end(),
                 _forgotten_in_the_end(self._app),
             ):
-                yield
+                try:
+                    yield
+                finally:
+                    await _end_services()
         finally:
             self._ending = True
             if _holder is self:
@@ -332,6 +338,26 @@ def _evaluations_that_end() -> Iterator[None]:
 
     with _replaced("evaluate_periodically", ending):
         yield
+
+
+async def _end_services() -> None:
+    """End what is left of Prefect's tasks on this loop: a service that was stopped before it had begun
+    begins all the same, with what stood in the place of Prefect's functions gone by then."""
+    left = [
+        task
+        for task in asyncio.all_tasks()
+        if getattr(getattr(task.get_coro(), "cr_code", None), "co_filename", "").startswith(
+            _prefects_folder()
+        )
+    ]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_LAST_WORDS)
+
+
+def _prefects_folder() -> str:
+    return os.path.dirname(str(importlib.import_module("prefect").__file__)) + os.sep
 
 
 class _Period(timedelta):
