@@ -68,7 +68,7 @@ class Host:
         self.loop.set_exception_handler(_keep_complaint)
         self.stopping = False
         self.ended = False
-        self.over: Outcome[None] = Outcome()
+        self.over: Outcome[None] = Outcome()  # of the thread; ``ended`` is the loop's
         self.calls: set[HostedCall] = set()
         self._predecessor = predecessor
         self._context = contextvars.Context()

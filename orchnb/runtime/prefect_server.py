@@ -240,7 +240,7 @@ class PrefectServer:
         try:
             address = self._context.settings.server.database.connection_url.get_secret_value()
             with self._context.model_copy(), made_from_an_empty_one(address):
-                if ":memory:" in address or "mode=memory" in address:
+                if _is_in_memory():
                     commands.alembic_upgrade()  # such a database is a connection of the server's loop
                 else:
                     _on_a_loop_of_its_own(commands.alembic_upgrade)
@@ -343,21 +343,17 @@ def _evaluations_that_end() -> Iterator[None]:
 async def _end_services() -> None:
     """End what is left of Prefect's tasks on this loop: a service that was stopped before it had begun
     begins all the same, with what stood in the place of Prefect's functions gone by then."""
-    left = [
-        task
-        for task in asyncio.all_tasks()
-        if getattr(getattr(task.get_coro(), "cr_code", None), "co_filename", "").startswith(
-            _prefects_folder()
-        )
-    ]
+    folder = os.path.dirname(str(importlib.import_module("prefect").__file__)) + os.sep
+
+    def is_prefects(task: asyncio.Task[Any]) -> bool:
+        code = getattr(task.get_coro(), "cr_code", None)  # some coroutines are not Python's
+        return code is not None and code.co_filename.startswith(folder)
+
+    left = [task for task in asyncio.all_tasks() if is_prefects(task)]
     for task in left:
         task.cancel()
     if left:
         await asyncio.wait(left, timeout=_LAST_WORDS)
-
-
-def _prefects_folder() -> str:
-    return os.path.dirname(str(importlib.import_module("prefect").__file__)) + os.sep
 
 
 class _Period(timedelta):
@@ -421,6 +417,12 @@ def _database_of_its_own(settings: Any) -> Iterator[None]:
         yield
     finally:
         known.update(before)
+
+
+def _is_in_memory() -> bool:
+    """Whether the database that Prefect opens now is nowhere else."""
+    dependencies: Any = importlib.import_module("prefect.server.database.dependencies")
+    return bool(dependencies.provide_database_interface().database_config.is_inmemory())
 
 
 @contextmanager

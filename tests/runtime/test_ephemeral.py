@@ -38,7 +38,7 @@ from orchnb.api.status import server_status
 from orchnb.runtime.ephemeral import EphemeralApp, _TimeLeft, ephemeral_app
 from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import SHUTDOWN_TIMEOUT
-from orchnb.runtime.prefect_server import _watching_in_turn
+from orchnb.runtime.prefect_server import _watching_in_turn, import_server
 from tests import servers
 from tests.runtime.apps import jumping_backend
 
@@ -249,6 +249,30 @@ def test_it_stops_at_once_in_the_middle_of_an_evaluation(monkeypatch: pytest.Mon
         began = time.monotonic()
     assert time.monotonic() - began < SHUTDOWN_TIMEOUT
     assert not [line for line in host_log.lines(20) if "did not end in time" in line]
+
+
+def test_a_service_that_has_not_begun_ends_with_the_server(home: Path) -> None:
+    services = importlib.import_module("prefect.server.events.services.triggers")
+
+    async def stop_before_it_begins() -> None:
+        server = import_server(home)()
+        async with server.holding_the_process():
+            late = asyncio.create_task(services.ReactiveTriggers().start())
+            somebodys = asyncio.create_task(asyncio.sleep(60))
+        assert late.done()
+        assert not somebodys.done()
+        somebodys.cancel()
+
+    asyncio.run(stop_before_it_begins())
+
+
+def test_a_database_in_memory_is_there_while_the_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:///:memory:")
+    for _ in range(2):
+        with get_client(sync_client=True) as client:
+            assert client.read_flows() == []
+            client.create_flow_from_name("kept")
+            assert len(client.read_flows()) == 1
 
 
 def test_what_stands_in_prefects_place_is_made_of_prefects_own_function(tmp_path: Path) -> None:

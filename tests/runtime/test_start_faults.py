@@ -191,23 +191,28 @@ def let_go(app: EphemeralApp, later: Callable[[], float]) -> None:
 WAYS: list[Callable[[EphemeralApp, Callable[[], float]], None]] = [plain, awaited, given_up, let_go]
 
 
+def at_once() -> float:
+    return 0
+
+
 def failures_of(
-    ways: list[Any], app: EphemeralApp, later: Callable[[], float]
+    ways: list[Any], app: EphemeralApp, later: Callable[[], float], patience: float
 ) -> list[BaseException]:
-    """What those raise that use an app in these ways at the same time, each in a thread."""
+    """What those raise that use an app in these ways at the same time, each in a thread, which take no
+    more than ``patience`` seconds."""
     failures: list[BaseException] = []
 
     def run(way: Any) -> None:
         try:
             way(app, later)
-        except BaseException as exc:
+        except BaseException as exc:  # an app that exits is to end nobody's thread
             failures.append(exc)
 
     threads = [threading.Thread(target=run, args=(way,)) for way in ways]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(patience)
     assert not any(thread.is_alive() for thread in threads), "somebody waits for ever"
     return failures
 
@@ -238,7 +243,7 @@ def test_after_any_fault_the_next_start_works_and_nothing_is_left(
             ", ".join(way.__name__ for way in ways),
         )
         app = EphemeralApp("faulty:make", home=tmp_path, timeout=START_TIMEOUT)
-        for failure in failures_of(ways, app, later):
+        for failure in failures_of(ways, app, later, patience=20):
             assert isinstance(failure, OrchnbError), repr(failure)
             assert str(failure)
             seen[getattr(failure, "phase", "")] += 1
@@ -273,9 +278,9 @@ def test_prefects_own_server_starts_after_having_been_given_up_at_any_moment(
     chance = random.Random(SEED)
     there = servers.prefect_home(tmp_path / "there")
     app = EphemeralApp("prefect", home=there, timeout=60)
-    plain(app, lambda: 0)  # imports it
+    plain(app, at_once)  # imports it
     (tmp_path / "first").mkdir()
-    plain(EphemeralApp("prefect", home=tmp_path / "first", timeout=60), lambda: 0)  # to copy from
+    plain(EphemeralApp("prefect", home=tmp_path / "first", timeout=60), at_once)  # to copy from
     before = left()
     start = sum(app.phases.values()) - app.phases["import"]
     for number in range(STARTS):
@@ -292,8 +297,10 @@ def test_prefects_own_server_starts_after_having_been_given_up_at_any_moment(
             ways = [chance.choice([given_up, let_go]), chance.choice([given_up, let_go, locked])]
             logger.info("%d: %s, for %s", number, kind, ", ".join(way.__name__ for way in ways))
             app = EphemeralApp("prefect", home=home, timeout=60)
-            failures = failures_of(ways, app, lambda most=longest: chance.uniform(0, most))
+            failures = failures_of(
+                ways, app, lambda most=longest: chance.uniform(0, most), patience=60
+            )
         assert not failures
-        plain(app, lambda: 0)
+        plain(app, at_once)
         assert not app.is_up
     assert not until_quiet(before)
