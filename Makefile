@@ -4,13 +4,15 @@
 # make test-prefect PREFECT=3.6.0  what talks to Prefect's server, on that version of it
 # make check        style, types, layers, exports
 # make soak         memory and threads over a hundred thousand requests; ORCHNB_SOAK_REQUESTS=1000 asks for fewer
-# make bench        side by side with peers, as ratios
+# make bench        side by side with peers, as ratios; OPTIONS=--once only sees that each comparison works
 # make scale        two hundred runs on PostgreSQL and two workers; ORCHNB_SCALE_RUNS=20 asks for fewer
 # make binder       what Binder does with binder/, in an environment of its own, and the notebooks there
-# make wheel        build the wheel, check it, and run the tests against it; TESTS=... names some
+# make wheel        build the wheel, check it, and run the tests against it
+# make commands     each of these, and all else that README says to type, in small, in a fresh copy
 # make lab          JupyterLab with the notebooks
 #
-# Each sets up what it needs. PYTHON=python3.12 chooses another Python, in an environment of its own.
+# Each sets up what it needs. PYTHON=python3.12 chooses another Python, in an environment of its own; TESTS=...
+# names some of the tests that a target runs.
 
 PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
@@ -23,7 +25,7 @@ DEMO_ENV := env -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_PROFILE -u PREF
   -u PREFECT_SERVER_DATABASE_CONNECTION_URL -u PREFECT_API_DATABASE_CONNECTION_URL \
   PREFECT_HOME="$(CURDIR)/build/demo-home"
 
-.PHONY: demo test test-oldest test-prefect check bench soak scale binder wheel lab setup clean
+.PHONY: demo test test-oldest test-prefect check bench soak scale binder wheel commands lab setup clean
 
 setup: $(VENV)/.installed
 
@@ -60,13 +62,13 @@ WATCHED += --max-worker-restart=0
 # one worker more than cores, as tests wait for a quarter of their time.
 WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WATCHED)
-IN_ORDER := tests/test_notebooks.py tests/notebook/test_interrupts.py tests/notebook/test_open_server.py tests/api/test_sent_once.py tests
+TESTS = tests/test_notebooks.py tests/notebook/test_interrupts.py tests/notebook/test_open_server.py tests/api/test_sent_once.py tests
 
 test: setup
-	$(BIN)/python -m pytest $(PARALLEL) $(IN_ORDER)
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest $(PARALLEL) $(IN_ORDER)
+	$(OLDEST)/bin/python -m pytest $(PARALLEL) $(TESTS)
 
 # Another version of Prefect, with all else as it is pinned, or older where that version wants it older.
 # 3.6 warns with newer versions of fastapi, and reads no .env with newer ones of pydantic-settings.
@@ -82,10 +84,11 @@ $(OTHER)/.installed: pyproject.toml constraints.txt
 	  --constraint $(OTHER)/constraints.txt --editable '.[server,test]'
 	@touch $@
 
+test-prefect: TESTS = tests/api tests/runtime/test_ephemeral.py tests/notebook/test_main_job.py \
+  tests/notebook/test_prewarm.py tests/notebook/test_startup_display.py tests/test_places.py \
+  tests/test_settings_prefect.py
 test-prefect: $(OTHER)/.installed
-	$(OTHER)/bin/python -m pytest $(PARALLEL) tests/api tests/runtime/test_ephemeral.py \
-	  tests/notebook/test_main_job.py tests/notebook/test_prewarm.py tests/notebook/test_startup_display.py \
-	  tests/test_places.py tests/test_settings_prefect.py
+	$(OTHER)/bin/python -m pytest $(PARALLEL) $(TESTS)
 
 check: setup
 	$(BIN)/ruff check .
@@ -97,22 +100,27 @@ check: setup
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[server,test,bench]'
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(OPTIONS)
 
 soak: setup
 	$(BIN)/python benchmarks/soak.py
 
+scale: TESTS = tests/scale
 scale: setup
-	$(BIN)/python -m pytest -m scale tests/scale
+	$(BIN)/python -m pytest -m scale $(TESTS)
 
+binder: TESTS = tests/binder
 binder: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  jupyter-repo2docker
-	$(BIN)/python -m pytest -m binder -s tests/binder
+	$(BIN)/python -m pytest -m binder -s $(TESTS)
+
+commands: TESTS = tests/commands
+commands: setup
+	$(BIN)/python -m pytest -m commands $(TESTS)
 
 # A copy without the package beside the tests, so that they find the installed one.
 WHEEL := $(VENV)-wheel
-TESTS := tests
 wheel: setup
 	rm -rf dist build/wheel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt build twine

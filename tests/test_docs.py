@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests import servers
+from tests.commands.test_commands import IN_SMALL
 from tests.notebook.kernels import Kernel, kernel
 from tests.servers import ROOT
 
@@ -33,23 +34,15 @@ await client.create_deployment("etl", "nightly")
 """
 READERS_OWN = {"NAME": "ephemeral", "URL": "http://127.0.0.1:1/api", "/any/path": "/hello"}
 
-# How the commands of the two pages are tested. CI runs these for every change:
+# `make commands` runs every command of the two pages. These run for every change as well: by CI itself,
+# by the test of a notebook, or here, as they take little time.
 BY_CI = {"make check", "make test", "make scale"}
-# These run in the suite, the first as the test of its notebook, the others here, in little time:
 BY_ANOTHER_TEST = {"make demo"}
 HERE = {
     "make soak": ["ORCHNB_SOAK_REQUESTS=400", "ORCHNB_SOAK_CYCLES=20"],
     'pip install ".[server]"': ["--dry-run", "--no-index", "--no-build-isolation"],
 }
-# These cannot, for the reason beside each; make reads them, and says what it would do.
-ONLY_READ = {
-    "make test-oldest": "the whole suite, with packages of its own",
-    "make test-prefect PREFECT=3.6.0": "a part of the suite, with packages of its own",
-    "make binder": "an environment of its own, in which every notebook runs once more",
-    "make wheel": "the whole suite on the wheel; test_wheel.py makes the wheel and looks into it",
-    "make bench": "minutes, on a machine that does nothing else; test_benchmarks.py runs its cases",
-    "make lab": "goes on until a person ends it; tests/browser drives JupyterLab",
-}
+# The others take minutes, and environments of their own: make reads them here, and says what it would do.
 
 # Windows has no make of its own; a person who has none there follows the recipes in the Makefile.
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
@@ -200,16 +193,16 @@ def test_every_variable_that_is_named_is_read() -> None:
         assert f'environ.get("{name}"' in code, name
 
 
-def test_it_is_said_of_every_command_how_it_is_tested() -> None:
-    kinds = [BY_CI, BY_ANOTHER_TEST, set(HERE), set(ONLY_READ)]
-    assert set().union(*kinds) == commands()
-    assert sum(map(len, kinds)) == len(commands()), "each is in one of them"
+def test_every_command_is_tested() -> None:
+    # Those two have tests of their own there, and it cannot run itself.
+    assert {*IN_SMALL, 'pip install ".[server]"', "make lab", "make commands"} == commands()
+    assert BY_CI | BY_ANOTHER_TEST | set(HERE) < commands()
     by_ci = text_of(".ci/run")
     assert all(re.search(rf"^(\w.* )?{command}$", by_ci, re.MULTILINE) for command in BY_CI)
 
 
 @needs_make
-@pytest.mark.parametrize("command", sorted({*BY_CI, *ONLY_READ}))
+@pytest.mark.parametrize("command", sorted(commands() - BY_ANOTHER_TEST - set(HERE)))
 def test_make_knows_the_command(command: str) -> None:
     done = started(command, "--dry-run")
     assert done.returncode == 0, done.stderr

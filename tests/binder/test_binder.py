@@ -18,6 +18,7 @@ import httpx
 import nbformat
 import pytest
 
+from tests.copies import fresh_copy
 from tests.scale.processes import free_port, process, wait_until
 from tests.servers import ROOT, clean_environment
 
@@ -34,20 +35,7 @@ FROM_THE_BASE = "notebook"  # which images have, and with it the server that the
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository as a fresh clone has it."""
-    folder = tmp_path_factory.mktemp("binder") / "orchnb"
-    files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in files.stdout.splitlines():
-        if (ROOT / name).is_file():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target)
-    return folder
+    return fresh_copy(tmp_path_factory.mktemp("binder") / "orchnb")
 
 
 @pytest.fixture(scope="module")
