@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import anyio
 from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
+
+LOOK_AGAIN = 0.02
+"""Seconds between two looks at whether somebody else is done."""
 
 
 def lock_at(path: Path) -> FileLock:
@@ -24,3 +32,18 @@ def has_locked(lock: FileLock) -> bool:
         except Timeout:
             return False
     return True
+
+
+@asynccontextmanager
+async def locked(lock: FileLock, told: str = "") -> AsyncIterator[None]:
+    """Hold a lock, once no other process does; ``told`` is for the log if that takes a while."""
+    waits = False
+    while not has_locked(lock):
+        if told and not waits:
+            logger.info(told)
+        waits = True
+        await anyio.sleep(LOOK_AGAIN)
+    try:
+        yield
+    finally:
+        lock.release()

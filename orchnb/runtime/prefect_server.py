@@ -12,31 +12,28 @@ migrations nor what it writes at its start are made for that; so one of them sta
 from __future__ import annotations
 
 import asyncio
-import functools
 import importlib
 import importlib.util
-import inspect
 import logging
 import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import anyio
-from filelock import FileLock
 
 from orchnb.errors import ServerStartFailed
 from orchnb.runtime.fresh import clear_stale
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
-from orchnb.runtime.locks import has_locked, lock_at
+from orchnb.runtime.locks import LOOK_AGAIN, has_locked, lock_at, locked
 from orchnb.runtime.loops import finish_loop
 from orchnb.runtime.new_database import made_from_an_empty_one
+from orchnb.runtime.prefect_services import well_behaved_services
 from orchnb.runtime.prefect_writes import sqlite_configuration
 
 logger = logging.getLogger(__name__)
@@ -46,14 +43,6 @@ _NO_TELEMETRY = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1
 _API_URL = "PREFECT_API_URL"
 
 _LOCK_NAME = ".orchnb-start.lock"
-
-_WATCH_LOCK_NAME = ".orchnb-watch.lock"
-
-_LOOK_AGAIN = 0.02
-"""Seconds between two looks at whether somebody else is done."""
-
-_LAST_WORDS = 0.5
-"""Seconds that services may take which are cancelled in the end; what takes longer ends with the loop."""
 
 _PATIENCE = 3.0
 """Seconds that a server which is about to end, in this process, may still take."""
@@ -165,7 +154,7 @@ class PrefectServer:
         global _holder
         patience_ends = time.monotonic() + _PATIENCE
         while _holder is not None and time.monotonic() < patience_ends:  # noqa: ASYNC110 - it may be another loop's
-            await anyio.sleep(_LOOK_AGAIN)
+            await anyio.sleep(LOOK_AGAIN)
         if _holder is not None and not _holder._ending:
             raise ServerStartFailed(
                 f"Another Prefect server is in use in this process, with its database in "
@@ -177,14 +166,10 @@ class PrefectServer:
         try:
             with (
                 _database_of_its_own(self._context.settings),
-                _watching_in_turn(self._home / _WATCH_LOCK_NAME),
-                _evaluations_that_end(),
                 _forgotten_in_the_end(self._app),
             ):
-                try:
+                async with well_behaved_services(self._home):
                     yield
-                finally:
-                    await _end_services()
         finally:
             self._ending = True
             if _holder is self:
@@ -223,7 +208,7 @@ class PrefectServer:
     async def locked_database(self) -> AsyncIterator[None]:
         """Have no other process of this machine start a server on the database meanwhile."""
         told = "A server is being started on this database already; waiting for that"
-        async with _locked(self._lock, told):
+        async with locked(self._lock, told):
             yield
 
     def migrate(self) -> None:
@@ -258,111 +243,6 @@ def _on_a_loop_of_its_own(function: Callable[[], object]) -> None:
 
 
 _holder: PrefectServer | None = None
-
-
-@asynccontextmanager
-async def _locked(lock: FileLock, told: str = "") -> AsyncIterator[None]:
-    """Hold a lock, once no other process does; ``told`` is for the log if that takes a while."""
-    waits = False
-    while not has_locked(lock):
-        if told and not waits:
-            logger.info(told)
-        waits = True
-        await anyio.sleep(_LOOK_AGAIN)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _watching_in_turn(path: Path) -> Iterator[None]:
-    """Have only one process at a time look for what did not happen and should have.
-
-    Every server on a database does, for all automations. It reads from the database that nobody has
-    acted yet, acts, and then writes that down: two that look at the same moment would both act.
-    """
-    lock = lock_at(path)
-
-    def in_turn(look: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        async def look_in_turn() -> None:
-            async with _locked(lock):
-                await look()
-
-        return look_in_turn
-
-    with _replaced("evaluate_proactive_triggers", in_turn):
-        yield
-
-
-@contextmanager
-def _replaced(name: str, make: Callable[[Any], Any]) -> Iterator[None]:
-    """Have one of Prefect's functions that evaluate triggers replaced by what is made of it.
-
-    Where ours stands in its place already, because this is a fork, or because a server is about to end
-    that is waited for no more, it is Prefect's all the same that ours is made of.
-    """
-    triggers: Any = importlib.import_module("prefect.server.events.triggers")
-    real = inspect.unwrap(getattr(triggers, name))
-    ours = functools.wraps(real)(make(real))
-    setattr(triggers, name, ours)
-    try:
-        yield
-    finally:
-        if getattr(triggers, name) is ours:
-            setattr(triggers, name, real)
-
-
-@contextmanager
-def _evaluations_that_end() -> Iterator[None]:
-    """Have what Prefect evaluates again and again end when it is cancelled.
-
-    After each evaluation it sleeps for a period of 5 s, also after one that was cancelled. A server
-    that is stopped at such a moment, as one is that has just started, would take all the time it may.
-    """
-
-    def ending(
-        evaluate: Callable[[timedelta], Coroutine[Any, Any, None]],
-    ) -> Callable[[timedelta], Awaitable[None]]:
-        async def evaluate_until_cancelled(granularity: timedelta) -> None:
-            period = _Period(seconds=granularity.total_seconds())
-            evaluating = asyncio.ensure_future(evaluate(period))
-            try:
-                await asyncio.wait([evaluating])
-            finally:
-                period.is_over = True
-                evaluating.cancel()
-                await asyncio.wait([evaluating])
-
-        return evaluate_until_cancelled
-
-    with _replaced("evaluate_periodically", ending):
-        yield
-
-
-async def _end_services() -> None:
-    """End what is left of Prefect's tasks on this loop: a service that was stopped before it had begun
-    begins all the same, with what stood in the place of Prefect's functions gone by then."""
-    folder = os.path.dirname(str(importlib.import_module("prefect").__file__)) + os.sep
-
-    def is_prefects(task: asyncio.Task[Any]) -> bool:
-        code = getattr(task.get_coro(), "cr_code", None)  # some coroutines are not Python's
-        return code is not None and code.co_filename.startswith(folder)
-
-    left = [task for task in asyncio.all_tasks() if is_prefects(task)]
-    for task in left:
-        task.cancel()
-    if left:
-        await asyncio.wait(left, timeout=_LAST_WORDS)
-
-
-class _Period(timedelta):
-    """A period that takes no more time once it is over."""
-
-    is_over = False
-
-    def total_seconds(self) -> float:
-        return 0.0 if self.is_over else super().total_seconds()
 
 
 @contextmanager

@@ -38,7 +38,8 @@ from orchnb.api.status import server_status
 from orchnb.runtime.ephemeral import EphemeralApp, _TimeLeft, ephemeral_app
 from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import SHUTDOWN_TIMEOUT
-from orchnb.runtime.prefect_server import _watching_in_turn, import_server
+from orchnb.runtime.prefect_server import import_server
+from orchnb.runtime.prefect_services import watching_in_turn
 from tests import servers
 from tests.runtime.apps import jumping_backend
 
@@ -279,9 +280,9 @@ def test_what_stands_in_prefects_place_is_made_of_prefects_own_function(tmp_path
     """Also in a forked child, and beside a server that is about to end: there ours stands already."""
     triggers = importlib.import_module("prefect.server.events.triggers")
     real = triggers.evaluate_proactive_triggers
-    with _watching_in_turn(tmp_path / "first.lock"):
+    with watching_in_turn(tmp_path / "first.lock"):
         first = triggers.evaluate_proactive_triggers
-        with _watching_in_turn(tmp_path / "second.lock"):
+        with watching_in_turn(tmp_path / "second.lock"):
             second = triggers.evaluate_proactive_triggers
             assert first.__wrapped__ is second.__wrapped__ is real
             assert second is not first
