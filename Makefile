@@ -31,10 +31,15 @@ setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(NEW_ENOUGH)
+	@echo "Installing what orchnb needs into $(VENV): more than 1 GB, which takes minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[server,test]'
 	@touch $@
+
+# Prefect 3.6 warns with newer versions of fastapi, and its own `prefect server start` answers 500 with 0.150;
+# with newer ones of pydantic-settings it reads no .env.
+FOR_3_6 := 'fastapi<0.131' 'pydantic-settings<2.13'
 
 # Made anew each time: pip would keep what is there already wherever a bound allows it.
 $(OLDEST)/.installed: pyproject.toml constraints.txt tools/oldest.py
@@ -43,6 +48,7 @@ $(OLDEST)/.installed: pyproject.toml constraints.txt tools/oldest.py
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  packaging 'tomli; python_version < "3.11"'
 	$(OLDEST)/bin/python tools/oldest.py > $(OLDEST)/constraints.txt
+	printf '%s\n' $(FOR_3_6) >> $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint $(OLDEST)/constraints.txt --editable '.[server,test]'
 	@touch $@
@@ -71,9 +77,8 @@ test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest $(PARALLEL) $(TESTS)
 
 # Another version of Prefect, with all else as it is pinned, or older where that version wants it older.
-# 3.6 warns with newer versions of fastapi, and reads no .env with newer ones of pydantic-settings.
 PREFECT ?= 3.6.0
-HELD_BACK := $(if $(filter 3.6.%,$(PREFECT)),'fastapi<0.131' 'pydantic-settings<2.13')
+HELD_BACK := $(if $(filter 3.6.%,$(PREFECT)),$(FOR_3_6))
 OTHER := $(VENV)-prefect-$(PREFECT)
 $(OTHER)/.installed: pyproject.toml constraints.txt
 	@$(NEW_ENOUGH)
@@ -135,7 +140,7 @@ wheel: setup
 
 lab: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab
-	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/01_quickstart.ipynb
+	$(DEMO_ENV) $(BIN)/jupyter lab --ip=127.0.0.1 notebooks/01_quickstart.ipynb
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(OTHER) $(WHEEL) build dist

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 MASK = "***"
 
+IN_PROCESS_HOST = "this-process.invalid"
+"""The host in the address of the server in this process, which nobody else can ask (RFC 6761, 6.4)."""
+
 # Shorter texts stand by chance in any sentence; masking those would tell more than it hides.
 _SHORTEST_SECRET = 4
 _SHORTEST_BODY_VALUE = 6
@@ -83,6 +86,13 @@ def redact_url(url: object) -> str:
     pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
     query = "&".join(f"{name}={MASK}" if value else MASK for name, _, value in pairs)
     return urlunsplit((parts.scheme, f"{credentials}{host}{port}", parts.path, query, ""))
+
+
+def shown_url(url: object) -> str:
+    """The URL for a sentence: without secrets, and without an address where there is none."""
+    text = redact_url(url)
+    _, in_process, path = text.partition(IN_PROCESS_HOST)
+    return f"{path} of the server in this process" if in_process else text
 
 
 def redact_headers(headers: Mapping[str, str], secrets: Iterable[str] = ()) -> dict[str, str]:

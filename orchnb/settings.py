@@ -246,13 +246,21 @@ class Settings(BaseSettings):
             raise ValueError("should be a whole URL such as http://127.0.0.1:4200/api")
         return value.rstrip("/")
 
-    @field_validator("api_key", "api_auth_string")
+    @field_validator("api_key")
     @classmethod
-    def _check_credential(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
             raise ValueError(
                 "should be one word of plain ASCII; was something else pasted, or a line break?"
             )
+        return value
+
+    @field_validator("api_auth_string")
+    @classmethod
+    def _check_auth_string(cls, value: SecretStr | None) -> SecretStr | None:
+        # Sent in base64, it may have any other character (RFC 7617, 2).
+        if value and re.search(r"[\x00-\x1f\x7f]", value.get_secret_value()):
+            raise ValueError("should be user:password on one line; was a line break pasted?")
         return value
 
     @field_validator("client_custom_headers")
@@ -404,8 +412,10 @@ def _describe(error: ValidationError, found: Found) -> str:
         words = problem["msg"].removeprefix("Value error, ")
         words = words[:1].lower() + words[1:]
         words = words.replace("input should", "should")
+        if problem["type"].startswith("bool_"):
+            words = "should be true or false"
         _, origin = found.get(field, (None, Origin(field, "argument")))
-        lines.append(f"{origin} {words}.")
+        lines.append(f"{origin} {words.removesuffix('.')}{'' if words.endswith('?') else '.'}")
     return " ".join(lines)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import (
@@ -35,7 +36,7 @@ from orchnb.errors import (
 )
 from orchnb.http.response import PrefectResponse, bare_request, one_line
 from orchnb.http.retry import LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS
-from orchnb.redaction import redact_url
+from orchnb.redaction import shown_url
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -49,6 +50,9 @@ _FROM_A_PROXY = frozenset({502, 504})
 
 _SERVERS_LIMIT = 200
 """So many objects Prefect's server gives at most."""
+
+AT_MOST = re.compile(r"limit: must be less than or equal to (\d+)")
+"""What Prefect's server says to who asks for more objects than it gives."""
 
 _API_HINT = (
     "Check that PREFECT_API_URL ends in /api, and that no login page or proxy stands in between: "
@@ -139,8 +143,8 @@ class Call(Generic[T]):
             return error
         request = bare_request(error.request)
         return OutcomeUnknown(
-            f"{request.method} {request.url} got no answer ({type(error).__name__}), and the server may "
-            "have acted on it",
+            f"{request.method} {shown_url(request.url)} got no answer ({type(error).__name__}), and "
+            "the server may have acted on it",
             request=request,
             hint=self._how_to_find_out,
         )
@@ -164,6 +168,11 @@ class Call(Generic[T]):
                     "; an earlier try of this very request, whose answer was lost, may have made it"
                 )
             return ObjectAlreadyExists.from_status_error(error, f"{words}: {error}")
+        if error.status_code == 422 and (most := AT_MOST.search(error.detail)):
+            error.hint = (
+                f"The server gives no more than {most[1]} at a time: ask for less, or iterate over all "
+                "of them, by client.iter_flow_runs(...) and its like."
+            )
         if error.status_code in _FROM_A_PROXY and not self._is_repeatable:
             error.hint = f"{error.hint} {self._how_to_find_out}"
         return error
@@ -217,7 +226,7 @@ def json_of(response: PrefectResponse) -> Any:
         kind = one_line(response.headers.get("content-type", "")).split(";")[0]
         words = kind if response.content else "nothing"
         raise UnexpectedAnswer(
-            f"{redact_url(response.request.url)} answered {response.status_code} with "
+            f"{shown_url(response.request.url)} answered {response.status_code} with "
             f"{words or 'no content type'} where JSON was expected",
             hint=_API_HINT,
         ) from None
@@ -274,7 +283,7 @@ def _validated(adapter: TypeAdapter[T], response: PrefectResponse) -> T:
             for problem in exc.errors(include_url=False, include_input=False)[:3]
         )
         raise UnexpectedAnswer(
-            f"{redact_url(response.request.url)} answered with JSON of another form than the "
+            f"{shown_url(response.request.url)} answered with JSON of another form than the "
             f"API's: {one_line(problems)}",
             hint=_API_HINT,
         ) from None

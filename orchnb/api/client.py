@@ -30,7 +30,7 @@ from orchnb.errors import (
 )
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.flow import drive, drive_async
-from orchnb.redaction import redact_url
+from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.runtime.host import HostedApp, on_host_thread
 from orchnb.runtime.lifespan import ASGIApp
@@ -45,10 +45,6 @@ _PATIENCE = 15.0
 """Seconds that plain code waits in an event loop's stead; Prefect's server, when new, takes up to six."""
 
 _TAKES_AN_AWAIT = "This takes an await here: `await client.operations.load()` first"
-
-IN_PROCESS_HOST = "this-process.invalid"
-"""Stands for this process in the URLs of requests to in-process apps; ``.invalid`` is never anybody's
-(RFC 6761)."""
 
 
 class _ApiClient(Operations):
@@ -149,7 +145,7 @@ class _ApiClient(Operations):
         elsewhere = re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|//", path)
         if elsewhere and not path.startswith(f"{self.api_url}/"):
             raise ForeignAddress(
-                f"{redact_url(path)} is not below the API's address, {redact_url(self.api_url)}: give "
+                f"{redact_url(path)} is not below the API's address, {shown_url(self.api_url)}: give "
                 "a path such as '/flows/filter'"
             )
         return path

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import (
     TYPE_CHECKING,
@@ -25,7 +24,7 @@ from typing import (
 
 from typing_extensions import ParamSpec
 
-from orchnb.api.calls import Call, M, Steps
+from orchnb.api.calls import AT_MOST, Call, M, Steps
 from orchnb.api.methods import dressed, hints_of
 from orchnb.api.models.base import ModelList
 from orchnb.errors import PrefectHTTPStatusError
@@ -37,9 +36,6 @@ P = ParamSpec("P")
 
 PAGE = 200
 """Rows of a page: so many Prefect's server gives at most, unless it is set to give fewer."""
-
-_AT_MOST = re.compile(r"limit: must be less than or equal to (\d+)")
-"""What Prefect's server says to who asks for a larger page than it gives."""
 
 
 class Identified(Protocol):
@@ -96,7 +92,7 @@ class Paging(Generic[Row]):
         try:
             return (yield from self._page(self._offset, self._size))
         except PrefectHTTPStatusError as exc:
-            most = _AT_MOST.search(exc.detail)
+            most = AT_MOST.search(exc.detail)
             # Pages of one row would never get beyond the row that they begin with.
             if exc.status_code != 422 or most is None or not 1 < int(most[1]) < self._size:
                 raise

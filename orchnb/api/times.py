@@ -8,14 +8,16 @@ from typing import TypeAlias
 
 When: TypeAlias = datetime | date | timedelta | str
 """A point in time: a datetime, the beginning of a day, how long ago, or words such as ``"1h"``,
-``"2d12h"``, ``"today"``, ``"2026-11-01"``. What names no time zone is meant in the local one."""
+``"2d12h"``, ``"3 min ago"``, ``"today"``, ``"2026-11-01"``. What names no time zone is meant in the local
+one."""
 
 ToCome: TypeAlias = When
 """The same of who looks ahead: a length (``"1h"``, ``"in 2d12h"``, a timedelta) is from now on."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_LENGTH = re.compile(r"(?:\d+(?:\.\d+)?\s*[smhdw]\s*)+", re.IGNORECASE)
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
+_UNIT = r"(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)(?![a-z])"
+_PART = re.compile(rf"(\d+(?:\.\d+)?)\s*{_UNIT}\s*", re.IGNORECASE)
+_LENGTH = re.compile(rf"(?:{_PART.pattern})+", re.IGNORECASE)
 
 
 def moment(when: When, *, now: datetime | None = None) -> datetime:
@@ -110,7 +112,7 @@ def _local(when: datetime) -> datetime:
 def _length(words: str) -> timedelta:
     parts = {"seconds": 0.0}
     for amount, unit in _PART.findall(words):
-        name = _UNITS[unit.lower()]
+        name = _UNITS[unit[0].lower()]
         parts[name] = parts.get(name, 0.0) + float(amount)
     return timedelta(**parts)
 

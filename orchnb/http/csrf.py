@@ -15,7 +15,7 @@ import httpx
 from orchnb.errors import UnexpectedAnswer
 from orchnb.http.flow import Flow, Send, Sleep
 from orchnb.http.response import status_error, text_of
-from orchnb.redaction import redact_url
+from orchnb.redaction import shown_url
 
 TOKEN_HEADER = "Prefect-Csrf-Token"  # noqa: S105 - a header's name
 CLIENT_HEADER = "Prefect-Csrf-Client"
@@ -124,7 +124,7 @@ class CsrfGuard:
         text = answer.get("token") if isinstance(answer, dict) else None
         if not isinstance(text, str) or not re.fullmatch(r"[\x21-\x7e]+", text):
             raise UnexpectedAnswer(
-                f"{redact_url(response.request.url)} gave no CSRF token",
+                f"{shown_url(response.request.url)} gave no CSRF token",
                 hint="Check that PREFECT_API_URL ends in /api and that no login page or proxy "
                 "stands in between.",
             )

@@ -15,7 +15,14 @@ from typing_extensions import Self
 
 from orchnb.errors import FieldProblem, PrefectHTTPStatusError, UnexpectedAnswer
 from orchnb.http.retry import LARGEST, RESENT
-from orchnb.redaction import redact_headers, redact_url, scrub, scrub_json, secrets_of
+from orchnb.redaction import (
+    redact_headers,
+    redact_url,
+    scrub,
+    scrub_json,
+    secrets_of,
+    shown_url,
+)
 
 _LONGEST_DETAIL = 500
 _LONGEST_LOOKED_AT = 20_000
@@ -29,18 +36,22 @@ _HINTS = {
     "the server did not accept who you are.",
     403: "The server knows you but does not allow this; ask for the permission, "
     "or check that the API URL names the right workspace.",
-    404: "Check the id or name, and that PREFECT_API_URL ends in /api.",
-    405: "Check that PREFECT_API_URL ends in /api and the server is of a supported version.",
+    404: "Check the id or name and, for a server at an address, that PREFECT_API_URL ends in /api.",
+    405: "Check that the server is of a supported version and, if it is one at an address, that "
+    "PREFECT_API_URL ends in /api.",
     407: "The proxy wants credentials; check HTTP_PROXY and HTTPS_PROXY.",
     408: "The server gave up waiting for the request; try again.",
     409: "It exists already; read it, or choose another name or key.",
     413: "The request is too large for the server; send less at a time.",
-    422: "Correct the named fields and send it again.",
+    422: "Correct what the server names and send it again.",
     429: "The server asks for fewer requests; wait a little, then try again.",
     502: "A proxy before the server got no good answer from it; is the server up?",
     503: "The server is not available just now; try again in a while.",
     504: "A proxy before the server waited too long for it; is the server up?",
 }
+
+_NO_SUCH_PATH = "Not Found"
+"""What Starlette says where it has no such path; about an object that is not there, APIs say more."""
 
 
 class PrefectResponse(httpx.Response):
@@ -83,7 +94,7 @@ class PrefectResponse(httpx.Response):
     def _refuse_beyond(self, left: float) -> None:
         if left < 0:
             raise UnexpectedAnswer(
-                f"{redact_url(self.request.url)} answered with more than "
+                f"{shown_url(self.request.url)} answered with more than "
                 f"{self.request.extensions[LARGEST]:,} bytes, and was not read any further",
                 hint="Check that PREFECT_API_URL is the address of an API.",
             )
@@ -115,7 +126,7 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     bare = bare_request(request)
     if response.history:  # then its address is of the server's making, and may repeat what was sent
         bare = httpx.Request(bare.method, scrub(str(bare.url), secrets), headers=bare.headers)
-    message = f"{status} for {bare.method} {bare.url}"
+    message = f"{status} for {bare.method} {shown_url(bare.url)}"
     if detail:
         message += f": {detail}"
     for field in fields[:_MOST_ROWS]:
@@ -238,6 +249,8 @@ def _hint(response: httpx.Response, body: Any, secrets: Iterable[str]) -> str:
             "The answer is a web page, not an API's: check that PREFECT_API_URL ends in /api, and "
             "that no proxy or login page stands in between."
         )
+    if code == 404 and isinstance(body, dict) and body.get("detail") != _NO_SUCH_PATH:
+        return "Check the id or name."
     return _HINTS.get(
         code, "The server failed; its log says why. Try again later." if code >= 500 else ""
     )

@@ -32,7 +32,7 @@ from orchnb.notebook.error_words import (
 )
 from orchnb.notebook.object_views import MOST_ROWS, described
 from orchnb.notebook.views import Card, Table, clean
-from orchnb.redaction import redact_url, scrub, secrets_of
+from orchnb.redaction import IN_PROCESS_HOST, redact_url, scrub, secrets_of
 from orchnb.server_type import ServerType, server_type_of_url
 from orchnb.settings import get_settings
 
@@ -204,15 +204,21 @@ def _refusal_hint(error: PrefectHTTPStatusError) -> str:
     """What to do where it takes more than the status to know that; else ""."""
     if _is_about_csrf(error):
         return next((hint for word, hint in CSRF_HINTS if word in error.detail), "")
+    if error.status_code == 500 and error.request.url.host == IN_PROCESS_HOST:
+        return "%orch_server_logs shows why it failed."
     if not _is_about_credentials(error):
         return ""
     name, place = _credentials_of(error.request)
+    if place:
+        known_by = f"{name}, set by: {place}"
+    elif "authorization" in error.request.headers:
+        known_by = "what this client was given as an argument, in the address or as a header"
+    else:
+        known_by = ""
     if error.status_code == 403:
-        return (
-            "Ask for the permission, or check that the address names the right workspace. Who you "
-            f"are is said by {name}{f', set by: {place}' if place else ', which is not set'}."
-        )
-    return f"Check {name}, set by: {place}." if place else f"Set {name}: it is not set."
+        who = f"Who you are is said by {known_by or f'{name}, which is not set'}."
+        return f"Ask for the permission, or check that the address names the right workspace. {who}"
+    return f"Check {known_by}." if known_by else f"Set {name}: it is not set."
 
 
 def _is_about_csrf(error: PrefectHTTPStatusError) -> bool:

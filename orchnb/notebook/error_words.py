@@ -36,7 +36,10 @@ class Kind(NamedTuple):
 
 
 _ADDRESS = "%orch_server_type shows which setting gave the address."
-_RUNS = f"Is the server running, and is the address right? {_ADDRESS}"
+_RUNS = (
+    "Start the server there (prefect server start), correct the address, or use a server in this kernel: "
+    f"%orch_server_type ephemeral. {_ADDRESS}"
+)
 _LONGER = "If the server needs longer, set PREFECT_API_REQUEST_TIMEOUT to more seconds."
 
 KINDS: tuple[tuple[type[Exception], Kind], ...] = (
@@ -58,7 +61,10 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (ForeignAddress, Kind("This address is not the API's")),
     (
         httpx.ConnectTimeout,
-        Kind("The server cannot be reached in time", f"A firewall or VPN in between? {_RUNS}"),
+        Kind(
+            "The server cannot be reached in time",
+            f"If a firewall or VPN stands in between, have it let this pass. {_RUNS}",
+        ),
     ),
     (httpx.ReadTimeout, Kind("The server did not answer in time", _LONGER)),
     (httpx.WriteTimeout, Kind("The server did not take the request in time", _LONGER)),
@@ -68,7 +74,9 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     ),
     (
         httpx.ProxyError,
-        Kind("The proxy refused", "NO_PROXY lists the hosts that are reached without a proxy."),
+        Kind(
+            "The proxy refused", "Correct HTTP_PROXY or HTTPS_PROXY, or add this host to NO_PROXY."
+        ),
     ),
     (httpx.ConnectError, Kind("The server cannot be reached", _RUNS)),
     (
@@ -83,10 +91,20 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
         httpx.LocalProtocolError,
         Kind("This request cannot be sent", "HTTP does not allow it; check the headers given."),
     ),
-    (httpx.DecodingError, Kind("The answer cannot be unpacked", "Does a proxy garble it?")),
+    (
+        httpx.DecodingError,
+        Kind(
+            "The answer cannot be unpacked",
+            "A proxy probably garbles it: add this host to NO_PROXY, or ask whoever runs the proxy.",
+        ),
+    ),
     (
         httpx.TransportError,
-        Kind("The connection broke", "The server, or a proxy before it, may have been restarted."),
+        Kind(
+            "The connection broke",
+            "The server, or a proxy before it, may have been restarted: %orch_server_type shows whether "
+            "it is up again.",
+        ),
     ),
     # Last, as some of those above are kinds of these: an operation refuses what it is given.
     (TypeError, Kind("This argument cannot be used")),
@@ -150,7 +168,13 @@ _ONLY_ASKS = "It only asks, so nothing has changed there."
 # A pattern that ends in a space is for any path.
 AFTERWARDS = (
     ("(GET|HEAD|OPTIONS) ", _ONLY_ASKS),
-    ("POST .*/filter", _ONLY_ASKS),
+    ("POST .*/(filter|filter/next|paginate|count|count-by/[^/]+|history|lateness)", _ONLY_ASKS),
+    (
+        "POST .*/deployments/[^/]+/create_flow_run",
+        "The run may have been made all the same: read_flow_runs() shows. Running this again makes "
+        "another one, unless create_flow_run_from_deployment is given the same idempotency_key both "
+        "times.",
+    ),
     (
         "POST .*/flow_runs/",
         "The run may have been made all the same: read_flow_runs() shows. Running this again makes "

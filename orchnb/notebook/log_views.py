@@ -16,7 +16,7 @@ def log_view(count: int, level: str) -> Card | Line:
     """The last ``count`` lines of at least that level, by its lower-case name."""
     number = logging.getLevelName(level.upper())
     lines = host_log.lines(count, number)
-    among = "" if level == "notset" else f" of level {level} or graver"
+    among = "" if level == "notset" else f" of level {level} or higher"
     if not lines:
         return Line(f"No server in this kernel has logged anything{among}")
     kept = len(host_log.lines(host_log.size, number))

@@ -110,7 +110,7 @@ class OrchMagics(Magics):
         type=str.lower,
         default="notset",
         choices=LEVELS,
-        help="only what is at least that grave: debug, info, warning, error or critical",
+        help="only lines of at least that level: debug, info, warning, error or critical",
     )
     @line_magic
     def orch_server_logs(self, line: str) -> Card | Line:

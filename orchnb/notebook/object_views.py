@@ -10,7 +10,6 @@ from uuid import UUID
 
 import httpx
 
-from orchnb.api.client import IN_PROCESS_HOST
 from orchnb.api.described.namespace import (
     AsyncServerOperations,
     OperationGroup,
@@ -35,7 +34,7 @@ from orchnb.api.times import ago
 from orchnb.http.response import PrefectResponse, text_of
 from orchnb.notebook.retry_views import retried_table as retried_table
 from orchnb.notebook.views import Card, Cell, Line, Table, Tone, clean
-from orchnb.redaction import redact_url, scrub, secrets_of
+from orchnb.redaction import scrub, secrets_of, shown_url
 
 MOST_ROWS = 20
 """Rows of a list that are shown; the rest is counted."""
@@ -61,10 +60,7 @@ def status_card(status: ServerStatus) -> Card:
 
 def described(request: httpx.Request) -> str:
     """A request as people know it: method and address, without secrets."""
-    url = redact_url(request.url)
-    if request.url.host == IN_PROCESS_HOST:
-        url = url.partition(IN_PROCESS_HOST)[2] + " of the server in this process"
-    return clean(f"{request.method} {url}")
+    return clean(f"{request.method} {shown_url(request.url)}")
 
 
 def response_card(response: PrefectResponse) -> Card:
@@ -86,7 +82,7 @@ def response_card(response: PrefectResponse) -> Card:
 def operations_table(operations: AsyncServerOperations | SyncServerOperations) -> Table | Line:
     """``client.operations``: its groups, and the names in each."""
     place, groups = overview(operations)
-    where = "the server in this process" if IN_PROCESS_HOST in place else clean(place)
+    where = clean(place)
     if groups is None:
         return Line(f"The operations of {where} are not loaded yet: load() does so, and Tab")
     shown = itertools.islice(groups.items(), _MOST_OPERATIONS)

@@ -16,9 +16,12 @@ def served_card(served: Served) -> Card:
     what = "Web pages" if served.app.is_prefect else "Address"
     if served.proxied:
         rows.append((what, Cell(served.proxied_page, link=served.proxied_page)))
-        what = "On that machine"
+        what = "On the kernel's machine"
     rows.append((what, Cell(served.page, link=served.page)))
-    notes = ["Only programs of this machine reach it. %orch_serve --stop closes the port."]
+    notes = [
+        "Every program on this machine can use it, other users' as well. "
+        "%orch_serve --stop closes the port."
+    ]
     if served.app.is_prefect:
         rows.append(("API", served.api_url))
         rows.append(("In a terminal", f"{_SET} PREFECT_API_URL={served.api_url}"))

@@ -44,7 +44,7 @@ from orchnb.runtime.lifespan import (
     lifespan_state,
 )
 from orchnb.runtime.logs import secret_mask
-from orchnb.runtime.prefect_server import PrefectServer, import_server
+from orchnb.runtime.prefect_server import PrefectServer, import_server, server_packages
 from orchnb.runtime.switching import giving_way
 from orchnb.settings import Settings
 
@@ -312,7 +312,7 @@ class EphemeralApp:
         if not self.is_prefect:
             return "ORCHNB_EPHEMERAL_APP names this app; correct it, or the app."
         if phase == "import":
-            return 'Check the installation: pip install "orchnb[server]" brings a fitting one.'
+            return f"Check the installation: pip install {server_packages()} brings one that fits."
         return (
             "Check that the database can be opened: PREFECT_HOME and "
             "PREFECT_SERVER_DATABASE_CONNECTION_URL say where it is."

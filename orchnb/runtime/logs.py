@@ -33,7 +33,7 @@ _UNHANDLED = -1
 class LogRing:
     """The last ``size`` log lines, oldest first. Credentials in URLs are masked.
 
-    ``errors`` is how many there have been of level ERROR or graver, also of those that are kept no more.
+    ``errors`` is how many there have been of level ERROR or higher, also of those that are kept no more.
     """
 
     def __init__(self, size: int = 1000) -> None:

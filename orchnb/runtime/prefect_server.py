@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,7 +61,7 @@ def import_server(home: Path, *, own_database: bool = False) -> Callable[[], Pre
         raise ServerStartFailed(
             "The Prefect server is not installed, so none can run in this process",
             phase="import",
-            hint='Install it with: pip install "orchnb[server]". Or use a server elsewhere: set '
+            hint=f"Install it: pip install {server_packages()}. Or use a server elsewhere: set "
             "PREFECT_API_URL, or %orch_server_type server URL.",
         )
     clear_stale(Path(tempfile.gettempdir()))
@@ -80,6 +81,16 @@ def import_server(home: Path, *, own_database: bool = False) -> Callable[[], Pre
         return PrefectServer(server.create_app, home, own_database=own_database)
 
     return make
+
+
+def server_packages() -> str:
+    """What ``pip install`` takes to bring a server that fits: what the extra ``server`` is made of."""
+    try:
+        required = metadata.requires("orchnb") or []
+    except metadata.PackageNotFoundError:  # a source tree that was never installed
+        required = []
+    named = (each.partition(";") for each in required)
+    return " ".join(f'"{what.strip()}"' for what, _, when in named if "server" in when) or "prefect"
 
 
 def import_modules() -> ModuleType:

@@ -48,7 +48,7 @@ class Served:
             raise ServerStartFailed(
                 "A port is served by uvicorn, which is not installed",
                 phase="import",
-                hint='Install it with: pip install uvicorn. (pip install "orchnb[server]" brings it.)',
+                hint="Install it: pip install uvicorn.",
             )
         self.app = app
         self._closing = threading.Lock()

@@ -194,7 +194,7 @@ def test_its_log(cell: Kernel) -> None:
         "line 57",
         "line 59",
     ]
-    assert "of level warning or graver" in shown.text
+    assert "of level warning or higher" in shown.text
     assert "<pre" in shown.html
     assert (
         "No server in this kernel has logged anything"

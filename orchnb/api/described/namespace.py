@@ -22,6 +22,7 @@ from orchnb.errors import ClientClosed, OrchnbError
 from orchnb.file_cache import FileCache
 from orchnb.redaction import redact_url
 from orchnb.runtime.ephemeral import EphemeralApp
+from orchnb.server_type import ServerType
 
 if TYPE_CHECKING:
     from orchnb.api.calls import Call
@@ -99,7 +100,11 @@ class _ServerOperations(Generic[C]):
         self._cache: FileCache = cache or document_cache()
         self._lock: threading.RLock = threading.RLock()
         self._groups: dict[str, OperationGroup] | None = None
-        self._place = redact_url(client.api_url)
+        self._place = (
+            "the server in this process"
+            if client.server_type is ServerType.EPHEMERAL
+            else redact_url(client.api_url)
+        )
 
     def __getattr__(self, name: str) -> OperationGroup:
         # Called only for what is not there. Those with an underscore are asked for by tools.

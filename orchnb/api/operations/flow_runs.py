@@ -79,7 +79,8 @@ def create_flow_run(
     labels: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Generator[Call[Any], Any, FlowRun]:
-    """Create a run of a flow.
+    """Create a run of a flow: a record, which nothing executes. What has code run is
+    `create_flow_run_from_deployment`.
 
     Args:
         flow: the flow's id or name, or anything that has a ``name``; a flow that a name does not
