@@ -48,6 +48,9 @@ class FieldNames(NamedTuple):
     toml: str
     is_table: bool = False
     """Whether it holds names and values; those of all environments and files count together."""
+    empty_unsets: bool = False
+    """Whether an empty text unsets it, as with Prefect, whatever weaker places say; else it says
+    nothing."""
 
 
 Found = dict[str, tuple[Any, Origin]]
@@ -103,13 +106,18 @@ def _upper(table: Mapping[str, str | None]) -> dict[str, str | None]:
 def from_names(
     fields: Mapping[str, FieldNames], table: Mapping[str, Any], place: str
 ) -> Iterator[tuple[str, Any, Origin]]:
-    """Values set under environment-style names. An empty text counts as not set, as in a shell."""
+    """Values set under environment-style names."""
     for field, names in fields.items():
         for name in names.environment:
             raw = table.get(name)
-            if raw is not None and raw != "":
-                yield field, _table(raw) if names.is_table else raw, Origin(name, place)
+            if _says(raw, names):
+                value = _table(raw) if names.is_table else raw
+                yield field, None if raw == "" else value, Origin(name, place)
                 break
+
+
+def _says(raw: Any, names: FieldNames) -> bool:
+    return raw is not None and (raw != "" or names.empty_unsets)
 
 
 def _table(raw: Any) -> Any:
@@ -127,8 +135,8 @@ def _from_toml(
         value = table
         for key in names.toml.split("."):
             value = value.get(key) if isinstance(value, dict) else None
-        if value is not None and value != "":
-            yield field, value, Origin(names.toml, place)
+        if _says(value, names):
+            yield field, None if value == "" else value, Origin(names.toml, place)
 
 
 class Profiles:

@@ -59,8 +59,8 @@ def _parse_headers(value: object) -> object:
         raise ValueError('should be a JSON object such as {"X-Team": "data"}') from None
 
 
-def _names(*environment: str, toml: str, is_table: bool = False) -> dict[str, Any]:
-    return {"names": FieldNames(environment, toml, is_table)}
+def _names(*environment: str, toml: str, **more: bool) -> dict[str, Any]:
+    return {"names": FieldNames(environment, toml, **more)}
 
 
 def _expand_home(value: object) -> object:
@@ -85,14 +85,19 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True
     )
 
-    api_url: str | None = Field(None, json_schema_extra=_names("PREFECT_API_URL", toml="api.url"))
+    api_url: str | None = Field(
+        None, json_schema_extra=_names("PREFECT_API_URL", toml="api.url", empty_unsets=True)
+    )
     """Where the API is, ending in ``/api`` on most servers."""
     api_key: SecretStr | None = Field(
-        None, json_schema_extra=_names("PREFECT_API_KEY", toml="api.key")
+        None, json_schema_extra=_names("PREFECT_API_KEY", toml="api.key", empty_unsets=True)
     )
     """The key for Prefect Cloud."""
     api_auth_string: SecretStr | None = Field(
-        None, json_schema_extra=_names("PREFECT_API_AUTH_STRING", toml="api.auth_string")
+        None,
+        json_schema_extra=_names(
+            "PREFECT_API_AUTH_STRING", toml="api.auth_string", empty_unsets=True
+        ),
     )
     """``user:password`` for a server with basic authentication."""
     api_request_timeout: float = Field(
@@ -240,6 +245,7 @@ class Settings(BaseSettings):
             parts = urlsplit(value)
             fine = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
             _ = parts.port
+            (parts.hostname or "").encode("idna")
         except ValueError:
             fine = False
         if not fine or re.search(r"[\s\x00-\x1f\x7f]", value):

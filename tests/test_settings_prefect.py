@@ -173,6 +173,14 @@ CASES: dict[str, Case] = {
         PROFILES,
     ),
     "a home named in a file": ({}, {".env": "PREFECT_HOME=/from/dotenv\n"}, PROFILES),
+    "an empty address over a profile's": ({"PREFECT_API_URL": ""}, {}, PROFILES),
+    "an empty address in .env": ({}, {".env": "PREFECT_API_URL=\n"}, PROFILES),
+    "empty credentials over a file's": (
+        {"PREFECT_API_KEY": "", "PREFECT_API_AUTH_STRING": ""},
+        {"prefect.toml": TOML},
+        "",
+    ),
+    "an auth string of two words": ({"PREFECT_API_AUTH_STRING": "me:two words"}, {}, ""),
     "environment over all": (
         {"PREFECT_API_URL": "http://env/api"},
         {".env": "PREFECT_API_URL=http://dotenv/api\n", "prefect.toml": TOML},
@@ -236,4 +244,5 @@ def test_orchnb_reads_what_prefect_reads(
     if "prefect.toml" in CASES[name][1] and Version(version("prefect")) < Version("3.7"):
         # Before 3.7 Prefect does not see the headers in that file.
         del ours["client_custom_headers"], theirs["client_custom_headers"]
-    assert ours == theirs
+    # An empty text, which Prefect keeps, means the same to it as nothing.
+    assert ours == {field: None if value == "" else value for field, value in theirs.items()}

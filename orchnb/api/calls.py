@@ -35,7 +35,7 @@ from orchnb.errors import (
     UnexpectedAnswer,
 )
 from orchnb.http.response import PrefectResponse, bare_request, one_line
-from orchnb.http.retry import LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS
+from orchnb.http.retry import ASIDE, LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS
 from orchnb.redaction import shown_url
 
 T = TypeVar("T")
@@ -139,7 +139,8 @@ class Call(Generic[T]):
 
     def explain_silence(self, error: httpx.TransportError) -> httpx.TransportError:
         """The error of a try that got no answer: what it leaves open, where it leaves anything open."""
-        if self._is_repeatable or isinstance(error, UNSENT_ERRORS):
+        aside = ASIDE in error.request.extensions
+        if aside or self._is_repeatable or isinstance(error, UNSENT_ERRORS):
             return error
         request = bare_request(error.request)
         return OutcomeUnknown(
@@ -156,6 +157,8 @@ class Call(Generic[T]):
 
     def explain(self, error: PrefectHTTPStatusError) -> PrefectHTTPStatusError:
         """The error of this call's kind: what was not found, or is there already."""
+        if ASIDE in error.request.extensions:
+            return error
         if error.status_code == 404 and self.missing and _is_api_answer(error.response):
             return ObjectNotFound.from_status_error(error, f"There is no {self.missing}: {error}")
         if error.status_code == 409 and self.refusal:

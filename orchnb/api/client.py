@@ -259,7 +259,8 @@ class _ApiClient(Operations):
             elif settings.api_ssl_cert_file is not None:
                 options["verify"] = _trust(settings)
         options.update(self._httpx_settings)
-        options["headers"] = {**self._credentials, **dict(self._httpx_settings.get("headers", {}))}
+        options["headers"] = httpx.Headers(self._credentials)
+        options["headers"].update(self._httpx_settings.get("headers"))
         return options
 
 
@@ -539,12 +540,11 @@ def _credentials(
     settings: Settings, server_type: ServerType, api_key: str | None, auth_string: str | None
 ) -> dict[str, str]:
     """The Authorization header. A cloud wants the key, a server of one's own the auth string first."""
-    # Checked as the settings are, with the same words.
-    given = {"api_key": api_key, "api_auth_string": auth_string}
-    given = {name: value for name, value in given.items() if value is not None}
-    checked = Settings(**given) if given else settings
-    key = checked.api_key and checked.api_key.get_secret_value()
-    auth = checked.api_auth_string and checked.api_auth_string.get_secret_value()
+    if api_key is not None or auth_string is not None:
+        # Checked as the settings are, with the same words. What is not given is not theirs to add.
+        settings = Settings(api_key=api_key, api_auth_string=auth_string)
+    key = settings.api_key and settings.api_key.get_secret_value()
+    auth = settings.api_auth_string and settings.api_auth_string.get_secret_value()
     if auth and (server_type is not ServerType.CLOUD or not key):
         encoded = base64.b64encode(auth.encode()).decode()
         return {"Authorization": f"Basic {encoded}"}

@@ -16,7 +16,7 @@ from orchnb import __version__
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
-from orchnb.http.retry import LARGEST, Retrier, RetryPolicy
+from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy
 from orchnb.redaction import redact_url
 from orchnb.settings import Settings, get_settings
 
@@ -236,7 +236,9 @@ def _csrf_guard(
     client: httpx.Client | httpx.AsyncClient, retrier: Retrier, *, enabled: bool
 ) -> CsrfGuard:
     def build_token_request(client_id: str) -> httpx.Request:
-        return client.build_request("GET", "/csrf-token", params={"client": client_id})
+        return client.build_request(
+            "GET", "/csrf-token", params={"client": client_id}, extensions={ASIDE: True}
+        )
 
     return CsrfGuard(build_token_request, enabled=enabled, now=retrier.policy.now)
 

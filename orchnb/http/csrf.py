@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable, Generator
@@ -15,6 +14,7 @@ import httpx
 from orchnb.errors import UnexpectedAnswer
 from orchnb.http.flow import Flow, Send, Sleep
 from orchnb.http.response import status_error, text_of
+from orchnb.http.retry import RESENT
 from orchnb.redaction import shown_url
 
 TOKEN_HEADER = "Prefect-Csrf-Token"  # noqa: S105 - a header's name
@@ -59,8 +59,9 @@ class CsrfGuard:
         self._build_token_request = build_token_request
         self._now = now
         self._token: _Token | None = None
-        # Taken without waiting for it: whoever has it fetches, on whatever loop or thread.
-        self._fetching = threading.Lock()
+        # Who fetches a token now, on whatever loop or thread. No lock: an interrupt right after one was
+        # acquired would leave it so.
+        self._fetcher: dict[str, object] = {}
 
     def concerns(self, request: httpx.Request) -> bool:
         """Whether this request wants a token; the others need no flow of ours."""
@@ -77,12 +78,16 @@ class CsrfGuard:
             UnexpectedAnswer: what it gives is none.
         """
         refreshes = 0
+        resent = False
         while True:
             token = yield from self._valid_token(inner)
             if token is not None:
                 request.headers[TOKEN_HEADER] = token.text
                 request.headers[CLIENT_HEADER] = self.client_id
             response = yield from inner(request)
+            if resent:
+                response.extensions[RESENT] = True
+            resent = RESENT in response.extensions
             if not _is_refused_token(response) or token is None or refreshes >= _MOST_REFRESHES:
                 return response
             refreshes += 1
@@ -94,16 +99,20 @@ class CsrfGuard:
     ) -> Generator[Send | Sleep, httpx.Response | None, _Token | None]:
         # The server keeps one token per client, so two fetches at once would undo each other.
         while self.enabled and not self._is_valid(self._token):
-            if not self._fetching.acquire(blocking=False):
-                yield Sleep(_POLL_INTERVAL)
-                continue
+            me = object()
             try:
-                if not self._is_valid(self._token):  # else another thread has just been here
+                fetcher = self._fetcher.setdefault("is", me)
+                if fetcher is me and not self._is_valid(
+                    self._token
+                ):  # else another has just been here
                     request = self._build_token_request(self.client_id)
                     self._token = self._read_token((yield from inner(request, aside=True)))
                     return self._token
             finally:
-                self._fetching.release()
+                if self._fetcher.get("is") is me:
+                    del self._fetcher["is"]
+            if fetcher is not me:
+                yield Sleep(_POLL_INTERVAL)
         return self._token if self.enabled else None
 
     def _is_valid(self, token: _Token | None) -> bool:

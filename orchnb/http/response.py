@@ -14,7 +14,7 @@ import httpx
 from typing_extensions import Self
 
 from orchnb.errors import FieldProblem, PrefectHTTPStatusError, UnexpectedAnswer
-from orchnb.http.retry import LARGEST, RESENT
+from orchnb.http.retry import ASIDE, LARGEST, RESENT
 from orchnb.redaction import (
     redact_headers,
     redact_url,
@@ -85,6 +85,8 @@ class PrefectResponse(httpx.Response):
 
     def _room(self) -> float:
         """How many bytes may come. What announces more is refused before it is read."""
+        if self._request is None:  # it was made by hand
+            return math.inf
         largest: float = self.request.extensions.get(LARGEST, math.inf)
         announced = self.headers.get("content-length", "")
         if announced.isdecimal() and len(announced) < 20:
@@ -125,7 +127,12 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     status = f"{response.status_code} {httpx.codes.get_reason_phrase(response.status_code)}".strip()
     bare = bare_request(request)
     if response.history:  # then its address is of the server's making, and may repeat what was sent
-        bare = httpx.Request(bare.method, scrub(str(bare.url), secrets), headers=bare.headers)
+        bare = httpx.Request(
+            bare.method,
+            scrub(str(bare.url), secrets),
+            headers=bare.headers,
+            extensions=bare.extensions,
+        )
     message = f"{status} for {bare.method} {shown_url(bare.url)}"
     if detail:
         message += f": {detail}"
@@ -260,7 +267,8 @@ def bare_request(request: httpx.Request) -> httpx.Request:
     """The request without secrets: no credentials, no header values of the user's, no body."""
     url = redact_url(request.url)[:_LONGEST_URL]
     headers = _as_bytes(redact_headers(request.headers))
-    return httpx.Request(one_line(request.method), url, headers=headers)
+    extensions = {ASIDE: True} if request.extensions.get(ASIDE) else None
+    return httpx.Request(one_line(request.method), url, headers=headers, extensions=extensions)
 
 
 def _bare_response(

@@ -36,8 +36,14 @@ RETRIED_ERRORS = (
     httpx.LocalProtocolError,
 )
 
-UNSENT_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-"""Failures before anything was sent, so that the server cannot have acted."""
+UNSENT_ERRORS = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+"""Failures before the server was sent anything, so that it cannot have acted."""
 
 REFUSED_STATUSES = frozenset({408, 429, 503})
 """Answers of a server that did not do what it was asked for (RFC 9110, 15.5.9 and 15.6.4; RFC 6585, 4).
@@ -53,6 +59,10 @@ OPERATION = "orchnb.operation"
 RESENT = "orchnb.resent"
 """The key in a response's ``extensions`` that marks an answer to a request that was sent before, with
 such a failure: what the server says may be about what it did itself the first time."""
+
+ASIDE = "orchnb.aside"
+"""The key in a request's ``extensions`` that marks one which another request needs before it is sent:
+what becomes of it says nothing about that one."""
 
 LARGEST = "orchnb.largest"
 """The key in a request's ``extensions`` that says how many bytes an answer may have, unpacked."""

@@ -211,7 +211,7 @@ def _refusal_hint(error: PrefectHTTPStatusError) -> str:
     name, place = _credentials_of(error.request)
     if place:
         known_by = f"{name}, set by: {place}"
-    elif "authorization" in error.request.headers:
+    elif "authorization" in error.request.headers and not _has_credentials():
         known_by = "what this client was given as an argument, in the address or as a header"
     else:
         known_by = ""
@@ -233,6 +233,11 @@ def _is_about_credentials(error: PrefectHTTPStatusError) -> bool:
 
 def _is_page(error: PrefectHTTPStatusError) -> bool:
     return "html" in error.response.headers.get("content-type", "")
+
+
+def _has_credentials() -> bool:
+    settings = get_settings()
+    return settings.api_key is not None or settings.api_auth_string is not None
 
 
 def _credentials_of(request: httpx.Request) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from orchnb import (
 )
 from orchnb.http.retry import RetryPolicy
 from orchnb.runtime import host
+from orchnb.settings import Settings
 from tests.api.conftest import opened
 from tests.api.fakes import Scripted, http_server, tiny_api
 from tests.servers import prefect_home, prefect_server
@@ -317,6 +318,39 @@ def test_credentials_and_headers_of_the_settings_are_sent(kind: str) -> None:
         assert headers["x-team"] == "data"
         given = sent_headers({"auth_string": "me:given"}, kind)
         assert given["authorization"] == _basic("me:given")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"api_key": "explicit"}, "Bearer explicit"),
+        (
+            {"settings": Settings(api_auth_string="mine:pw"), "api_key": "explicit"},
+            "Bearer explicit",
+        ),
+        ({"auth_string": "given:two words"}, _basic("given:two words")),
+    ],
+)
+def test_what_is_given_is_not_mixed_with_what_the_environment_holds(
+    kind: str, given: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "environments:pw")
+    monkeypatch.setenv("PREFECT_API_KEY", "environments")
+    assert sent_headers(given, kind)["authorization"] == expected
+    transport = Scripted(lambda request: httpx.Response(200, json="1"))
+    options = {**given, "httpx_settings": {"transport": transport}}
+    with opened(kind, CLOUD, **options) as client:
+        client.api_version()
+    assert transport.requests[-1].headers["authorization"] == expected
+
+
+@pytest.mark.parametrize("name", ["authorization", "Authorization", "AUTHORIZATION"])
+def test_an_authorization_of_the_callers_own_is_the_only_one(kind: str, name: str) -> None:
+    transport = Scripted(lambda request: httpx.Response(200, json="1"))
+    options = {"httpx_settings": {"transport": transport, "headers": {name: "Bearer mine"}}}
+    with opened(kind, URL, auth_string="ours:pw", **options) as client:
+        client.api_version()
+    assert transport.requests[-1].headers.get_list("authorization") == ["Bearer mine"]
 
 
 def test_a_bad_credential_is_refused_without_being_told() -> None:

@@ -172,6 +172,8 @@ def test_a_run_is_paused_and_resumed(client: Any, name: str) -> None:
     assert resumed.status == "ACCEPT"
     assert client.read_flow_run(run.id).state_type is StateType.RUNNING
     assert client.resume_flow_run(run.id).status == "ABORT"
+    with pytest.raises(ObjectNotFound):
+        client.resume_flow_run(NOBODY)
 
 
 def test_a_run_without_deployment_cannot_be_suspended(client: Any, name: str) -> None:

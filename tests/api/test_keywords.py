@@ -6,8 +6,11 @@ import inspect
 from typing import Any
 
 import pytest
+from prefect.client.schemas.objects import StateType as PrefectsStateType
 
 from orchnb import SyncPrefectClient
+from orchnb.api.operations.arguments import as_state
+from orchnb.api.operations.filters import any_of, run_words
 from tests.api import both
 
 pytestmark = both.SQLALCHEMY
@@ -196,3 +199,10 @@ def test_events(client: Any, name: str) -> None:
         client.read_events(since="1h", until="2h")
     with pytest.raises(ValueError, match="event is given twice"):
         client.read_events({"event": {"name": ["a"]}}, event="a")
+
+
+def test_prefects_own_enums_are_the_words_that_they_stand_for() -> None:
+    """Their ``str`` is ``StateType.FAILED``, which no run is called."""
+    assert run_words(state=PrefectsStateType.FAILED)["state"] == {"type": {"any_": ["FAILED"]}}
+    assert as_state(PrefectsStateType.CANCELLED) == {"type": "CANCELLED"}
+    assert any_of(PrefectsStateType.FAILED) == {"any_": ["FAILED"]}

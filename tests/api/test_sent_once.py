@@ -326,6 +326,35 @@ def test_a_failure_that_leaves_it_open_is_told_and_not_repeated(kind: str, failu
     assert error.request.method == "POST"
 
 
+@pytest.mark.parametrize("failure", [httpx.ProxyError, httpx.UnsupportedProtocol])
+def test_what_never_reached_the_server_leaves_nothing_open(kind: str, failure: Any) -> None:
+    error = Outcome(kind, append(look="read_flow_run"), failure).error
+    assert type(error) is failure
+
+
+@pytest.mark.parametrize("failure", [httpx.ReadTimeout, 502, 409])
+def test_a_token_that_is_not_to_be_had_says_nothing_of_the_request_that_needs_it(
+    kind: str, failure: Any
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path.endswith("/csrf-token"), "the other one is never sent"
+        if not isinstance(failure, int):
+            raise failure("from the fake", request=request)
+        return httpx.Response(failure, json={}, request=request)
+
+    settings = options(kind, Scripted(answer))
+    settings["httpx_settings"]["enable_csrf_support"] = True
+    settings["httpx_settings"]["sleep"] = no_wait if kind == "async" else no_wait_sync
+    with (
+        opened(kind, "http://orch.invalid/api", **settings) as client,
+        pytest.raises((httpx.ReadTimeout, PrefectHTTPStatusError)) as caught,
+    ):
+        client.perform(append(look="read_flow_run"))
+    assert not isinstance(caught.value, (OutcomeUnknown, ObjectAlreadyExists))
+    assert "read_flow_run" not in getattr(caught.value, "hint", "")
+    assert caught.value.request.url.path == "/api/csrf-token"
+
+
 @pytest.mark.parametrize("failure", [httpx.ConnectTimeout, httpx.PoolTimeout, 408, 429, 503])
 def test_a_request_that_was_not_sent_or_was_refused_is_sent_again(kind: str, failure: Any) -> None:
     outcome = Outcome(kind, append(), failure, 200)

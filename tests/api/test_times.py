@@ -152,3 +152,25 @@ def test_lengths_of_who_looks_ahead_are_from_now_on(when: str | timedelta, meant
 def test_there_is_an_end_of_time(when: str | timedelta) -> None:
     with pytest.raises(ValueError, match="beyond the year 9999"):
         to_come(when, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("words", "length"),
+    [
+        ("1 hour", timedelta(hours=1)),
+        ("3 min ago", timedelta(minutes=3)),
+        ("5 Minutes", timedelta(minutes=5)),
+        ("2 weeks 3 days", timedelta(days=17)),
+        ("10 secs", timedelta(seconds=10)),
+        ("1.5 hrs", timedelta(minutes=90)),
+    ],
+)
+def test_lengths_in_whole_words(words: str, length: timedelta) -> None:
+    now = datetime(2026, 11, 27, tzinfo=timezone.utc)
+    assert moment(words, now=now) == now - length
+
+
+@pytest.mark.parametrize("words", ["1 month", "1hm", "5 minuets"])
+def test_what_is_no_length(words: str) -> None:
+    with pytest.raises(ValueError, match="is no point in time"):
+        moment(words)

@@ -11,6 +11,7 @@ import pytest
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard, _Token
 from orchnb.http.flow import Flow, Send, Sleep
+from orchnb.http.retry import RESENT
 from tests.http.hand import NOW, request, response, retrier, walk
 
 REFUSED = {"detail": "Invalid CSRF token or client identifier."}
@@ -200,20 +201,46 @@ def test_requests_at_the_same_time_share_one_fetch(guard: CsrfGuard) -> None:
 def test_a_thread_that_comes_to_fetch_just_after_another_has_fetched_uses_that_ones_token(
     guard: CsrfGuard,
 ) -> None:
-    class TakenJustNow:
-        """A lock that is free again, as another thread's fetch has ended between look and grasp."""
+    class FreeAgain(dict[str, Any]):
+        """Nobody fetches any more, as another thread's fetch has ended between look and grasp."""
 
-        def acquire(self, *, blocking: bool) -> bool:
+        def setdefault(self, key: str, default: Any = None) -> Any:
             guard._token = _Token("theirs", None)
-            return True
+            return super().setdefault(key, default)
 
-        def release(self) -> None:
-            pass
-
-    guard._fetching = TakenJustNow()  # type: ignore[assignment]
+    guard._fetcher = FreeAgain()
     sent, flow = change(guard)
     assert walk(flow, [response(201)]).steps == ["send"]
     assert sent.headers[TOKEN_HEADER] == "theirs"
+
+
+def test_an_interrupt_as_the_fetch_begins_stops_nobody_else(guard: CsrfGuard) -> None:
+    """Python runs a signal's handler right after the call that takes what only one may have."""
+
+    class Interrupted(dict[str, Any]):
+        def setdefault(self, key: str, default: Any = None) -> Any:
+            super().setdefault(key, default)
+            raise KeyboardInterrupt
+
+    fetcher = guard._fetcher = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        next(change(guard)[1])
+    assert not fetcher
+    guard._fetcher = dict(fetcher)
+    assert walk(change(guard)[1], [token("t"), response(201)]).steps == ["aside", "send"]
+
+
+def test_an_earlier_try_whose_answer_was_lost_is_remembered_over_a_new_token(
+    guard: CsrfGuard,
+) -> None:
+    answers = [
+        *(token("old"), httpx.ReadError("lost"), response(403, json=REFUSED)),
+        *(token("new"), response(404)),
+    ]
+    done = walk(change(guard, "DELETE")[1], answers)
+    assert done.steps == ["aside", "send", "sleep", "send", "aside", "send"]
+    assert done.returned is not None
+    assert done.returned.extensions[RESENT]
 
 
 def test_whoever_waits_fetches_it_when_the_first_one_is_gone(guard: CsrfGuard) -> None:

@@ -164,7 +164,7 @@ def test_one_line_is_short_and_printable(text: str, longest: int) -> None:
     ("status", "words"),
     [
         (401, "PREFECT_API_KEY"),
-        (404, "/api"),
+        (404, "id or name"),
         (429, "fewer requests"),
         (500, "log"),
         (502, "proxy"),
@@ -172,6 +172,17 @@ def test_one_line_is_short_and_printable(text: str, longest: int) -> None:
 )
 def test_a_hint_says_what_to_do(status: int, words: str) -> None:
     assert words in raised(answer(status, json={"detail": "x"})).hint
+
+
+def test_a_path_that_is_not_there_may_be_because_of_the_address() -> None:
+    assert "PREFECT_API_URL ends in /api" in raised(answer(404, json={"detail": "Not Found"})).hint
+    assert "PREFECT_API_URL" not in raised(answer(404, json={"detail": "Flow not found"})).hint
+
+
+def test_what_was_made_by_hand_can_be_read_in_parts() -> None:
+    made = PrefectResponse.from_httpx_response(httpx.Response(200, content=b"a\nb"))
+    assert list(made.iter_lines()) == ["a", "b"]
+    assert b"".join(made.iter_bytes(1)) == b"a\nb"
 
 
 def test_a_redirect_names_its_target_and_the_login_page() -> None:

@@ -77,7 +77,7 @@ def test_refused(kind: str) -> None:
     assert card.title == "The server cannot be reached"
     assert rows(card)["Request"] == f"GET http://127.0.0.1:{port}/api/hello"
     assert rows(card)["Problem"] == f"127.0.0.1:{port} refuses connections: nothing listens there"
-    assert "Is the server running" in rows(card)["What to do"]
+    assert "prefect server start" in rows(card)["What to do"]
     assert "On the server" not in rows(card)
     assert "By way of" not in rows(card)
 
@@ -366,6 +366,21 @@ def test_credentials(
     assert rows(card)["Server says"] == "Unauthorized"
     assert rows(card)["Credentials"].startswith(sent)
     assert words in rows(card)["What to do"]
+    assert "canary" not in text(card)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_credentials_that_no_setting_holds(status: int) -> None:
+    with (
+        wire(http(status)) as server,
+        orchnb.SyncPrefectClient(server.url, auth_string="me:canary") as client,
+        pytest.raises(orchnb.PrefectHTTPStatusError) as caught,
+    ):
+        client.hello()
+    card = error_card(caught.value)
+    assert rows(card)["Credentials"].startswith("some were sent")
+    assert "this client was given as an argument" in rows(card)["What to do"]
+    assert "not set" not in rows(card)["What to do"]
     assert "canary" not in text(card)
 
 

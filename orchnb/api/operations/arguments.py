@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from uuid import UUID
 
@@ -33,6 +34,11 @@ def as_uuid(value: object) -> UUID | None:
         return None
 
 
+def as_word(value: object) -> str:
+    """The value as a text: an enum's member by its value, as Prefect's write their class into a text."""
+    return str(value.value) if isinstance(value, Enum) else str(value)
+
+
 def as_tags(tags: Iterable[str] | None) -> list[str] | None:
     """Tags as a list.
 
@@ -53,4 +59,4 @@ def as_state(state: AnyState) -> dict[str, Any]:
         # It says which request set the state: the server takes a second one for the same one again.
         fields.get("state_details", {}).pop("transition_id", None)
         return fields
-    return {"type": str(state).upper()}
+    return {"type": as_word(state).upper()}

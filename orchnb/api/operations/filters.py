@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from orchnb.api import models
 from orchnb.api.calls import without_none
-from orchnb.api.operations.arguments import Filter, as_tags
+from orchnb.api.operations.arguments import Filter, as_tags, as_word
 from orchnb.api.operations.near_names import did_you_mean, near_names
 from orchnb.api.times import When, moment
 from orchnb.http.response import one_line
@@ -122,7 +122,7 @@ def any_of(wanted: UUID | str | Iterable[str] | None) -> dict[str, Any] | None:
     """What says that something is this, or one of these; None says nothing."""
     if wanted is None:
         return None
-    return {"any_": [str(wanted)] if isinstance(wanted, (str, UUID)) else list(wanted)}
+    return {"any_": [as_word(wanted)] if isinstance(wanted, (str, UUID)) else list(wanted)}
 
 
 _STATE_NAMES = (
@@ -158,7 +158,7 @@ def _state_name(name: str) -> str:
 
 
 def _states(state: str | Iterable[str]) -> dict[str, Any]:
-    wanted = [str(each) for each in several(state)]
+    wanted = [as_word(each) for each in several(state)]
     known = {kind.value for kind in models.StateType}
     types = [each.upper() for each in wanted if each.upper() in known]
     if len(types) == len(wanted):

@@ -29,7 +29,7 @@ from orchnb.api.operations.filters import called, run_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow
 from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.times import When, moment, to_come
-from orchnb.errors import ObjectAlreadyExists
+from orchnb.errors import ObjectAlreadyExists, PrefectHTTPStatusError
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RESENT
 
@@ -359,7 +359,7 @@ def pause_flow_run(
 @operation
 def resume_flow_run(
     flow_run_id: UUID | str, run_input: Mapping[str, Any] | None = None
-) -> Call[OrchestrationResult]:
+) -> Generator[Call[Any], Any, OrchestrationResult]:
     """Resume a flow run that is paused; the result says what the server made of that.
 
     ``run_input`` is what the run waits for, if it waits for an input.
@@ -367,7 +367,7 @@ def resume_flow_run(
     Raises:
         ObjectNotFound: there is no run of that id.
     """
-    return Call(
+    resume = Call(
         "POST",
         path("/flow_runs/{}/resume", flow_run_id),
         _result,
@@ -375,6 +375,13 @@ def resume_flow_run(
         look="read_flow_run",
         missing=_missing(flow_run_id),
     )
+    try:
+        result: OrchestrationResult = yield from resume
+    except PrefectHTTPStatusError as exc:
+        if exc.status_code == 500:  # Prefect's server fails where there is no such run
+            yield from read_flow_run(flow_run_id)
+        raise
+    return result
 
 
 @operation

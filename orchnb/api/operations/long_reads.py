@@ -132,12 +132,12 @@ def iter_flows(limit: int | None = None, **query: Unpack[FlowQuery]) -> Paging[F
 def iter_deployments(
     limit: int | None = None, **query: Unpack[DeploymentQuery]
 ) -> Paging[Deployment]:
-    """Each deployment once, by the keywords of `read_deployments`, in the order of the names.
+    """Each deployment once, by the keywords of `read_deployments`, the latest first.
 
-    Those of several flows that have the same name are in no order: where rows come and go meanwhile,
-    one may be left out.
+    Not by name, as those of several flows may have the same: between two of them no order holds from one
+    page to the next.
     """
-    return Paging(pages_of(read_deployments(**query, sort="NAME_ASC")), limit)
+    return Paging(pages_of(read_deployments(**query, sort="CREATED_DESC")), limit)
 
 
 @iteration
@@ -150,7 +150,7 @@ def iter_logs(
 ) -> Paging[Log]:
     """Each log line once, oldest first, by the keywords of `read_logs`.
 
-    Lines of the same microsecond are in no order: where lines come meanwhile, one may be left out.
+    Lines of the same microsecond are in no order, so at the end of a page one may be left out.
     """
     query = read_logs(
         log_filter, sort="TIMESTAMP_ASC", flow_run_id=flow_run_id, task_run_id=task_run_id
@@ -210,7 +210,7 @@ def iter_automations(
 ) -> Paging[Automation]:
     """Each automation once, by the keywords of `read_automations`, in the order of the names.
 
-    Those that have the same name are in no order: where rows come and go meanwhile, one may be left out.
+    Those that have the same name are in no order, so at the end of a page one may be left out.
     """
     query = read_automations(automations=automations, tags=tags, sort="NAME_ASC")
     return Paging(pages_of(query), limit)
@@ -259,7 +259,11 @@ def iter_work_queues(
     work_queue_filter: Filter | None = None,
 ) -> Paging[WorkQueue]:
     """Each work queue once, by the keywords of `read_work_queues`: those of one work pool in the order
-    of their priorities, else all in the order of the names."""
+    of their priorities, else all in the order of the names.
+
+    Queues of several pools that have the same name are in no order, so at the end of a page one may be
+    left out; by work pool none is.
+    """
     return Paging(pages_of(read_work_queues(work_pool_name, work_queue_filter)), limit)
 
 
