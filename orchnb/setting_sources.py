@@ -81,12 +81,17 @@ def gather_above_profile(fields: Mapping[str, FieldNames], given: Found) -> Foun
     found = dict(given)
     _add(found, from_names(fields, _upper(os.environ), "environment"), given)
     _add(found, from_names(fields, _upper(read_dotenv(Path(".env"))), _DOTENV), given)
-    _add(found, _from_toml(fields, _read_toml(Path("prefect.toml")), _TOML), given)
+    for place, table in toml_tables().items():
+        _add(found, _from_toml(fields, table, place), given)
+    return found
+
+
+def toml_tables() -> dict[str, Any]:
+    """What the toml files of the working folder say to Prefect, by place, the stronger one first."""
     project: Any = _read_toml(Path("pyproject.toml"))
     for key in ("tool", "prefect"):
         project = project.get(key) if isinstance(project, dict) else None
-    _add(found, _from_toml(fields, project, _PROJECT), given)
-    return found
+    return {_TOML: _read_toml(Path("prefect.toml")), _PROJECT: project}
 
 
 def _add(found: Found, layer: Iterable[tuple[str, Any, Origin]], given: Found) -> None:
@@ -182,7 +187,22 @@ def profiles_path(found: Found) -> Path:
     if path is not None:
         return _path(path, origin)
     home, origin = _unless_in_file("home", found)
-    return (Path.home() / ".prefect" if home is None else _path(home, origin)) / "profiles.toml"
+    return (default_home() if home is None else _path(home, origin)) / "profiles.toml"
+
+
+def default_home() -> Path:
+    """Where Prefect keeps its things by default.
+
+    Raises:
+        InvalidSetting: nobody knows this user's home.
+    """
+    try:
+        return Path.home() / ".prefect"
+    except RuntimeError:
+        raise InvalidSetting(
+            "PREFECT_HOME is not set, and this user has no home: set it to a folder that can be written "
+            "to"
+        ) from None
 
 
 def _unless_in_file(field: str, found: Found) -> tuple[Any, Origin]:
@@ -194,7 +214,12 @@ def _unless_in_file(field: str, found: Found) -> tuple[Any, Origin]:
 def _path(raw: object, origin: Origin) -> Path:
     if not isinstance(raw, (str, Path)):
         raise InvalidSetting(f"{origin} should be a path.")
-    return Path(raw).expanduser()
+    try:
+        return Path(raw).expanduser()
+    except RuntimeError:
+        raise InvalidSetting(
+            f"{origin} begins with a ~ for a home that is not known; write the whole path"
+        ) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -36,10 +36,12 @@ from orchnb.setting_sources import (
     FieldNames,
     Found,
     Profiles,
+    default_home,
     gather,
     gather_above_profile,
     profiles_path,
     read_dotenv,
+    toml_tables,
 )
 from orchnb.setting_sources import Origin as Origin
 
@@ -64,7 +66,12 @@ def _names(*environment: str, toml: str, **more: bool) -> dict[str, Any]:
 
 
 def _expand_home(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, (str, Path)) else value
+    try:
+        return Path(value).expanduser() if isinstance(value, (str, Path)) else value
+    except RuntimeError:
+        raise ValueError(
+            "begins with a ~ for a home that is not known; write the whole path"
+        ) from None
 
 
 UserPath = Annotated[Path, BeforeValidator(_expand_home)]
@@ -126,7 +133,7 @@ class Settings(BaseSettings):
         json_schema_extra=_names("PREFECT_CLOUD_API_URL", toml="cloud.api_url"),
     )
     home: UserPath = Field(
-        default_factory=lambda: Path.home() / ".prefect",
+        default_factory=default_home,
         json_schema_extra=_names("PREFECT_HOME", toml="home"),
     )
     """The folder of ``profiles.toml`` and of the in-process server's database."""
@@ -426,11 +433,28 @@ def _describe(error: ValidationError, found: Found) -> str:
 
 
 def configured_for_prefect() -> Iterator[tuple[str, str]]:
-    """Names and texts of all that the environment, ``.env`` and the profiles say to Prefect."""
+    """Names, as the environment has them, and texts of all that it, ``.env``, the toml files and the
+    profiles say to Prefect."""
     tables: list[Mapping[str, Any]] = [os.environ]
     with suppress(InvalidSetting):
-        tables += [read_dotenv(Path(".env")), *all_profiles().values()]
+        tables.append(read_dotenv(Path(".env")))
+    with suppress(InvalidSetting):
+        tables += [dict(_flat(table, "PREFECT")) for table in toml_tables().values()]
+    with suppress(InvalidSetting):
+        tables += all_profiles().values()
     for table in tables:
         for name, value in table.items():
             if name.upper().startswith("PREFECT_") and value is not None:
                 yield name.upper(), str(value)
+
+
+def _flat(table: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """What is in a table of a toml file, and in its tables, by the environment's names."""
+    for key, value in table.items() if isinstance(table, dict) else ():
+        inner = f"{name}_{key}".upper()
+        if not isinstance(value, dict):
+            yield inner, value
+        elif key == "custom_headers":
+            yield inner, json.dumps(value, default=str)
+        else:
+            yield from _flat(value, inner)

@@ -82,14 +82,24 @@ class Cells:
         if is_hosted.get():
             return None
         cell = _cell.get()
-        if cell is not None:
-            return cell
-        cell, in_pool = self._threads.get(threading.current_thread(), (None, False))
-        return None if cell is None or (in_pool and cell.ended) else cell
+        starter, in_pool = self._threads.get(threading.current_thread(), (None, False))
+        if cell is None:
+            cell = starter
+        # A worker that has the context of whoever started it, as from Python 3.14 on it may.
+        return None if in_pool and cell is starter and cell is not None and cell.ended else cell
+
+    @property
+    def in_a_cell(self) -> bool:
+        """Whether a cell runs, as far as can be told: a kernel at its start has got no request yet."""
+        return not hasattr(self._shell, "get_parent") or bool(self._parent())
 
     def _begin(self, info: Any = None) -> None:
         parent = self._parent()
         cell = self._running.get(_id(parent))
+        first = self._first
+        if first is not None and not first.parent and parent:  # it was the shell at its start
+            first.runs, self._first = 0, None
+            self._running.pop(_id(first.parent), None)
         if cell is None or cell is self._first:
             source = getattr(info, "raw_cell", None) or ""
             cell = Cell(source, parent, running=self._running)

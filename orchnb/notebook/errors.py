@@ -75,12 +75,7 @@ class ErrorCards:
     def _show(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
         error = exc_tuple[1] if exc_tuple else sys.exc_info()[1]
         # Nothing in flight: %tb asks for the last one, whole.
-        mode = self._mode()
-        wanted = self._installed and error is not None and mode != "off"
-        cards = _cards(error) if wanted and error is not None else []
-        for card in cards:
-            _display(card, mode)
-        ours = bool(cards) or (wanted and _is_interrupt_within_ours(error))
+        ours = self._installed and error is not None and self._show_cards(error)
         # IPython leaves the tracebacks of groups to Python, which prints what is in flight.
         if error is None or not ours or _members(error):
             self._original(exc_tuple, *args, **kwargs)
@@ -97,6 +92,20 @@ class ErrorCards:
         # %tb and %debug want it whole.
         sys.last_traceback = whole
         self._store_as_shown(error, shown, **kwargs)
+
+    def _show_cards(self, error: BaseException) -> bool:
+        """Show what is to be shown before the traceback; whether the error is ours."""
+        try:
+            mode = self._mode()
+            if mode == "off":
+                return False
+            cards = _cards(error)
+            for card in cards:
+                _display(card, mode)
+            return bool(cards) or _is_interrupt_within_ours(error)
+        except Exception:  # whatever is wrong here, the error has to be shown
+            logger.debug("No card was shown of a %s", type(error).__name__, exc_info=True)
+            return False
 
     def _store_as_shown(
         self,

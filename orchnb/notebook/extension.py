@@ -17,6 +17,7 @@ from IPython.core.error import UsageError
 import orchnb
 from orchnb.notebook.cells import Cell, Cells
 from orchnb.notebook.errors import ErrorCards
+from orchnb.notebook.hooks import CellHooks, held_interrupts
 from orchnb.notebook.hosted_output import HostedOutput
 from orchnb.notebook.interrupts import Pulse
 from orchnb.notebook.magics import OrchMagics
@@ -56,28 +57,40 @@ class Extension:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.mode = DisplayMode()
-        self.cells = Cells(shell, on_end=self._cell_ended)
-        self.cards = ErrorCards(shell, self.mode)
-        self.pulse = Pulse(shell)
         self._making = threading.Lock()
         self._displays: LiveDisplays | None = None
-        self._observing = ExitStack()
-        self._observing.enter_context(retry_observers.observe(self._retried))
-        self._observing.enter_context(startup_observers.observe(self._started))
-        self._observing.enter_context(switch_observers.observe(lambda _: self.switched()))
-        shell.register_magics(OrchMagics(shell, self))
-        for (module, name), view in _SHOWN.items():
-            html = _as_html(view, self.mode)
-            _formatter(shell, "text/html").for_type_by_name(module, name, html)
-            _formatter(shell, "text/plain").for_type_by_name(module, name, _as_text(view))
-        loops.set_notebook_loop(_notebook_loop())
-        self.named = "orchnb" not in shell.user_ns
-        if self.named:  # so that the next cell can say orchnb.get_client()
-            shell.user_ns["orchnb"] = orchnb
-        self.hosted_output = HostedOutput()
-        self.prewarm = Prewarm(shell)
         self._fresh: tuple[EphemeralApp, FreshFolder] | None = None
         self._served: Served | None = None
+        with held_interrupts(), ExitStack() as out:
+            self._put_in(out)
+            self._out = out.pop_all()
+
+    def _put_in(self, out: ExitStack) -> None:
+        """Put everything into the shell, and on the stack what takes it out."""
+        shell = self.shell
+        self.cells = Cells(shell, on_end=self._cell_ended)
+        out.callback(self.cells.remove)
+        out.callback(ErrorCards(shell, self.mode).remove)
+        out.callback(Pulse(shell).remove)
+        out.callback(self._close_displays)
+        out.enter_context(retry_observers.observe(self._retried))
+        out.enter_context(startup_observers.observe(self._started))
+        out.enter_context(switch_observers.observe(lambda _: self.switched()))
+        shell.register_magics(OrchMagics(shell, self))
+        out.callback(self._remove_magics)
+        for (module, name), view in _SHOWN.items():
+            shows = {"text/html": _as_html(view, self.mode), "text/plain": _as_text(view)}
+            for mime, show in shows.items():
+                formatter = _formatter(shell, mime)
+                formatter.for_type_by_name(module, name, show)
+                out.callback(formatter.pop, f"{module}.{name}", None)
+        out.callback(_NotebookLoop(shell).remove)
+        if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
+            shell.user_ns["orchnb"] = orchnb
+            out.callback(self._forget_name)
+        out.callback(HostedOutput().remove)
+        out.callback(Prewarm(shell, after_cell=self.cells.in_a_cell).remove)
+        out.callback(_forget_choice)
 
     @property
     def displays(self) -> LiveDisplays:
@@ -101,12 +114,24 @@ class Extension:
 
     def switched(self) -> None:
         """Another server is meant now: what is open is for the one before."""
-        self.stop_serving()
-        close_clients()
-        fresh, self._fresh = self._fresh, None
-        if fresh is not None:
-            app, folder = fresh
-            app.when_down(folder.remove)
+        self._switched(None)
+
+    def _switched(self, fresh: tuple[EphemeralApp, FreshFolder] | None) -> None:
+        """`switched`, to the server in a new folder if there is one; an interrupt ends only the wait for
+        what was open."""
+        before, self._fresh = self._fresh, fresh
+        try:
+            try:
+                self.stop_serving()
+            finally:
+                close_clients()
+        finally:
+            if before is not None:
+                from orchnb.runtime.ephemeral import forget_app
+
+                app, folder = before
+                forget_app(app)
+                app.when_down(folder.remove)
 
     def switch_to_fresh(self, choose: Callable[[Path], None]) -> None:
         """Have ``choose`` point the session at a server in a new folder, which goes with its use."""
@@ -120,8 +145,7 @@ class Extension:
         except BaseException:  # an interrupt as well: the folder would be nobody's
             folder.remove()
             raise
-        self.switched()
-        self._fresh = ephemeral_app(get_settings()), folder
+        self._switched((ephemeral_app(get_settings()), folder))
 
     def serve(self) -> Served:
         """Open the server in this kernel on a port, if it is not yet.
@@ -166,29 +190,45 @@ class Extension:
         return served is not None
 
     def remove(self) -> None:
-        """Take out everything again, and close what is open."""
-        self.switched()
-        settings = _loaded_module("orchnb.settings")
-        if settings is not None:
-            settings.choose_for_session({}, "")
-        loops.set_notebook_loop(None)
-        for module, name in _SHOWN:
-            for mime in ("text/html", "text/plain"):
-                _formatter(self.shell, mime).pop(f"{module}.{name}", None)
+        """Take out everything again, and close what is open; an interrupt ends only the wait for that."""
+        try:
+            self.switched()
+        finally:
+            with held_interrupts():
+                self._out.close()
+
+    def _close_displays(self) -> None:
+        if self._displays is not None:
+            self._displays.close()
+
+    def _remove_magics(self) -> None:
         manager = self.shell.magics_manager
         for name in OrchMagics.magics["line"]:
             manager.magics["line"].pop(name, None)
         manager.registry.pop(OrchMagics.__name__, None)
-        self.prewarm.remove()
-        self.hosted_output.remove()
-        self.cards.remove()
-        self.pulse.remove()
-        self.cells.remove()
-        self._observing.close()
-        if self._displays is not None:
-            self._displays.close()
-        if self.named and self.shell.user_ns.get("orchnb") is orchnb:
+
+    def _forget_name(self) -> None:
+        if self.shell.user_ns.get("orchnb") is orchnb:
             del self.shell.user_ns["orchnb"]
+
+
+class _NotebookLoop:
+    """Says which loop is the notebook's. That is looked at for each cell: a shell that loads the
+    extension at its start runs no loop yet."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._hooks = CellHooks(shell, before=self._look)
+        self._look()
+
+    def remove(self) -> None:
+        """There is none any more."""
+        self._hooks.remove()
+        loops.set_notebook_loop(None)
+
+    def _look(self, info: Any = None) -> None:
+        del info
+        if threading.current_thread() is threading.main_thread():  # else it is a subshell's cell
+            loops.set_notebook_loop(_running_loop())
 
 
 _loaded: Extension | None = None
@@ -205,9 +245,11 @@ def unload(shell: InteractiveShell) -> None:
     """Undo `load`."""
     del shell
     global _loaded
-    extension, _loaded = _loaded, None
-    if extension is not None:
-        extension.remove()
+    if _loaded is not None:
+        try:
+            _loaded.remove()
+        finally:
+            _loaded = None
 
 
 def close_clients() -> None:
@@ -222,7 +264,13 @@ def _loaded_module(name: str) -> Any:
     return importlib.import_module(name) if name in sys.modules else None
 
 
-def _notebook_loop() -> asyncio.AbstractEventLoop:
+def _forget_choice() -> None:
+    settings = _loaded_module("orchnb.settings")
+    if settings is not None:
+        settings.choose_for_session({}, "")
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
     """The loop that cells run on. In terminal IPython it runs for cells with ``await`` only."""
     try:
         return asyncio.get_running_loop()

@@ -65,7 +65,7 @@ class CellHooks:
             if self._waits:
                 hook(about)
                 return False
-            with _held_interrupts() as held:
+            with held_interrupts() as held:
                 hook(about)
             return bool(held)
         except KeyboardInterrupt:  # just before or after it is held
@@ -73,7 +73,7 @@ class CellHooks:
 
 
 @contextmanager
-def _held_interrupts() -> Iterator[list[int]]:
+def held_interrupts() -> Iterator[list[int]]:
     """Have interrupts that come in the main thread, which is where they come, put into the list."""
     held: list[int] = []
     previous = signal.getsignal(signal.SIGINT)

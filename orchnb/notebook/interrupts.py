@@ -27,18 +27,23 @@ class Pulse:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._beat: asyncio.TimerHandle | None = None
+        self._depth = 0  # a cell may run code as if it were a cell
         self._hooks = CellHooks(shell, before=self._begin, after=self._end)
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            self._begin()  # the cell that loads the extension may go on to await
 
     def remove(self) -> None:
         """Stop, and leave the shell's events."""
-        self._end()
+        self._stop()
         self._hooks.remove()
 
     def _begin(self, info: Any = None) -> None:
         del info
         if threading.current_thread() is not threading.main_thread():
             return  # a cell of a subshell, which interrupts do not reach
-        self._end()
+        self._depth += 1
+        self._stop()
         with suppress(RuntimeError):  # no loop runs in terminal IPython, which needs no such help
             self._again(asyncio.get_running_loop())
 
@@ -47,6 +52,12 @@ class Pulse:
 
     def _end(self, result: Any = None) -> None:
         del result
-        if self._beat is not None and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
+            self._depth = max(0, self._depth - 1)
+            if self._depth == 0:
+                self._stop()
+
+    def _stop(self) -> None:
+        if self._beat is not None:
             self._beat.cancel()
             self._beat = None

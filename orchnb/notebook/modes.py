@@ -23,12 +23,11 @@ class DisplayMode:
         """The mode. Where the settings cannot be read it is ``auto``: that has to be shown as well."""
         if self.chosen is not None:
             return self.chosen
-        from orchnb.errors import InvalidSetting
         from orchnb.settings import get_settings  # at the first need, so that loading is quick
 
         try:
             return get_settings().display
-        except InvalidSetting:
+        except Exception:  # noqa: BLE001 - every error of the notebook is shown by way of this
             return "auto"
 
     @property

@@ -19,11 +19,13 @@ class Prewarm:
     settings ask for, Prefect's. It opens no database, and what fails, fails again where it is needed
     and is told there."""
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, *, after_cell: bool) -> None:
+        """``after_cell``: begin when the cell that runs has ended, as it may go on to import Prefect."""
         self._leaving = False
         self._thread = threading.Thread(target=self._run, name="orchnb-prewarm", daemon=True)
-        self._hooks = CellHooks(shell, before=self._before_cell, waits=True)
-        self._thread.start()
+        self._hooks = CellHooks(shell, before=self._before_cell, after=self._after_cell, waits=True)
+        if not after_cell:
+            self._thread.start()
 
     def remove(self) -> None:
         """Leave the shell's events. An import cannot be broken off; it ends by itself."""
@@ -37,6 +39,11 @@ class Prewarm:
         if "prefect" in (getattr(info, "raw_cell", None) or ""):
             while self._thread.is_alive():
                 self._thread.join(0.1)  # in steps, as on Windows a join cannot be interrupted
+
+    def _after_cell(self, result: Any) -> None:
+        del result
+        if self._thread.ident is None and not self._leaving:
+            self._thread.start()
 
     def _run(self) -> None:
         with suppress(Exception):

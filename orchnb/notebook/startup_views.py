@@ -39,6 +39,8 @@ class Startup:
         self._title = clean(event.title, 80)
         if event.kind == "wanted":
             return
+        if (event.phase, event.kind) == ("import", "began") and not self.goes_on:
+            self._began, self._phases = None, {}  # another one, for which nobody had to ask
         self._phase_began = self._clock() - event.elapsed
         if self._began is None:
             self._began = self._phase_began

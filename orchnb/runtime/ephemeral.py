@@ -132,6 +132,7 @@ class EphemeralApp:
         self._errors_before = 0
         self._tells_of_deaths = False
         self._runs = False
+        self._ends = False
         self._when_down: list[Callable[[], object]] = []
 
     @property
@@ -143,6 +144,11 @@ class EphemeralApp:
     def is_up(self) -> bool:
         """Whether it has started and not been shut down."""
         return self._app is not None
+
+    @property
+    def stays_up(self) -> bool:
+        """Whether it is up, and its shutdown has not begun."""
+        return self._app is not None and not self._ends
 
     @property
     def errors(self) -> int:
@@ -196,8 +202,10 @@ class EphemeralApp:
                 self._app = app
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
+                self._ends = True
         finally:
             self._app = None
+            self._ends = False
             self._runs = False
             self._tell_down()
         await send({"type": "lifespan.shutdown.complete"})
@@ -337,6 +345,13 @@ def ephemeral_app(settings: Settings) -> EphemeralApp:
     return app
 
 
+def forget_app(app: EphemeralApp) -> None:
+    """Say that these settings will not come again: the app goes with its last lease."""
+    for key, known in list(_apps.items()):
+        if known is app:
+            del _apps[key]
+
+
 def give_app(app: ASGIApp, api_path: str) -> str:
     """Make an app one that settings can ask for, in the place of the one given before; by which name.
 
@@ -362,7 +377,7 @@ def host_app(app: ASGIApp) -> HostedApp:
     """A lease of any app; one of the server in this process ends its waits when its time is over."""
     if not isinstance(app, EphemeralApp):
         return HostedApp(app)
-    if not app.is_up and app.current_phase is None:
+    if not app.stays_up and app.current_phase is None:
         startup_observers.tell(StartupEvent("import", "wanted", title=app.version_or_title))
     return HostedApp(app, start_timeout=app.timeout + _GRACE)
 

@@ -30,7 +30,7 @@ from orchnb.runtime.lifespan import (
     app_lifespan_context,
     lifespan_state,
 )
-from orchnb.runtime.logs import LogRing, divert_records
+from orchnb.runtime.logs import LogRing, divert_records, secret_mask
 from orchnb.runtime.loops import finish_loop, is_hosted, waker
 from orchnb.runtime.outcome import Outcome, parts
 
@@ -406,11 +406,12 @@ class HostedApp:
 
     def _raise_if_failed(self) -> None:
         if not self.started.done():
+            mask = secret_mask()
             raise ServerStartFailed(
                 f"The app did not start in {self._start_timeout:g} s: it blocks the loop it runs on",
                 phase="start",
                 hint="It should await, or use threads, where its start-up takes long.",
-                log_lines=host_log.lines(20),
+                log_lines=[mask(line) for line in host_log.lines(20)],
             )
         self.started.result()
 

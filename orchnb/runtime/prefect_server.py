@@ -260,20 +260,21 @@ _holder: PrefectServer | None = None
 def known_to_prefect(api_url: str) -> Iterator[None]:
     """Have Prefect's own client, here and in processes that are started from here, use this API."""
     before = os.environ.get(_API_URL)
-    os.environ[_API_URL] = api_url
     context: Any = importlib.import_module("prefect.context")
-    settings = context.GLOBAL_SETTINGS_CONTEXT
-    context.GLOBAL_SETTINGS_CONTEXT = ours = context.root_settings_context()
+    settings, ours = context.GLOBAL_SETTINGS_CONTEXT, None
     try:
+        os.environ[_API_URL] = api_url
+        context.GLOBAL_SETTINGS_CONTEXT = ours = context.root_settings_context()
         yield
     finally:
-        _send_waiting_logs()
+        if ours is not None:
+            _send_waiting_logs()
         # Whoever has changed it since, meant it.
         if os.environ.get(_API_URL) == api_url:
             del os.environ[_API_URL]
             if before is not None:
                 os.environ[_API_URL] = before
-        if context.GLOBAL_SETTINGS_CONTEXT is ours:
+        if ours is not None and context.GLOBAL_SETTINGS_CONTEXT is ours:
             context.GLOBAL_SETTINGS_CONTEXT = settings
 
 

@@ -113,8 +113,11 @@ class Kernel:
 
 
 @contextmanager
-def kernel(folder: Path, **environment: str) -> Iterator[Kernel]:
-    """A kernel in an empty folder and home, without any settings but those given."""
+def kernel(folder: Path, *arguments: str, **environment: str) -> Iterator[Kernel]:
+    """A kernel in an empty folder and home, without any settings but those given.
+
+    ``arguments`` are ipykernel's, such as ``--IPKernelApp.extensions=[...]``.
+    """
     clean = {
         name: value
         for name, value in os.environ.items()
@@ -128,7 +131,7 @@ def kernel(folder: Path, **environment: str) -> Iterator[Kernel]:
         startup_timeout=60,
         env=clean,
         cwd=str(folder),
-        extra_arguments=["--log-level=ERROR"],
+        extra_arguments=["--log-level=ERROR", *arguments],
     )
     try:
         yield Kernel(manager, client, folder)

@@ -207,10 +207,21 @@ def test_a_thread_of_a_thread_shows_there_too(page: Page) -> None:
     assert "recovered after 2 tries" in page.text(cell)
 
 
-def test_a_pool_of_this_cell_shows_here_and_one_of_an_earlier_cell_nowhere(page: Page) -> None:
+@pytest.mark.parametrize(
+    "more",
+    ["", ", initializer=_cell.set, initargs=(_cell.get(),)"],
+    ids=[
+        "",
+        "whose threads have the context of who starts them",
+    ],  # as from Python 3.14 on they may
+)
+def test_a_pool_of_this_cell_shows_here_and_one_of_an_earlier_cell_nowhere(
+    page: Page, more: str
+) -> None:
     call = f"lambda: {SYNC}"
     first = page.run(
-        "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\n"
+        "from concurrent.futures import ThreadPoolExecutor\nfrom orchnb.notebook.cells import _cell\n"
+        f"pool = ThreadPoolExecutor(1{more})\n"
         f"pool.submit({call.format(flaky(1, after=0))}).result();"
     )
     assert "recovered after 2 tries" in page.text(first)

@@ -101,3 +101,19 @@ def test_a_long_one_is_seen_while_it_lasts(watch: Watch) -> None:
     watch.begin("import")
     watch.time += UNSEEN + 0.01
     assert watch.startup.to_be_seen
+
+
+def test_another_start_begins_anew(watch: Watch) -> None:
+    watch.begin("import")
+    watch.end("import")
+    watch.begin("start")
+    watch.time += 0.5
+    watch.end("start")
+    watch.time += 60
+    watch.begin("import")
+    assert watch.startup.goes_on
+    watch.end("import")
+    watch.begin("start")
+    watch.time += 0.7
+    watch.end("start")
+    assert text(watch.startup.view()) == "✓ Prefect 3.8.8 in this kernel, ready in 0.7 s"

@@ -36,7 +36,13 @@ from orchnb import (
     observe_startup,
 )
 from orchnb.api.status import server_status
-from orchnb.runtime.ephemeral import EphemeralApp, _TimeLeft, ephemeral_app
+from orchnb.runtime.ephemeral import (
+    EphemeralApp,
+    _TimeLeft,
+    ephemeral_app,
+    forget_app,
+    host_app,
+)
 from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import SHUTDOWN_TIMEOUT
 from orchnb.runtime.prefect_server import import_server
@@ -423,6 +429,8 @@ def test_prefect_that_is_not_installed(tmp_path: Path) -> None:
                 if name == "prefect" or name.startswith("prefect."):
                     return None
                 return find(name, path, target)
+            def find_distributions(self, *context):
+                return PathFinder.find_distributions(*context)
         from importlib.machinery import PathFinder
         find = PathFinder.find_spec
         sys.meta_path[sys.meta_path.index(PathFinder)] = Nowhere()
@@ -529,3 +537,39 @@ def test_the_time_of_a_start_is_spent_in_its_phases_alone(monkeypatch: pytest.Mo
 
     backend, options = jumping_backend("asyncio")
     assert anyio.run(main, backend=backend, backend_options=options) == [1, 1, 1, 6.95]
+
+
+def test_a_start_that_follows_a_shutdown_is_asked_for_as_any_is(events: list[StartupEvent]) -> None:
+    """What is on its way down, is up no more for whoever comes then."""
+    goes_down, may_end = threading.Event(), threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        goes_down.set()
+        await anyio.to_thread.run_sync(may_end.wait, 20)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    ours = EphemeralApp("app", home=Path(), timeout=20, given=app)
+    first = host_app(ours)
+    first.wait_started()
+    first.close()
+    assert goes_down.wait(20)
+    second = host_app(ours)
+    may_end.set()
+    second.wait_started()
+    second.close()
+    assert second.wait_closed()
+    asked = [event.phase for event in events if event.kind == "wanted"]
+    assert asked == ["import", "import"]
+
+
+def test_an_app_that_is_not_to_come_again_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ORCHNB_EPHEMERAL_HOME", str(tmp_path / "own"))
+    app = ephemeral_app(get_settings())
+    assert ephemeral_app(get_settings()) is app
+    forget_app(app)
+    assert ephemeral_app(get_settings()) is not app

@@ -88,6 +88,8 @@ class Script:
     last_words: str = ""
 
 
+NO_THREADS_AT_EXIT = (3, 12) <= sys.version_info[:3] < (3, 12, 2)
+
 UP = "hosted, client = serve({}); hosted.wait_started(); client.get('/')\n"
 
 SCRIPTS = {
@@ -253,5 +255,7 @@ def test_a_process_ends_in_time_and_in_peace_with(
         assert script.last_words in outcome.stderr
     else:
         assert outcome.stderr == ""
+    if NO_THREADS_AT_EXIT and "down" in script.said and "down" not in outcome.said:
+        pytest.skip("Python before 3.12.2 starts no thread at its exit (python/cpython#113964)")
     assert outcome.said == script.said
     assert outcome.took < ENDS_WITHIN

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextvars
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchnb.errors import ServerStartFailed
 from orchnb.runtime.host import HostedApp, host_log
-from orchnb.runtime.logs import LogRing, divert_records
+from orchnb.runtime.logs import LogRing, divert_records, secret_mask
 
 HOSTED: contextvars.ContextVar[bool] = contextvars.ContextVar("hosted", default=False)
 
@@ -229,3 +233,41 @@ def test_nothing_of_a_hosted_apps_logging_is_seen_outside(
     assert [line.split(": ", 1)[1] for line in last[:2]] == ["starting up", "in a worker thread"]
     assert "the shutdown fails" in last[2]
     assert logging.getLogRecordFactory() is before
+
+
+@pytest.mark.parametrize("place", ["prefect.toml", "pyproject.toml"])
+def test_secrets_of_toml_files_are_masked_as_well(place: str) -> None:
+    Path(place).write_text(IN_TOML.replace("[", "[tool.prefect." if "project" in place else "["))
+    told = secret_mask()("pw canary-1 auth canary-2 key canary-3 address canary-4 header canary-5")
+    assert told == "pw *** auth *** key *** address *** header ***"
+
+
+IN_TOML = """
+[server.database]
+password = "canary-1"
+connection_url = "postgresql+asyncpg://me:canary-4@db/prefect"
+[server.api]
+auth_string = "admin:canary-2"
+[api]
+key = "canary-3"
+[client.custom_headers]
+X-Team = "canary-5"
+"""
+
+
+def test_what_a_start_that_blocks_has_logged_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "admin:open-sesame")
+    goes_on = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        logging.getLogger("app").warning("connecting with password open-sesame")
+        goes_on.wait(20)
+
+    hosted = HostedApp(app, start_timeout=0.5)
+    with pytest.raises(ServerStartFailed) as caught:
+        hosted.wait_started()
+    goes_on.set()
+    hosted.close()
+    assert hosted.wait_closed()
+    (line,) = [line for line in caught.value.log_lines if "connecting" in line]
+    assert line.endswith("app: connecting with password ***")

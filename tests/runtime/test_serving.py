@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,10 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from orchnb.errors import ServerStartFailed
 from orchnb.runtime import host
 from orchnb.runtime.ephemeral import EphemeralApp
+from orchnb.runtime.prefect_server import known_to_prefect
 from orchnb.runtime.serving import Served
 
 
@@ -146,3 +150,14 @@ def test_a_port_whose_app_went_down_is_not_open(served: Served) -> None:
     assert served.is_open
     host.close_all()
     assert not served.is_open
+
+
+def test_an_address_that_prefect_cannot_take_is_not_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    importlib.import_module("prefect.context")
+    monkeypatch.setenv("PREFECT_API_URL", "http://mine/api")
+    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "LOUD")
+    with pytest.raises(ValidationError), known_to_prefect("http://127.0.0.1:9/api"):
+        raise AssertionError("Prefect's settings are in order")
+    assert os.environ["PREFECT_API_URL"] == "http://mine/api"
