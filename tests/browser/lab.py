@@ -245,7 +245,7 @@ class Notebook:
         top, bottom = (cells.nth(i).bounding_box() for i in (first, end - 1))
         assert top is not None
         assert bottom is not None
-        height = bottom["y"] + bottom["height"] - top["y"]
+        height = bottom["y"] + bottom["height"] - top["y"] + 8  # so that nothing touches the edge
         clip = {"x": top["x"], "y": top["y"], "width": top["width"], "height": height}
         self.page.screenshot(path=path, clip=clip)
         self.page.set_viewport_size(before)
