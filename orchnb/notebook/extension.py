@@ -17,7 +17,7 @@ from IPython.core.error import UsageError
 import orchnb
 from orchnb.notebook.cells import Cell, Cells
 from orchnb.notebook.errors import ErrorCards
-from orchnb.notebook.hooks import CellHooks, held_interrupts
+from orchnb.notebook.hooks import CellHooks, interrupts_afterwards
 from orchnb.notebook.hosted_output import HostedOutput
 from orchnb.notebook.interrupts import Pulse
 from orchnb.notebook.magics import OrchMagics
@@ -61,7 +61,7 @@ class Extension:
         self._displays: LiveDisplays | None = None
         self._fresh: tuple[EphemeralApp, FreshFolder] | None = None
         self._served: Served | None = None
-        with held_interrupts(), ExitStack() as out:
+        with interrupts_afterwards(), ExitStack() as out:
             self._put_in(out)
             self._out = out.pop_all()
 
@@ -194,7 +194,7 @@ class Extension:
         try:
             self.switched()
         finally:
-            with held_interrupts():
+            with interrupts_afterwards():
                 self._out.close()
 
     def _close_displays(self) -> None:

@@ -65,7 +65,7 @@ class CellHooks:
             if self._waits:
                 hook(about)
                 return False
-            with held_interrupts() as held:
+            with _held_interrupts() as held:
                 hook(about)
             return bool(held)
         except KeyboardInterrupt:  # just before or after it is held
@@ -73,7 +73,7 @@ class CellHooks:
 
 
 @contextmanager
-def held_interrupts() -> Iterator[list[int]]:
+def _held_interrupts() -> Iterator[list[int]]:
     """Have interrupts that come in the main thread, which is where they come, put into the list."""
     held: list[int] = []
     previous = signal.getsignal(signal.SIGINT)
@@ -85,6 +85,18 @@ def held_interrupts() -> Iterator[list[int]]:
         yield held
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def interrupts_afterwards() -> Iterator[None]:
+    """Have an interrupt come once this is done, and not halfway."""
+    held: list[int] = []
+    try:
+        with _held_interrupts() as held:
+            yield
+    finally:
+        if held:
+            signal.raise_signal(held[0])
 
 
 class _Stopped(KeyboardInterrupt, InputRejected):

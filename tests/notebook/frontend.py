@@ -28,6 +28,7 @@ class Page:
     comms: set[str] = field(default_factory=set)
     """The widgets' comms that are open."""
     idle: set[str] = field(default_factory=set)
+    _subshell: str = ""
 
     def begin(self, source: str, subshell: str | None = None) -> str:
         """Send a cell; return its id."""
@@ -82,7 +83,15 @@ class Page:
         )
         data = {"method": "custom", "content": {"event": "click"}}
         message = self.kernel.client.session.msg("comm_msg", {"comm_id": button, "data": data})
+        # As JupyterLab does: the main shell hears nothing while a cell awaits, before ipykernel 7.4.
+        message["header"]["subshell_id"] = self._subshell = self._subshell or self.new_subshell()
         self.kernel.client.shell_channel.send(message)
+
+    def new_subshell(self) -> str:
+        """The id of a shell of the kernel's beside the main one; ipykernel has them from 7 on."""
+        client = self.kernel.client
+        client.control_channel.send(client.session.msg("create_subshell_request", {}))
+        return str(client.get_control_msg(timeout=10)["content"]["subshell_id"])
 
     def displays(self, cell: str) -> list[dict[str, Any]]:
         """Every message that has put or changed a display of that cell, in order."""

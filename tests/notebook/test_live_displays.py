@@ -234,10 +234,7 @@ def test_a_pool_of_this_cell_shows_here_and_one_of_an_earlier_cell_nowhere(
 
 def test_two_cells_in_flight_have_a_display_each(heard: None, page: Page) -> None:
     """On a kernel with subshells, where two cells can run at the same time."""
-    control = page.kernel.client.session.msg("create_subshell_request", {})
-    page.kernel.client.control_channel.send(control)
-    reply = page.kernel.client.get_control_msg(timeout=10)
-    subshell = reply["content"]["subshell_id"]
+    subshell = page.new_subshell()
     first = page.begin(ASYNC.format(flaky(1, after=2)) + ";")
     page.until(lambda: waits(page, first))
     second = page.begin(SYNC.format(flaky(1, after=1)) + ";", subshell)
