@@ -19,7 +19,7 @@ from orchnb.notebook.cells import Cell, Cells
 from orchnb.notebook.errors import ErrorCards
 from orchnb.notebook.hooks import CellHooks, interrupts_afterwards
 from orchnb.notebook.hosted_output import HostedOutput
-from orchnb.notebook.interrupts import Pulse
+from orchnb.notebook.interrupts import DroppedInterrupts, Pulse
 from orchnb.notebook.magics import OrchMagics
 from orchnb.notebook.modes import DisplayMode
 from orchnb.notebook.prewarm import Prewarm
@@ -72,6 +72,7 @@ class Extension:
         out.callback(self.cells.remove)
         out.callback(ErrorCards(shell, self.mode).remove)
         out.callback(Pulse(shell).remove)
+        out.callback(DroppedInterrupts().remove)
         out.callback(self._close_displays)
         out.enter_context(retry_observers.observe(self._retried))
         out.enter_context(startup_observers.observe(self._started))

@@ -144,6 +144,9 @@ class _Exchange:
         finally:
             self._finish("The app ended before its response was complete")
             host.calls.discard(self)
+            # Forgotten here, as asyncio runs a callback then: in the caller's thread it could take an
+            # interrupt with it.
+            self._task = None
 
     def host_ended(self) -> None:
         """Tell the caller that nothing more will come, on whatever thread."""
