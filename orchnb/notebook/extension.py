@@ -61,7 +61,7 @@ class Extension:
         self._displays: LiveDisplays | None = None
         self._fresh: tuple[EphemeralApp, FreshFolder] | None = None
         self._served: Served | None = None
-        with interrupts_afterwards(), ExitStack() as out:
+        with ExitStack() as out:
             self._put_in(out)
             self._out = out.pop_all()
 
@@ -239,7 +239,8 @@ def load(shell: InteractiveShell) -> None:
     """Load the extension; a second time does nothing."""
     global _loaded
     if _loaded is None:
-        _loaded = Extension(shell)
+        with interrupts_afterwards():
+            _loaded = Extension(shell)
 
 
 def unload(shell: InteractiveShell) -> None:

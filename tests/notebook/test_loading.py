@@ -165,3 +165,19 @@ def test_errors_are_shown_whatever_the_settings_are(cell: Kernel, setting: str) 
     assert (
         f"{setting} (environment) begins with a ~ for a home that is not known" in error["evalue"]
     )
+
+
+def test_a_switch_to_a_new_database_that_is_stopped_leaves_no_folder(cell: Kernel) -> None:
+    cell("%load_ext orchnb")
+    assert "200 OK" in cell.value("await orchnb.get_client().hello()")
+    message = cell.begin("open('switching', 'w').close()\n%orch_server_type ephemeral --fresh")
+    while not (cell.folder / "switching").exists():
+        time.sleep(0.01)
+    time.sleep(
+        0.4
+    )  # the app before takes 1.5 s to stop; whenever it comes, no folder may stay
+    cell.manager.interrupt_kernel()
+    cell.finish(message)
+    cell("folder = orchnb.get_settings().ephemeral_home")
+    cell("%unload_ext orchnb")
+    assert cell.value("folder is not None and folder.exists()") == "False"
