@@ -346,10 +346,10 @@ def ephemeral_app(settings: Settings) -> EphemeralApp:
 
 
 def forget_app(app: EphemeralApp) -> None:
-    """Say that these settings will not come again: the app goes with its last lease."""
-    for key, known in list(_apps.items()):
-        if known is app:
-            del _apps[key]
+    """Say that nobody will ask for a database of its own again: the app goes with its last lease."""
+    for (spec, own_home), known in list(_apps.items()):
+        if known is app and own_home is not None:
+            del _apps[spec, own_home]
 
 
 def give_app(app: ASGIApp, api_path: str) -> str:

@@ -173,9 +173,7 @@ def test_a_switch_to_a_new_database_that_is_stopped_leaves_no_folder(cell: Kerne
     message = cell.begin("open('switching', 'w').close()\n%orch_server_type ephemeral --fresh")
     while not (cell.folder / "switching").exists():
         time.sleep(0.01)
-    time.sleep(
-        0.4
-    )  # the app before takes 1.5 s to stop; whenever it comes, no folder may stay
+    time.sleep(0.4)  # the app before takes 1.5 s to stop; whenever it comes, no folder may stay
     cell.manager.interrupt_kernel()
     cell.finish(message)
     cell("folder = orchnb.get_settings().ephemeral_home")

@@ -573,3 +573,8 @@ def test_an_app_that_is_not_to_come_again_is_forgotten(
     assert ephemeral_app(get_settings()) is app
     forget_app(app)
     assert ephemeral_app(get_settings()) is not app
+
+    monkeypatch.delenv("ORCHNB_EPHEMERAL_HOME")
+    usual = ephemeral_app(get_settings())
+    forget_app(usual)
+    assert ephemeral_app(get_settings()) is usual, "somebody may ask for the usual one at any time"
