@@ -456,11 +456,21 @@ def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
         app.close()
     if host is None:
         return
-    deadline = time.monotonic() + timeout
-    for app in apps:
-        app._ended.wait(max(0.0, deadline - time.monotonic()))
+    heard: Outcome[None] = Outcome()
+    host.post(heard.settle)
+    now = time.monotonic()
+    deadline = now + timeout
+
+    def all_ended(by: float) -> bool:
+        return all(app._ended.wait(max(0.0, by - time.monotonic())) for app in apps)
+
+    # A loop that does nothing for as long as a shutdown may take, will not cancel one either.
+    blocked = not all_ended(now + min(timeout, SHUTDOWN_TIMEOUT)) and not heard.done()
+    if not blocked:
+        all_ended(deadline)
     host.stop()
-    host.join(max(0.0, deadline - time.monotonic()))
+    if not blocked:
+        host.join(max(0.0, deadline - time.monotonic()))
 
 
 def _register_exit() -> None:

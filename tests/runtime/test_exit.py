@@ -240,7 +240,7 @@ def _run(code: str) -> Ended:
 @pytest.fixture(scope="module")
 def ended() -> dict[str, Future[Ended]]:
     """All scripts, most of which wait most of the time, a few at once."""
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(2) as pool:
         return {name: pool.submit(_run, script.code) for name, script in SCRIPTS.items()}
 
 
