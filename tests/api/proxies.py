@@ -80,7 +80,8 @@ class FaultyProxy:
 
     A reset is one of TCP's (a close that lingers for no time), which is not the orderly end that
     `breaking_proxy` makes; a stall lasts until the client gives up. What comes ``after`` the request was
-    handed on comes when the server has acted on it.
+    handed on comes when the server has acted on it; if it has not, because it is busy, say, the fault
+    waits for the next one.
     """
 
     FAULTS = (
@@ -97,9 +98,8 @@ class FaultyProxy:
         self._chance = random.Random(seed)
         self._share = share
         self._lock = threading.Lock()
+        self._waiting: list[str] = []
         self.faults: Counter[str] = Counter()
-        self.acted: Counter[str] = Counter()
-        """How often the server did what it was asked, and the client was not told so, by fault."""
 
     @contextmanager
     def running(self) -> Iterator[str]:
@@ -116,39 +116,39 @@ class FaultyProxy:
 
     def _next_fault(self) -> str:
         with self._lock:
-            if self._chance.random() >= self._share:
-                return ""
-            fault = self._chance.choice(self.FAULTS)
-            self.faults[fault] += 1
-            return fault
+            if self._waiting:
+                return self._waiting.pop()
+            return self._chance.choice(self.FAULTS) if self._chance.random() < self._share else ""
 
     def _meets(self, fault: str, near: socket.socket, request: bytes) -> bool:
         """Hand a request on as far as the fault allows; whether it was the connection's last."""
         if fault.endswith("before"):
-            return _end(fault, near)
+            return self._end(fault, near)
         with socket.create_connection((self._target.host, self._target.port or 80)) as far:
             far.sendall(request)
             answer = _message(far)
-        if fault.endswith(("after", "answer")) and re.match(rb"HTTP/1.1 2", answer):
+        if fault.endswith(("after", "answer")) and not re.match(rb"HTTP/1.1 2", answer):
             with self._lock:
-                self.acted[fault] += 1
+                self._waiting.append(fault)
+            fault = ""
         if fault.endswith("after"):
-            return _end(fault, near)
+            return self._end(fault, near)
         if fault == "reset within the answer":
             head, gap, body = answer.partition(b"\r\n\r\n")
             near.sendall(head + gap + body[: len(body) // 2])
-            return _end(fault, near)
+            return self._end(fault, near)
         near.sendall(answer)
-        return _end(fault, near) if fault else False
+        return self._end(fault, near) if fault else False
 
-
-def _end(fault: str, near: socket.socket) -> bool:
-    if fault.startswith("stall"):
-        near.recv(1)  # the client says nothing more, so this is its end of the connection
-    else:
-        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        near.close()
-    return True
+    def _end(self, fault: str, near: socket.socket) -> bool:
+        with self._lock:
+            self.faults[fault] += 1
+        if fault.startswith("stall"):
+            near.recv(1)  # the client says nothing more, so this is its end of the connection
+        else:
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            near.close()
+        return True
 
 
 def _message(connection: socket.socket) -> bytes:

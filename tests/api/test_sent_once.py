@@ -270,7 +270,6 @@ def test_resets_and_stalls_make_no_second_run(
         for job in jobs:
             job.result()
     assert set(proxy.faults) == set(FaultyProxy.FAULTS), "every fault has happened"
-    assert len(proxy.acted) == 3, "of each that leaves it open, one after the server had acted"
     assert {"ReadError", "ReadTimeout"} <= set(causes), "a reset is no orderly end"
     assert number_with_tag(server_url, tag, "flow_runs") == 100
     assert names_with_tag(server_url, tag) == {str(number) for number in range(100)}
