@@ -80,7 +80,6 @@ class _ApiClient(Operations):
         self._httpx_settings = dict(httpx_settings or {})
         self._credentials = _credentials(self.settings, self.server_type, api_key, auth_string)
         self._hosted: HostedApp | None = None
-        self._transport: HostedTransport | None = None
         self._lock = threading.RLock()
         self._depth = 0
         self._closed = False
@@ -175,9 +174,13 @@ class _ApiClient(Operations):
         if hosted is None or hosted.is_up or hosted.closed or not hosted.started.done():
             return
         with self._lock:
-            if self._hosted is hosted and self._app is not None and self._transport is not None:
+            if self._hosted is hosted and self._app is not None:
                 hosted.close()
-                self._hosted = self._transport.hosted = self._lease(self._app)
+                self._hosted = self._lease(self._app)
+
+    def _renewed(self) -> HostedApp | None:
+        self.renew_start()
+        return self._hosted
 
     def _lease(self, app: ASGIApp) -> HostedApp:
         hosted = host_app(app)
@@ -251,7 +254,11 @@ class _ApiClient(Operations):
         }
         if self._app is not None:
             self._hosted = self._lease(self._app)
-            options["transport"] = self._transport = HostedTransport(self._hosted)
+            # Weakly: whoever forgets a client gives the app back at once, which a cycle would put off.
+            renewed = weakref.WeakMethod(self._renewed)
+            options["transport"] = HostedTransport(
+                self._hosted, lambda: (method := renewed()) and method()
+            )
         else:
             options["http2"] = settings.api_enable_http2
             if settings.api_tls_insecure_skip_verify:
@@ -386,7 +393,6 @@ class PrefectClient(_ApiClient):
             self._refuse_unopened()
         self._check_loop()
         self.loop = current_loop()
-        self.renew_start()
         return self._http
 
     def _check_loop(self) -> None:
@@ -498,7 +504,6 @@ class SyncPrefectClient(_ApiClient):
         self._refuse_closed()
         if self._http is None:
             self._refuse_unopened()
-        self.renew_start()
         return self._http
 
 

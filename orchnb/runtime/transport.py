@@ -12,6 +12,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from functools import partial
 from typing import Any, NoReturn
 
 import anyio
@@ -40,27 +41,33 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
 
     It waits for the app to have started, so a client may be made while the start-up is under way,
     and keeps to the ``read`` time-out of httpx between any two parts of an answer. It does not own
-    the `HostedApp`: closing the transport leaves the app up.
+    the `HostedApp`: closing the transport leaves the app up. Each request asks ``renew``, if given,
+    for the one to use: another where the first has gone down, None where it was given back.
     """
 
-    def __init__(self, hosted: HostedApp) -> None:
-        self.hosted = hosted
+    def __init__(
+        self, hosted: HostedApp, renew: Callable[[], HostedApp | None] | None = None
+    ) -> None:
+        self._renew = renew or (lambda: hosted)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; raises what starting the app raises, and ``httpx.ReadTimeout``."""
         assert isinstance(request.stream, httpx.AsyncByteStream)
         body = b"".join([part async for part in request.stream])
-        hosted = self._usable(request)
-        if not hosted.is_up:
-            await hosted.wait_started_async()
-            self._refuse_ended(hosted, request)
         wake = waker()
-        event = anyio.Event()
-        exchange = _Exchange(hosted, request, body, lambda: wake(event.set))
-        stream = _AsyncStream(exchange, wake)
-        hosted.host.begin(exchange)
-        await stream.wait(event)
-        return exchange.response(stream)
+        while True:
+            hosted = self._usable(request)
+            if not hosted.is_up:
+                await hosted.wait_started_async()
+                self._refuse_ended(hosted, request)
+            event = anyio.Event()
+            exchange = _Exchange(hosted, request, body, partial(wake, event.set))
+            stream = _AsyncStream(exchange, wake)
+            hosted.host.begin(exchange)
+            await stream.wait(event)
+            if not exchange.unsent:
+                return exchange.response(stream)
+            await hosted.wait_closed_async()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """`handle_async_request` for plain code; not for that of a hosted app itself."""
@@ -70,21 +77,25 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
             )
         assert isinstance(request.stream, httpx.SyncByteStream)
         body = b"".join(request.stream)
-        hosted = self._usable(request)
-        if not hosted.is_up:
-            hosted.wait_started()
-            self._refuse_ended(hosted, request)
-        told: Outcome[None] = Outcome()
-        exchange = _Exchange(hosted, request, body, told.settle)
-        stream = _SyncStream(exchange)
-        hosted.host.begin(exchange)
-        stream.wait(told)
-        return exchange.response(stream)
+        while True:
+            hosted = self._usable(request)
+            if not hosted.is_up:
+                hosted.wait_started()
+                self._refuse_ended(hosted, request)
+            told: Outcome[None] = Outcome()
+            exchange = _Exchange(hosted, request, body, told.settle)
+            stream = _SyncStream(exchange)
+            hosted.host.begin(exchange)
+            stream.wait(told)
+            if not exchange.unsent:
+                return exchange.response(stream)
+            hosted.wait_closed()
 
     def _usable(self, request: httpx.Request) -> HostedApp:
-        if self.hosted.closed:
+        hosted = self._renew()
+        if hosted is None or hosted.closed:
             raise httpx.ConnectError("The server in this process has been stopped", request=request)
-        return self.hosted
+        return hosted
 
     def _refuse_ended(self, hosted: HostedApp, request: httpx.Request) -> None:
         if hosted.ended:
@@ -120,6 +131,7 @@ class _Exchange:
         self._buffered = 0
         self._complete = False
         self._broken = ""
+        self._called = False
         self._task: asyncio.Task[None] | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         # asyncio's events bind to a loop when they are first waited for: the host's.
@@ -131,22 +143,25 @@ class _Exchange:
     def begin(self) -> None:
         """Start the app's call."""
         self._task = self._hosted.host.loop.create_task(self._call_app())
+        self._task.add_done_callback(self._over)
 
     async def _call_app(self) -> None:
-        host = self._hosted.host
+        self._called = True
         try:
             await self._hosted.app(self._scope(), self._receive, self._send)
         except BaseException as exc:
-            if host.stopping:
+            if self._hosted.host.stopping:
                 self.host_ended()
             else:
                 logger.error("The app failed on %s", self.request.method, exc_info=exc)
-        finally:
-            self._finish("The app ended before its response was complete")
-            host.calls.discard(self)
-            # Forgotten here, as asyncio runs a callback then: in the caller's thread it could take an
-            # interrupt with it.
-            self._task = None
+
+    def _over(self, _: asyncio.Task[None]) -> None:
+        # Also of a task that was cancelled before its first step, which runs none of its code.
+        self._finish("The app ended before its response was complete", answer=self._called)
+        self._hosted.host.calls.discard(self)
+        # Forgotten here, as asyncio runs a callback then: in the caller's thread it could take an
+        # interrupt with it.
+        self._task = None
 
     def host_ended(self) -> None:
         """Tell the caller that nothing more will come, on whatever thread."""
@@ -243,6 +258,11 @@ class _Exchange:
         return full
 
     # At the caller's.
+
+    @property
+    def unsent(self) -> bool:
+        """Whether it is over and the app has never been called, because it was going down."""
+        return self._complete and not self._called
 
     def take(self, notify: Callable[[], object]) -> bytes | None:
         """What the app has sent since; b"" if nothing yet (then ``notify`` will be called once);

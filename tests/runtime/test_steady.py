@@ -15,15 +15,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from orchnb.api.client import PrefectClient, SyncPrefectClient
 from orchnb.runtime.ephemeral import EphemeralApp
-from orchnb.runtime.host import HostedApp, host_log
+from orchnb.runtime.host import HostedApp, _tenancy, host_log
 from orchnb.runtime.transport import HostedTransport
+from orchnb.settings import get_settings
 from tests.runtime.apps import ScriptedApp
 from tests.servers import run_script
 
@@ -165,6 +168,68 @@ def test_a_server_that_dies_is_there_again_for_the_next_request(fault: str, faul
     assert seen["after"] == [200] * 5
     assert seen["threads"] == []
     assert FAULTS[fault] in seen["log"] or not FAULTS[fault]
+
+
+class GoesDown(ScriptedApp):
+    """Cancels all that runs on its loop, at the moment that the request after that has come there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.paths: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        self.paths.append(scope["path"])
+        if scope["path"] == "/api/last":
+            assert _tenancy.host is not None
+            calls = _tenancy.host.calls
+            self.asked.set()
+            deadline = time.monotonic() + SECONDS
+            while len(calls) < 2 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            await asyncio.sleep(0)  # the next request has a task now, which has not run
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside another"])
+def test_a_request_that_a_dying_server_was_not_given_goes_to_the_next(
+    kind: str, alone: bool
+) -> None:
+    app, settings = GoesDown(), get_settings().model_copy(update={"client_max_retries": 0})
+
+    def ask_async() -> int:
+        async def main() -> int:
+            async with PrefectClient(app, settings=settings) as client:
+                ready.set()
+                await asyncio.to_thread(app.asked.wait, SECONDS)
+                return (await client.request("GET", "/next", timeout=SECONDS)).status_code
+
+        return asyncio.run(main())
+
+    def ask_sync() -> int:
+        ready.set()
+        app.asked.wait(SECONDS)
+        return client.request("GET", "/next", timeout=SECONDS).status_code
+
+    ready = threading.Event()
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        client = stack.enter_context(SyncPrefectClient(app, settings=settings))
+        if not alone:
+            stack.enter_context(SyncPrefectClient(ScriptedApp()))
+        following = pool.submit(ask_async if kind == "async" else ask_sync)
+        assert ready.wait(SECONDS)
+        assert client.request("GET", "/last", timeout=SECONDS).status_code == 200
+        assert following.result(SECONDS / 2) == 200
+    assert app.paths == ["/api/last", "/api/next"]
+    assert app.messages.count("receive lifespan.startup") == 2
 
 
 # What cells do while others ask.

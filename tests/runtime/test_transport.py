@@ -22,7 +22,6 @@ from starlette.routing import Route
 from orchnb.errors import LifespanStartupFailed
 from orchnb.runtime import transport
 from orchnb.runtime.host import HostedApp, host_log
-from orchnb.runtime.outcome import Outcome
 from orchnb.runtime.transport import HostedTransport
 from tests.runtime.apps import ScriptedApp
 
@@ -41,6 +40,14 @@ class App:
         await self.handler(scope, receive, send)
 
 
+class Given(HostedTransport):
+    """A transport of which a test knows the app that is up."""
+
+    def __init__(self, hosted: HostedApp) -> None:
+        super().__init__(hosted)
+        self.hosted = hosted
+
+
 @pytest.fixture
 def host_app() -> Iterator[Callable[..., HostedTransport]]:
     """Puts an app on the host, and gives the transport to it."""
@@ -49,7 +56,7 @@ def host_app() -> Iterator[Callable[..., HostedTransport]]:
     def host(app: Any) -> HostedTransport:
         hosted = HostedApp(app)
         held.append(hosted)
-        return HostedTransport(hosted)
+        return Given(hosted)
 
     yield host
     for hosted in held:
@@ -557,18 +564,22 @@ def test_a_request_that_is_under_way_when_the_host_ends_is_told_so(
 
 
 def test_a_request_that_comes_just_when_the_host_has_ended_is_told_so(
-    host_app: Any, kind: str
+    host_app: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had asked whether the app was up a moment before."""
-    given = host_app(ScriptedApp())
-    given.hosted.wait_started()
-    given.hosted.close()
-    assert given.hosted.wait_closed(SECONDS)
-    given.hosted._closing, ended = False, given.hosted._ended
-    given.hosted._ended = Outcome()
-    with pytest.raises(httpx.RemoteProtocolError, match="stopped before it had answered"):
-        Client(kind, given, timeout=None).request("GET", "/")
-    given.hosted._closing, given.hosted._ended = True, ended
+    hosted = host_app(ScriptedApp()).hosted
+    hosted.wait_started()
+    hosted.close()
+    assert hosted.wait_closed(SECONDS)
+    closed_by_then = iter([False, True])
+
+    def renew() -> HostedApp:
+        hosted._closing = next(closed_by_then)
+        return hosted
+
+    monkeypatch.setattr(HostedApp, "is_up", True)
+    with pytest.raises(httpx.ConnectError, match="has been stopped"):
+        Client(kind, HostedTransport(hosted, renew), timeout=None).request("GET", "/")
 
 
 def test_a_sync_request_of_a_hosted_app_to_itself_is_refused(host_app: Any) -> None:
