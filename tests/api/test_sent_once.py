@@ -200,17 +200,13 @@ def busy_url(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield url
 
 
-@pytest.mark.timeout(300)  # a thousand real creates, three times
-@pytest.mark.parametrize("how", ["async", "sync", "mixed"])
-def test_a_thousand_creates_under_loss_give_a_thousand_objects(how: str, busy_url: str) -> None:
+@pytest.mark.timeout(300)  # a thousand real creates
+def test_a_thousand_creates_under_loss_give_a_thousand_objects(busy_url: str) -> None:
+    """By clients of both kinds at once."""
     tag = f"lossy-{uuid.uuid4()}"
     runs, variables = runs_of(busy_url, tag), variables_of(tag)
-    lossy = [Lossy(seed=seed) for seed in range(2)]
-    creators = {
-        "async": [create_async],
-        "sync": [create_sync],
-        "mixed": [create_async, create_sync],
-    }[how]
+    creators = [create_async, create_sync]
+    lossy = [Lossy(seed=seed) for seed, _ in enumerate(creators)]
     # The server takes far longer for a run than for a variable, and for both at once if it is an old one.
     for make, number in ((variables, 900), (runs, 100)):
         share = number // len(creators)
@@ -221,9 +217,9 @@ def test_a_thousand_creates_under_loss_give_a_thousand_objects(how: str, busy_ur
             ]
             for job in jobs:
                 job.result()
-    faults = sum((transport.faults for transport in lossy), Counter[str]())
-    assert set(faults) == set(Lossy.FAULTS), "every fault has happened"
-    assert faults.total() > 150
+    for transport in lossy:
+        assert set(transport.faults) == set(Lossy.FAULTS), "every fault has happened to each"
+        assert transport.faults.total() > 75
     made = [number_with_tag(busy_url, tag, kind) for kind in ("variables", "flow_runs")]
     assert made == [900, 100]
 
