@@ -256,9 +256,7 @@ class _ApiClient(Operations):
             self._hosted = self._lease(self._app)
             # Weakly: whoever forgets a client gives the app back at once, which a cycle would put off.
             renewed = weakref.WeakMethod(self._renewed)
-            options["transport"] = HostedTransport(
-                self._hosted, lambda: (method := renewed()) and method()
-            )
+            options["transport"] = HostedTransport(lambda: (method := renewed()) and method())
         else:
             options["http2"] = settings.api_enable_http2
             if settings.api_tls_insecure_skip_verify:

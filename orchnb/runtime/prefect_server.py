@@ -247,6 +247,15 @@ class PrefectServer:
 def _on_a_loop_of_its_own(function: Callable[[], object]) -> None:
     """Call what calls async code on the loop whose worker thread it is, with a loop that nobody ends."""
     loop = asyncio.new_event_loop()
+    tell = loop.call_soon_threadsafe
+
+    def tell_unless_closed(*args: Any, **kwargs: Any) -> None:
+        with suppress(RuntimeError):
+            tell(*args, **kwargs)
+
+    # aiosqlite's thread for a database that it could not open tells the loop that it ends, and nobody
+    # waits for that: its error that the loop is closed would be printed into somebody's cell.
+    loop.call_soon_threadsafe = tell_unless_closed  # type: ignore[method-assign, assignment]
     try:
         loop.run_until_complete(anyio.to_thread.run_sync(function))
     finally:

@@ -41,14 +41,12 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
 
     It waits for the app to have started, so a client may be made while the start-up is under way,
     and keeps to the ``read`` time-out of httpx between any two parts of an answer. It does not own
-    the `HostedApp`: closing the transport leaves the app up. Each request asks ``renew``, if given,
-    for the one to use: another where the first has gone down, None where it was given back.
+    the `HostedApp`: closing the transport leaves the app up. Each request asks ``find`` for the one
+    to use: another where the first has gone down, None where it was given back.
     """
 
-    def __init__(
-        self, hosted: HostedApp, renew: Callable[[], HostedApp | None] | None = None
-    ) -> None:
-        self._renew = renew or (lambda: hosted)
+    def __init__(self, find: Callable[[], HostedApp | None]) -> None:
+        self._find = find
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; raises what starting the app raises, and ``httpx.ReadTimeout``."""
@@ -92,7 +90,7 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
             hosted.wait_closed()
 
     def _usable(self, request: httpx.Request) -> HostedApp:
-        hosted = self._renew()
+        hosted = self._find()
         if hosted is None or hosted.closed:
             raise httpx.ConnectError("The server in this process has been stopped", request=request)
         return hosted

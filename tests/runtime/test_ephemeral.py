@@ -45,7 +45,7 @@ from orchnb.runtime.ephemeral import (
 )
 from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import SHUTDOWN_TIMEOUT
-from orchnb.runtime.prefect_server import import_server
+from orchnb.runtime.prefect_server import _on_a_loop_of_its_own, import_server
 from orchnb.runtime.prefect_services import watching_in_turn
 from tests import servers
 from tests.runtime.apps import jumping_backend
@@ -281,6 +281,20 @@ def test_a_database_in_memory_is_there_while_the_server_is(monkeypatch: pytest.M
             assert client.read_flows() == []
             client.create_flow_from_name("kept")
             assert len(client.read_flows()) == 1
+
+
+def test_who_answers_after_a_migration_has_failed_says_nothing() -> None:
+    """As aiosqlite's thread may, on a database that it could not open."""
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    def migrate() -> None:
+        anyio.from_thread.run_sync(lambda: loops.append(asyncio.get_running_loop()))
+        raise OSError("no such folder")
+
+    with pytest.raises(OSError, match="no such folder"):
+        _on_a_loop_of_its_own(migrate)
+    assert loops[0].is_closed()
+    loops[0].call_soon_threadsafe(print)
 
 
 def test_what_stands_in_prefects_place_is_made_of_prefects_own_function(tmp_path: Path) -> None:

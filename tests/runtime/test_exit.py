@@ -73,7 +73,8 @@ def serve(started=None, ended=None, handler=hello):
             say("down")
     app = Starlette(lifespan=lifespan, routes=[Route("/", handler)])
     hosted = HostedApp(app)
-    return hosted, httpx.Client(transport=HostedTransport(hosted), base_url="http://app", timeout=None)
+    transport = HostedTransport(lambda: hosted)
+    return hosted, httpx.Client(transport=transport, base_url="http://app", timeout=None)
 
 def in_background(function, *args):
     threading.Thread(target=function, args=args, daemon=True).start()

@@ -507,7 +507,7 @@ def _check_child(parents: HostedApp) -> None:
     with contextlib.suppress(LifespanStartupFailed):
         parents.wait_started()
     with (
-        httpx.Client(transport=HostedTransport(parents)) as client,
+        httpx.Client(transport=HostedTransport(lambda: parents)) as client,
         pytest.raises(httpx.ConnectError),
     ):
         client.get("http://app/")

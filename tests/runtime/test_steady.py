@@ -190,6 +190,7 @@ class GoesDown(ScriptedApp):
             deadline = time.monotonic() + SECONDS
             while len(calls) < 2 and time.monotonic() < deadline:
                 time.sleep(0.001)
+            assert len(calls) == 2
             await asyncio.sleep(0)  # the next request has a task now, which has not run
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()
@@ -230,6 +231,30 @@ def test_a_request_that_a_dying_server_was_not_given_goes_to_the_next(
         assert following.result(SECONDS / 2) == 200
     assert app.paths == ["/api/last", "/api/next"]
     assert app.messages.count("receive lifespan.startup") == 2
+
+
+def test_a_retry_finds_the_server_that_was_started_anew() -> None:
+    """Within one request: the app goes down in the middle of its first answer."""
+
+    class Breaks(ScriptedApp):
+        broken = False
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                await super().__call__(scope, receive, send)
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            if not self.broken:
+                self.broken = True
+                for task in asyncio.all_tasks():
+                    task.cancel()
+                await asyncio.sleep(SECONDS)
+            await send({"type": "http.response.body", "body": b"done"})
+
+    waits: list[float] = []
+    with SyncPrefectClient(Breaks(), httpx_settings={"sleep": waits.append}) as client:
+        assert client.request("GET", "/anything", timeout=SECONDS).text == "done"
+    assert len(waits) == 1
 
 
 # What cells do while others ask.
@@ -293,7 +318,7 @@ def test_a_busy_cell_holds_nobody_up_for_longer_than_it_must(
 ) -> None:
     """Threads ask while a cell is busy on its own loop; whatever it does, their answers come, and
     those of the cell's own requests, which it awaits afterwards."""
-    transport = HostedTransport(hosted)
+    transport = HostedTransport(lambda: hosted)
     go_on, answered = threading.Event(), threading.Event()
     seen: Counter[int] = Counter()
     errors: list[Exception] = []
@@ -335,7 +360,7 @@ def test_a_busy_cell_holds_nobody_up_for_longer_than_it_must(
 
 def test_five_thousand_requests_at_once(hosted: HostedApp) -> None:
     """From tasks, threads and tasks of threads, all under way together."""
-    transport = HostedTransport(hosted)
+    transport = HostedTransport(lambda: hosted)
     number = 5000
 
     async def many(start: int, stop: int) -> list[str]:
@@ -381,7 +406,7 @@ def test_a_clock_that_jumps_ends_no_request(kind: str, monkeypatch: pytest.Monke
 
     slow = HostedApp(Slow())
     slow.wait_started()
-    options: dict[str, Any] = {"transport": HostedTransport(slow), "timeout": 2}
+    options: dict[str, Any] = {"transport": HostedTransport(lambda: slow), "timeout": 2}
 
     def plain() -> str:
         with httpx.Client(**options) as client:
@@ -464,7 +489,7 @@ def test_what_dies_of_a_server_is_told_and_the_server_goes_on(tmp_path: Path) ->
     hosted.wait_started()
     assert app.errors == 0
     hosted.host.post(die.set)
-    with httpx.Client(transport=HostedTransport(hosted)) as client:
+    with httpx.Client(transport=HostedTransport(lambda: hosted)) as client:
         assert [client.get(f"http://app/{n}").text for n in range(3)] == ["/0", "/1", "/2"]
     assert app.errors == 1
     (line,) = host_log.lines(1)

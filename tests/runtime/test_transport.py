@@ -44,7 +44,7 @@ class Given(HostedTransport):
     """A transport of which a test knows the app that is up."""
 
     def __init__(self, hosted: HostedApp) -> None:
-        super().__init__(hosted)
+        super().__init__(lambda: hosted)
         self.hosted = hosted
 
 
@@ -573,13 +573,13 @@ def test_a_request_that_comes_just_when_the_host_has_ended_is_told_so(
     assert hosted.wait_closed(SECONDS)
     closed_by_then = iter([False, True])
 
-    def renew() -> HostedApp:
+    def find() -> HostedApp:
         hosted._closing = next(closed_by_then)
         return hosted
 
     monkeypatch.setattr(HostedApp, "is_up", True)
     with pytest.raises(httpx.ConnectError, match="has been stopped"):
-        Client(kind, HostedTransport(hosted, renew), timeout=None).request("GET", "/")
+        Client(kind, HostedTransport(find), timeout=None).request("GET", "/")
 
 
 def test_a_sync_request_of_a_hosted_app_to_itself_is_refused(host_app: Any) -> None:
