@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,13 +189,22 @@ if sys.version_info >= (3, 11):
     NOT_OURS["group"] = "raise ExceptionGroup('mine', [ValueError('a'), TypeError('b')])"
 
 
-def looks(shown: Shown) -> list[object]:
-    """All that a front end gets, save for what differs from run to run."""
+def looks(shown: Shown) -> list[tuple[str, dict[str, Any]]]:
+    """All that a front end gets, save for what differs from run to run.
+
+    A stream comes in as many parts as its timer cuts it into, which front ends put together.
+    """
     kept = ("ename", "evalue", "traceback", "text", "name", "data")
-    found: list[object] = []
+    found: list[tuple[str, dict[str, Any]]] = []
     for output in shown.outputs:
+        kind = output["msg_type"]
         content = {key: value for key, value in output["content"].items() if key in kept}
-        found.append((output["msg_type"], content))
+        if kind == "stream" and found and found[-1][0] == kind:
+            _, before = found[-1]
+            if before["name"] == content["name"]:
+                before["text"] += content["text"]
+                continue
+        found.append((kind, content))
     return found
 
 
