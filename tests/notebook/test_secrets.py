@@ -13,13 +13,13 @@ import hashlib
 import json
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio.from_thread
 import ipykernel
 import nbformat
 import pytest
@@ -170,16 +170,18 @@ def _answer(
 @contextmanager
 def serving() -> Iterator[int]:
     """The echo behind uvicorn, on a thread; its port."""
-    listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(echo, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield int(listener.getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listener.close()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        anyio.from_thread.start_blocking_portal() as portal,
+    ):
+        # Not its run(), which with older versions makes uvloop the default of the whole process.
+        served = portal.start_task_soon(server.serve, [listener])
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            served.result(10)
 
 
 def echo_as_no_http(connection: socket.socket) -> None:
