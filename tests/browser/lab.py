@@ -221,6 +221,7 @@ class Notebook:
 
     def save(self) -> nbformat.NotebookNode:
         """Save, and return what is in the file then."""
+        self.page.evaluate(_WATCH_SAVING)
         self._button("docmanager:save").click()
         self.page.wait_for_function(_IS_SAVED)
         return nbformat.read(self.path, as_version=4)
@@ -266,7 +267,13 @@ _KERNEL_IS_READY = """() => {
   return session?.isReady && kernel?.status === "idle" && kernel?.connectionStatus === "connected";
 }"""
 
-_IS_SAVED = "() => !window.jupyterapp.shell.currentWidget.context.model.dirty"
+# Not by whether the notebook is dirty: a display that counts down makes it so again at once.
+_WATCH_SAVING = """() => {
+  window.saving = "";
+  const context = window.jupyterapp.shell.currentWidget.context;
+  context.saveState.connect((_, state) => { window.saving = state; });
+}"""
+_IS_SAVED = "() => window.saving.startsWith('completed')"
 
 
 @dataclass(frozen=True)

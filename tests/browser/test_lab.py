@@ -47,12 +47,15 @@ def test_what_is_hidden_has_no_contrast(browser: Browser) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize(("style", "is_seen"), [("", True), ("overflow-x: auto", False)])
 def test_overflow_is_what_the_box_does_not_scroll_itself(
-    style: str, is_seen: bool, open_notebook: Callable[..., Notebook]
+    open_notebook: Callable[..., Notebook],
 ) -> None:
-    html = f"<div class='orchnb' style='{style}'><div style='width: 3000px'>wide</div></div>"
-    notebook = open_notebook(f"from IPython.display import HTML\nHTML({html!r})")
-    notebook.run_cell(0)
-    notebook.outputs(0).get_by_text("wide").wait_for()
-    assert (overflow(notebook.page) > 1000) is is_seen
+    def box(style: str) -> str:
+        html = f"<div class='orchnb' style='{style}'><div style='width: 3000px'>wide</div></div>"
+        return f"from IPython.display import HTML\nHTML({html!r})"
+
+    notebook = open_notebook(box("overflow-x: auto"), box(""))
+    for cell, is_seen in enumerate((False, True)):
+        notebook.run_cell(cell)
+        notebook.outputs(cell).get_by_text("wide").wait_for()
+        assert (overflow(notebook.page) > 1000) is is_seen

@@ -402,7 +402,7 @@ def unseen(shown: str, forbidden: frozenset[str] = FORBIDDEN) -> list[str]:
     """The characters in it that do something instead of being seen."""
     if shown.isascii() and shown.replace("\n", "").isprintable():
         return []
-    return sorted({c for c in shown if c != "\n" and unicodedata.category(c) in forbidden})
+    return sorted(c for c in {*shown} - {"\n"} if unicodedata.category(c) in forbidden)
 
 
 def lines(view: View) -> int:

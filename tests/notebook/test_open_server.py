@@ -244,27 +244,37 @@ def test_another_app_closes_the_port_of_the_one_before(cell: Kernel) -> None:
     assert "'shared'" in names(cell)
 
 
-@pytest.mark.parametrize("how", ["unload", "end", "kill"])
-def test_a_fresh_database_is_gone_in_the_end(
-    how: str, tmp_path: Path, folder: Path, settings: dict[str, str]
+def on_a_fresh_database(cell: Kernel, folder: Path) -> Path:
+    """Load the extension and switch to a fresh database; where that is."""
+    cell("%load_ext orchnb")
+    cell("%orch_server_type ephemeral --fresh")
+    assert names(cell) == "[]"
+    [path] = fresh_folders(folder)
+    return path
+
+
+def test_a_fresh_database_is_gone_with_the_extension_and_with_the_kernel(
+    tmp_path: Path, folder: Path, settings: dict[str, str]
 ) -> None:
     with kernel(tmp_path, **settings) as cell:
+        first = on_a_fresh_database(cell, folder)
+        cell("%unload_ext orchnb")
+        until(lambda: not first.exists())
+        assert on_a_fresh_database(cell, folder) != first
+        cell.client.shutdown()
+        until(lambda: not cell.manager.is_alive())
+    assert fresh_folders(folder) == []
+
+
+def test_a_fresh_database_of_a_kernel_that_was_killed_is_gone_with_the_next_start(
+    tmp_path: Path, folder: Path, settings: dict[str, str]
+) -> None:
+    with kernel(tmp_path, **settings) as cell:
+        path = on_a_fresh_database(cell, folder)
+        process = int(cell.value("import os\nos.getpid()"))
+        os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+    assert path.exists()
+    with kernel(tmp_path, **settings) as cell:
         cell("%load_ext orchnb")
-        cell("%orch_server_type ephemeral --fresh")
-        assert names(cell) == "[]"
-        [path] = fresh_folders(folder)
-        if how == "unload":
-            cell("%unload_ext orchnb")
-            until(lambda: not path.exists())
-        elif how == "end":
-            cell.client.shutdown()
-            until(lambda: not cell.manager.is_alive())
-        else:
-            process = int(cell.value("import os\nos.getpid()"))
-            os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-    if how == "kill":
-        assert path.exists()
-        with kernel(tmp_path, **settings) as cell:
-            cell("%load_ext orchnb")
-            cell("await orchnb.get_client().hello()")  # not even a fresh one
+        cell("await orchnb.get_client().hello()")  # not even a fresh one
     assert fresh_folders(folder) == []

@@ -205,7 +205,7 @@ def test_a_terminal_gets_the_last_line_once(
         assert "Starting" not in shown
         assert "<" not in shown
     finally:
-        terminal.child.close(force=True)
+        terminal.end()
 
 
 def test_prefects_own_server(tmp_path: Path) -> None:
