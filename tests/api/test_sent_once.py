@@ -11,8 +11,9 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any
 
@@ -184,6 +185,23 @@ def create_sync(url: str, make: Make, numbers: range, transport: Any, **more: An
             job.result()
 
 
+def create_by_both(
+    urls: Sequence[str], make: Make, each: int, transports: Sequence[Any], **more: Any
+) -> None:
+    """The asynchronous and the synchronous client at once, each with its URL and transport, create so
+    many each."""
+    creators = [create_async, create_sync]
+    with ThreadPoolExecutor(len(creators)) as pool:
+        jobs = [
+            pool.submit(create, url, make, range(i * each, (i + 1) * each), transport, **more)
+            for i, (create, url, transport) in enumerate(
+                zip(creators, urls, transports, strict=True)
+            )
+        ]
+        for job in jobs:
+            job.result()
+
+
 @pytest.fixture(scope="module")
 def busy_url(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server for those who create at once what may be there already.
@@ -205,18 +223,10 @@ def test_a_thousand_creates_under_loss_give_a_thousand_objects(busy_url: str) ->
     """By clients of both kinds at once."""
     tag = f"lossy-{uuid.uuid4()}"
     runs, variables = runs_of(busy_url, tag), variables_of(tag)
-    creators = [create_async, create_sync]
     lossy = [Lossy(seed=0), Lossy(seed=1)]
     # The server takes far longer for a run than for a variable, and for both at once if it is an old one.
-    for make, number in ((variables, 900), (runs, 100)):
-        share = number // len(creators)
-        with ThreadPoolExecutor(len(creators)) as pool:
-            jobs = [
-                pool.submit(create, busy_url, make, range(i * share, (i + 1) * share), lossy[i])
-                for i, create in enumerate(creators)
-            ]
-            for job in jobs:
-                job.result()
+    for make, each in ((variables, 450), (runs, 50)):
+        create_by_both([busy_url] * 2, make, each, lossy)
     for transport in lossy:
         assert set(transport.faults) == set(Lossy.FAULTS), "every fault has happened to each"
         assert transport.faults.total() > 75
@@ -230,42 +240,33 @@ def test_connections_that_really_break_make_no_second_run(server_url: str) -> No
     make = runs_of(server_url, tag)
     # No connection is kept, so that each request meets a fault of its own.
     limits = httpx.Limits(max_keepalive_connections=0)
-    with breaking_proxy(server_url, seed=7) as (url, broken), ThreadPoolExecutor(2) as pool:
-        jobs = [
-            pool.submit(
-                create_async, url, make, range(60), httpx.AsyncHTTPTransport(limits=limits)
-            ),
-            pool.submit(create_sync, url, make, range(60, 120), httpx.HTTPTransport(limits=limits)),
-        ]
-        for job in jobs:
-            job.result()
-    assert len(broken) > 12
-    assert number_with_tag(server_url, tag, "flow_runs") == 120
+    transports = [httpx.AsyncHTTPTransport(limits=limits), httpx.HTTPTransport(limits=limits)]
+    with (
+        breaking_proxy(server_url, seed=7) as (url, broken),
+        breaking_proxy(server_url, seed=7) as (other_url, others_broken),
+    ):
+        create_by_both([url, other_url], make, 120, transports)
+    assert min(len(broken), len(others_broken)) > 12
+    assert number_with_tag(server_url, tag, "flow_runs") == 240
 
 
 def test_resets_and_stalls_make_no_second_run(server_url: str) -> None:
     """By clients of both kinds at once."""
     tag = f"faulty-{uuid.uuid4()}"
     make = runs_of(server_url, tag)
-    proxy = FaultyProxy(server_url, seed=10)
+    proxies = [FaultyProxy(server_url, seed=10), FaultyProxy(server_url, seed=10)]
     causes: Counter[str] = Counter()
     # A stall costs so much time; a busy server that needs longer is but one more fault.
     timeout = httpx.Timeout(10, read=0.5)
-    with (
-        proxy.running() as url,
-        observe_retries(lambda event: causes.update([event.cause])),
-        ThreadPoolExecutor(2) as pool,
-    ):
-        jobs = [
-            pool.submit(create_async, url, make, range(50), None, timeout=timeout),
-            pool.submit(create_sync, url, make, range(50, 100), None, timeout=timeout),
-        ]
-        for job in jobs:
-            job.result()
-    assert set(proxy.faults) == set(FaultyProxy.FAULTS), "every fault has happened"
+    with ExitStack() as stack:
+        urls = [stack.enter_context(proxy.running()) for proxy in proxies]
+        stack.enter_context(observe_retries(lambda event: causes.update([event.cause])))
+        create_by_both(urls, make, 100, [None, None], timeout=timeout)
+    for proxy in proxies:
+        assert set(proxy.faults) == set(FaultyProxy.FAULTS), "every fault has happened to each"
     assert {"ReadError", "ReadTimeout"} <= set(causes), "a reset is no orderly end"
-    assert number_with_tag(server_url, tag, "flow_runs") == 100
-    assert names_with_tag(server_url, tag) == {str(number) for number in range(100)}
+    assert number_with_tag(server_url, tag, "flow_runs") == 200
+    assert names_with_tag(server_url, tag) == {str(number) for number in range(200)}
 
 
 # What may not be sent twice
