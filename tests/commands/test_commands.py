@@ -13,6 +13,8 @@ import sys
 import venv
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import httpx
 import pytest
@@ -100,12 +102,19 @@ def test_the_notebooks_open_in_jupyterlab(
     settings = Path(environment["HOME"]) / ".jupyter" / "jupyter_server_config.json"
     settings.parent.mkdir(exist_ok=True)
     settings.write_text('{"ServerApp": {"allow_root": true}}')
-    log = tmp_path / "lab.log"
-    opened = re.compile(r"http://127\.0\.0\.1:\d+/lab/tree/\S+\?token=\w+")
-    # It asks for a browser, and true is the one that shows nothing.
-    with process(["make", "lab"], log, cwd=copy, env={**environment, "BROWSER": "true"}) as lab:
-        wait_until(lambda: opened.search(log.read_text()) is not None, lab, timeout=600)
-        (page, *_) = opened.findall(log.read_text())
+    log, asked_for = tmp_path / "lab.log", tmp_path / "asked-for"
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f'#!/bin/sh\nprintf %s "$1" > {asked_for}.part\nmv {asked_for}.part {asked_for}\n'
+    )
+    browser.chmod(0o755)
+    with process(
+        ["make", "lab"], log, cwd=copy, env={**environment, "BROWSER": str(browser)}
+    ) as lab:
+        wait_until(asked_for.exists, lab, timeout=600)
+        # A file, so that the token is in no command line, which leads to the page.
+        leading = Path(url2pathname(urlsplit(asked_for.read_text()).path)).read_text()
+        (page, *_) = re.findall(r"http://127\.0\.0\.1:\d+/lab/tree/\S+\?token=\w+", leading)
         answer = httpx.get(page, follow_redirects=True, trust_env=False, timeout=60)
-    assert answer.url.path == "/lab/tree/notebooks/01_quickstart.ipynb"
+    assert answer.url.path == "/lab/tree/01_quickstart.ipynb"  # its folder is the root
     assert answer.status_code == 200
