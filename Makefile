@@ -138,9 +138,10 @@ wheel: setup
 	cp -r $$(git ls-files | cut -d/ -f1 | sort -u | grep -vx orchnb) build/wheel
 	cd build/wheel && $(abspath $(WHEEL))/bin/python -m pytest $(PARALLEL) $(TESTS)
 
+# exec: who stops make stops JupyterLab, and not a shell alone that has started it.
 lab: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab
-	$(DEMO_ENV) $(BIN)/jupyter lab --ip=127.0.0.1 notebooks/01_quickstart.ipynb
+	exec $(DEMO_ENV) $(BIN)/jupyter lab --ip=127.0.0.1 notebooks/01_quickstart.ipynb
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(OTHER) $(WHEEL) build dist

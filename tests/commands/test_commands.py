@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from tests.copies import fresh_copy
-from tests.scale.processes import process, wait_until
+from tests.scale.processes import process, processes_of, wait_until
 from tests.servers import clean_environment
 
 pytestmark = [
@@ -118,3 +118,4 @@ def test_the_notebooks_open_in_jupyterlab(
         answer = httpx.get(page, follow_redirects=True, trust_env=False, timeout=60)
     assert answer.url.path == "/lab/tree/01_quickstart.ipynb"  # its folder is the root
     assert answer.status_code == 200
+    assert processes_of(copy, patience=20) == []
