@@ -265,6 +265,8 @@ class _ApiClient(Operations):
                 options["verify"] = _trust(settings)
         options.update(self._httpx_settings)
         options["headers"] = httpx.Headers(self._credentials)
+        if self._app is not None:  # to pack what does not leave the process would only take time
+            options["headers"]["accept-encoding"] = "identity"
         options["headers"].update(self._httpx_settings.get("headers"))
         return options
 

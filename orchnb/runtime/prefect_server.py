@@ -34,6 +34,7 @@ from orchnb.runtime.lifespan import ASGIApp, Receive, Send
 from orchnb.runtime.locks import LOOK_AGAIN, has_locked, lock_at, locked
 from orchnb.runtime.loops import finish_loop
 from orchnb.runtime.new_database import made_from_an_empty_one
+from orchnb.runtime.prefect_routes import remember_routes
 from orchnb.runtime.prefect_services import well_behaved_services
 from orchnb.runtime.prefect_writes import sqlite_configuration
 
@@ -150,6 +151,7 @@ class PrefectServer:
         with self._context.model_copy():
             # Prefect's apps run once: one that was shut down comes up without services and database.
             self._app = create_app(settings, ephemeral=True, ignore_cache=True)
+        remember_routes(self._app)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         with self._context.model_copy():  # it is entered once at a time

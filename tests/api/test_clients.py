@@ -321,6 +321,24 @@ def test_credentials_and_headers_of_the_settings_are_sent(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, b"identity"), ({"headers": {"Accept-Encoding": "gzip"}}, b"gzip")],
+)
+def test_an_app_in_this_process_is_asked_to_pack_nothing_unless_the_user_wants_it(
+    kind: str, settings: dict[str, Any], expected: bytes
+) -> None:
+    accepted: list[bytes] = []
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        accepted.extend(v for name, v in scope.get("headers", ()) if name == b"accept-encoding")
+        await tiny_api(scope, receive, send)
+
+    with opened(kind, noting, httpx_settings=settings) as client:
+        client.api_version()
+    assert accepted == [expected]
+
+
+@pytest.mark.parametrize(
     ("given", "expected"),
     [
         ({"api_key": "explicit"}, "Bearer explicit"),
