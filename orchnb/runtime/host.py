@@ -31,7 +31,7 @@ from orchnb.runtime.lifespan import (
     lifespan_state,
 )
 from orchnb.runtime.logs import LogRing, divert_records, secret_mask
-from orchnb.runtime.loops import finish_loop, is_hosted, waker
+from orchnb.runtime.loops import finish_loop, is_hosted, loop_event
 from orchnb.runtime.outcome import Outcome, parts
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Host:
         if the host ends before."""
         self.calls.add(call)
         self.post(call.begin)
-        if self.loop.is_closed():
+        if self.ended:
             call.host_ended()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> HostedTask[T]:
@@ -435,17 +435,12 @@ class HostedApp:
 
 async def wait_async(outcome: Outcome[Any]) -> None:
     """Wait on any event loop until there is an outcome on another thread."""
-    event = anyio.Event()
-    wake = waker()
-
-    def tell() -> None:
-        wake(event.set)
-
-    outcome.when_done(tell)
+    event = loop_event()
+    outcome.when_done(event.set)
     try:
         await event.wait()
     finally:
-        outcome.forget(tell)
+        outcome.forget(event.set)
 
 
 def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:

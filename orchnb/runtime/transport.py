@@ -12,14 +12,12 @@ import math
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
-from functools import partial
 from typing import Any, NoReturn
 
-import anyio
 import httpx
 
 from orchnb.runtime.host import HostedApp, on_host_thread
-from orchnb.runtime.loops import waker
+from orchnb.runtime.loops import LoopEvent, loop_event
 from orchnb.runtime.outcome import Outcome
 
 logger = logging.getLogger(__name__)
@@ -31,9 +29,9 @@ _PARTS = 4
 """Parts in which a time-out is waited for. A clock that jumps, after a laptop's sleep or while a cell
 let no other thread run, uses up one of them at most: the app has not had that time."""
 
-_LONGEST_HEAD_DELAY = 0.005
-"""Seconds that a response's head waits for the first part of its body: waking another thread is what
-costs most, and mostly one wake-up does for both."""
+_LONGEST_DELAY = 0.002
+"""Seconds that a response's head waits for the first part of its body, and the end of the body for the
+app to end: waking another thread is what costs most, and mostly one wake-up does for all of them."""
 
 
 class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
@@ -52,15 +50,14 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
         """Send one request; raises what starting the app raises, and ``httpx.ReadTimeout``."""
         assert isinstance(request.stream, httpx.AsyncByteStream)
         body = b"".join([part async for part in request.stream])
-        wake = waker()
         while True:
             hosted = self._usable(request)
             if not hosted.is_up:
                 await hosted.wait_started_async()
                 self._refuse_ended(hosted, request)
-            event = anyio.Event()
-            exchange = _Exchange(hosted, request, body, partial(wake, event.set))
-            stream = _AsyncStream(exchange, wake)
+            event = loop_event()
+            exchange = _Exchange(hosted, request, body, event.set)
+            stream = _AsyncStream(exchange)
             hosted.host.begin(exchange)
             await stream.wait(event)
             if not exchange.unsent:
@@ -131,7 +128,7 @@ class _Exchange:
         self._broken = ""
         self._called = False
         self._task: asyncio.Task[None] | None = None
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         # asyncio's events bind to a loop when they are first waited for: the host's.
         self._disconnected = asyncio.Event()
         self._room = asyncio.Event()
@@ -154,6 +151,8 @@ class _Exchange:
                 logger.error("The app failed on %s", self.request.method, exc_info=exc)
 
     def _over(self, _: asyncio.Task[None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         # Also of a task that was cancelled before its first step, which runs none of its code.
         self._finish("The app ended before its response was complete", answer=self._called)
         self._hosted.host.calls.discard(self)
@@ -169,13 +168,13 @@ class _Exchange:
         """End the response; a 500, as from any server, if the app has not begun one."""
         with self._lock:
             if self._complete:
-                return
-            self._complete = True
-            if answer and self._head is None:
+                pass
+            elif answer and self._head is None:
                 self._head = (500, [(b"content-type", b"text/plain; charset=utf-8")])
                 self._chunks.append(b"Internal Server Error")
             else:
                 self._broken = broken
+            self._complete = True
         self._tell()
 
     def _tell(self) -> None:
@@ -230,8 +229,10 @@ class _Exchange:
             if self._head is not None:
                 raise RuntimeError("The app started its response twice")
             self._head = (message["status"], headers)
-        loop = self._hosted.host.loop
-        self._head_timer = loop.call_later(_LONGEST_HEAD_DELAY, self._tell)
+        self._tell_later()
+
+    def _tell_later(self) -> None:
+        self._timer = self._hosted.host.loop.call_later(_LONGEST_DELAY, self._tell)
 
     def _add(self, chunk: bytes, *, more: bool) -> bool:
         """Take a part of the body; whether the app is to wait until there is room for the next."""
@@ -247,12 +248,14 @@ class _Exchange:
             full = more and self._buffered > _MOST_BUFFERED
             if full:
                 self._room.clear()
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-        # When the app gives way: woken earlier, the caller would only wait for the interpreter lock.
-        self._hosted.host.loop.call_soon(self._tell)
-        if not more:
+        if self._timer is not None:
+            self._timer.cancel()
+        # Not now: woken while the app goes on, the caller would only wait for the interpreter lock.
+        if more:
+            self._hosted.host.loop.call_soon(self._tell)
+        else:
             self._disconnected.set()
+            self._tell_later()
         return full
 
     # At the caller's.
@@ -304,21 +307,16 @@ class _Exchange:
 
 
 class _AsyncStream(httpx.AsyncByteStream):
-    def __init__(self, exchange: _Exchange, wake: Callable[[Callable[[], object]], None]) -> None:
+    def __init__(self, exchange: _Exchange) -> None:
         self._exchange = exchange
-        self._wake = wake
         self._ended = False
 
-    async def wait(self, event: anyio.Event) -> None:
+    async def wait(self, event: LoopEvent) -> None:
         exchange = self._exchange
+        timeout = exchange.read_timeout
         try:
-            if exchange.read_timeout is None:
-                await event.wait()
-                return
             for _ in range(_PARTS):
-                with anyio.move_on_after(exchange.read_timeout / _PARTS):
-                    await event.wait()
-                if event.is_set():
+                if await event.wait(None if timeout is None else timeout / _PARTS):
                     return
         except BaseException:
             exchange.abandon()
@@ -328,8 +326,8 @@ class _AsyncStream(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
-            event = anyio.Event()
-            data = self._exchange.take(lambda event=event: self._wake(event.set))  # type: ignore[misc]
+            event = loop_event()
+            data = self._exchange.take(event.set)
             if data is None:
                 self._ended = True
                 return

@@ -8,6 +8,7 @@ import gc
 import math
 import os
 import random
+import selectors
 import signal
 import sys
 import threading
@@ -431,6 +432,28 @@ def test_what_is_handed_to_a_host_that_has_ended_is_dropped_without_a_warning() 
     with warnings.catch_warnings(record=True) as warned, pytest.raises(RuntimeError):
         host.submit(never())
     assert not warned
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="loops there have no selector")
+def test_a_call_begun_after_a_loop_broke_that_cannot_even_be_closed_is_told() -> None:
+    class Call:
+        told = False
+
+        def begin(self) -> None: ...
+
+        def host_ended(self) -> None:
+            self.told = True
+
+    with lease_host() as host:
+        loop: Any = host.loop
+        host.post(loop._selector.close)
+        assert host.join(SECONDS)
+        assert not loop.is_closed()
+        call = Call()
+        host.begin(call)
+        assert call.told
+    loop._selector = selectors.DefaultSelector()
+    loop.close()
 
 
 def test_hosted_code_knows_that_it_is_and_nobody_else() -> None:

@@ -22,7 +22,7 @@ import trio
 
 from orchnb.runtime import loops
 from orchnb.runtime.host import HostedApp, lease_host
-from orchnb.runtime.loops import current_loop, describe_loop, on_notebook_thread, run
+from orchnb.runtime.loops import current_loop, describe_loop, loop_event, on_notebook_thread, run
 
 COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
@@ -584,3 +584,49 @@ def test_what_tasks_begin_while_they_are_cancelled_is_seen_to_its_end() -> None:
     assert using.cancelled()
     assert told == ["cancelled", "closed"]
     assert loop.is_closed()
+
+
+# Events.
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param
+    return backend
+
+
+@pytest.mark.anyio
+async def test_an_event_is_set_by_another_thread_or_before_anybody_waits() -> None:
+    event, early = loop_event(), loop_event()
+    early.set()
+    threading.Timer(0.01, event.set).start()
+    assert await event.wait()
+    assert await event.wait(60)  # again, as it stays set
+    assert await early.wait(60)
+
+
+@pytest.mark.anyio
+async def test_a_wait_for_an_event_that_is_not_set_ends_and_may_be_taken_up_again() -> None:
+    event = loop_event()
+    assert not await event.wait(0.001)
+    assert not await event.wait(0.001)
+    event.set()
+    event.set()
+    assert await event.wait(60)
+
+
+@pytest.mark.anyio
+async def test_a_wait_for_an_event_can_be_cancelled_and_taken_up_again() -> None:
+    event = loop_event()
+    with anyio.move_on_after(0.001) as scope:
+        await event.wait()
+    assert scope.cancelled_caught
+    event.set()
+    assert await event.wait(60)
+
+
+def test_an_event_of_a_loop_that_has_ended_is_set_without_effect(anyio_backend: str) -> None:
+    async def make() -> Any:
+        return loop_event()
+
+    anyio.run(make, backend=anyio_backend).set()

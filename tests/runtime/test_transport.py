@@ -427,15 +427,26 @@ def test_an_app_that_floods_a_caller_who_has_left_is_not_held_up_for_ever(
     assert ended.wait(SECONDS)
 
 
-def test_background_tasks_run_after_the_response_has_arrived(host_app: Any, kind: str) -> None:
+@pytest.mark.parametrize("streams", [False, True])
+def test_background_tasks_run_after_the_response_has_arrived(
+    streams: bool, host_app: Any, kind: str
+) -> None:
     arrived, done = threading.Event(), threading.Event()
 
     def later() -> None:
         assert arrived.wait(SECONDS)
         done.set()
 
+    async def parts() -> AsyncIterator[str]:
+        for part in ("fi", "rst"):
+            yield part
+            await asyncio.sleep(0.05)  # until which the caller has it, and waits for more
+
     async def answer(request: Request) -> Response:
-        return PlainTextResponse("first", background=BackgroundTask(later))
+        background = BackgroundTask(later)
+        if streams:
+            return StreamingResponse(parts(), background=background)
+        return PlainTextResponse("first", background=background)
 
     given = host_app(Starlette(routes=[Route("/", answer)]))
     assert Client(kind, given).request("GET", "/").text == "first"
