@@ -35,12 +35,11 @@ def remember_routes(app: Any) -> None:
 
 def _remembering(routes: Sequence[Any]) -> Any:
     """A route of Starlette's, before ``routes``, for what one of them is known to answer."""
-    # Found at run time, when Prefect is there, which brings it.
     routing: Any = importlib.import_module("starlette.routing")
     full, none = routing.Match.FULL, routing.Match.NONE
     known: dict[tuple[str, ...], Any] = {}
 
-    class Remembering(routing.BaseRoute):  # type: ignore[misc]
+    class Remembering(routing.BaseRoute):  # type: ignore[misc] # found at run time, when Prefect is there
         def matches(self, scope: MutableMapping[str, Any]) -> tuple[Any, Any]:
             if scope["type"] != "http":
                 return none, {}
@@ -50,9 +49,10 @@ def _remembering(routes: Sequence[Any]) -> Any:
             for route in routes if remembered is None else (remembered,):
                 match, child_scope = route.matches(scope)
                 if match is full:
-                    if len(known) >= _MOST_REMEMBERED:
-                        known.clear()
-                    known[key] = route
+                    if remembered is None:
+                        if len(known) >= _MOST_REMEMBERED:
+                            known.clear()
+                        known[key] = route
                     return match, {**child_scope, _ROUTE: route}
             return none, {}
 

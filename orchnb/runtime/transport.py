@@ -167,14 +167,13 @@ class _Exchange:
     def _finish(self, broken: str, *, answer: bool = True) -> None:
         """End the response; a 500, as from any server, if the app has not begun one."""
         with self._lock:
-            if self._complete:
-                pass
-            elif answer and self._head is None:
-                self._head = (500, [(b"content-type", b"text/plain; charset=utf-8")])
-                self._chunks.append(b"Internal Server Error")
-            else:
-                self._broken = broken
-            self._complete = True
+            if not self._complete:
+                self._complete = True
+                if answer and self._head is None:
+                    self._head = (500, [(b"content-type", b"text/plain; charset=utf-8")])
+                    self._chunks.append(b"Internal Server Error")
+                else:
+                    self._broken = broken
         self._tell()
 
     def _tell(self) -> None:
@@ -313,10 +312,10 @@ class _AsyncStream(httpx.AsyncByteStream):
 
     async def wait(self, event: LoopEvent) -> None:
         exchange = self._exchange
-        timeout = exchange.read_timeout
+        part = None if exchange.read_timeout is None else exchange.read_timeout / _PARTS
         try:
             for _ in range(_PARTS):
-                if await event.wait(None if timeout is None else timeout / _PARTS):
+                if await event.wait(part):
                     return
         except BaseException:
             exchange.abandon()

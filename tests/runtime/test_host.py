@@ -434,7 +434,7 @@ def test_what_is_handed_to_a_host_that_has_ended_is_dropped_without_a_warning() 
     assert not warned
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="loops there have no selector")
+@pytest.mark.skipif(sys.platform == "win32", reason="loops there have a proactor, not a selector")
 def test_a_call_begun_after_a_loop_broke_that_cannot_even_be_closed_is_told() -> None:
     class Call:
         told = False

@@ -121,7 +121,9 @@ def test_more_paths_than_are_remembered_are_answered_as_well(
         assert ask(apps.remembering, "GET", path) == ask(apps.plain, "GET", path)
 
 
-def test_a_path_asked_for_again_is_not_looked_for_among_all_routes() -> None:
+def test_a_path_asked_for_again_is_not_looked_for_among_all_routes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
     from starlette.routing import Mount, Route
@@ -140,6 +142,11 @@ def test_a_path_asked_for_again_is_not_looked_for_among_all_routes() -> None:
     api = Starlette(routes=[Noted(path, answer) for path in paths])
     app = Starlette(routes=[Mount("/api", app=api)])
     remember_routes(app)
-    for identity in IDS:
-        assert ask(app, "GET", f"/api/pools/{identity}")["body"] == identity.encode()
-    assert asked == [*paths, paths[-1]]
+    monkeypatch.setattr(prefect_routes, "_MOST_REMEMBERED", 2)
+    for name in ("pools", "runs"):
+        for identity in IDS:
+            assert ask(app, "GET", f"/api/{name}/{identity}")["body"] == identity.encode()
+    assert asked == [*paths, paths[2], *paths[:2], paths[1]]
+    asked.clear()
+    ask(app, "GET", f"/api/pools/{IDS[0]}")  # as many are known as can be, and they stay so
+    assert asked == [paths[2]]
