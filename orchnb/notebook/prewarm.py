@@ -9,6 +9,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from orchnb.notebook.hooks import CellHooks
+from orchnb.runtime.threads import start_thread
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -25,7 +26,7 @@ class Prewarm:
         self._thread = threading.Thread(target=self._run, name="orchnb-prewarm", daemon=True)
         self._hooks = CellHooks(shell, before=self._before_cell, after=self._after_cell, waits=True)
         if not after_cell:
-            self._thread.start()
+            start_thread(self._thread)
 
     def remove(self) -> None:
         """Leave the shell's events. An import cannot be broken off; it ends by itself."""
@@ -43,7 +44,7 @@ class Prewarm:
     def _after_cell(self, result: Any) -> None:
         del result
         if self._thread.ident is None and not self._leaving:
-            self._thread.start()
+            start_thread(self._thread)
 
     def _run(self) -> None:
         with suppress(Exception):

@@ -28,6 +28,7 @@ from orchnb.notebook.views import Line
 from orchnb.runtime.ephemeral import StartupEvent
 from orchnb.runtime.loops import current_loop, waker
 from orchnb.runtime.outcome import Outcome
+from orchnb.runtime.threads import start_thread
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -64,11 +65,13 @@ class Pacer:
         """Draw a display soon, and again and again until it goes on no more."""
         with self._lock:
             self._displays[display] = None
-            if self._thread is None and not self._closed.done():
+            # An interrupt may have come between its making and its start.
+            runs = self._thread is not None and self._thread.is_alive()
+            if not runs and not self._closed.done():
                 self._thread = threading.Thread(
                     target=self._run, name="orchnb-display", daemon=True
                 )
-                self._thread.start()
+                start_thread(self._thread)
 
     def draw_ended(self) -> None:
         """Draw at once what has come to its end."""
@@ -83,7 +86,7 @@ class Pacer:
         self._closed.settle()
         with self._lock:
             thread = self._thread
-        if thread is not None:
+        if thread is not None and thread.is_alive():
             thread.join()
         for display in self._displays:
             _draw(display)

@@ -33,6 +33,7 @@ from orchnb.runtime.lifespan import (
 from orchnb.runtime.logs import LogRing, divert_records, secret_mask
 from orchnb.runtime.loops import finish_loop, is_hosted, loop_event
 from orchnb.runtime.outcome import Outcome, parts
+from orchnb.runtime.threads import start_thread
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +77,12 @@ class Host:
         self._stopped = False
         self.thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
         try:
-            self.thread.start()
+            start_thread(self.thread)
         except BaseException:
-            self.loop.close()
+            if self.thread.is_alive():  # it was an interrupt, and the loop is the thread's to close
+                self.stop()
+            else:
+                self.loop.close()
             raise
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:

@@ -287,6 +287,34 @@ def test_a_display_that_cannot_be_drawn_does_not_keep_the_others_from_it() -> No
         pacer.close()
 
 
+@pytest.fixture
+def interrupted_pacer(monkeypatch: pytest.MonkeyPatch) -> Pacer:
+    """An interrupt came when its thread was made and not started yet."""
+
+    def interrupt(self: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    pacer = Pacer(interval=0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pacer.add(Drawn())
+    return pacer
+
+
+def test_an_interrupt_before_the_thread_starts_ends_no_display(interrupted_pacer: Pacer) -> None:
+    good = Drawn()
+    interrupted_pacer.add(good)
+    try:
+        assert good.often.wait(20)
+    finally:
+        interrupted_pacer.close()
+
+
+def test_a_thread_that_was_never_started_is_not_waited_for(interrupted_pacer: Pacer) -> None:
+    interrupted_pacer.close()
+
+
 def test_four_updates_a_second_at_most(page: Page) -> None:
     cell = page.run(
         "async def one(i):\n"

@@ -479,6 +479,33 @@ def test_a_thread_that_cannot_be_started_leaves_no_lease(monkeypatch: pytest.Mon
     end(hosted)
 
 
+def test_an_interrupt_while_the_thread_starts_leaves_neither_thread_nor_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+    threads = []
+
+    def start_and_interrupt(self: threading.Thread) -> None:
+        start(self)
+        threads.append(self)
+        runs = threading.Event()
+        # The loop runs once what it was handed has been called.
+        self._target.__self__.loop.call_soon_threadsafe(runs.set)  # type: ignore[attr-defined]
+        assert runs.wait(SECONDS)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            HostedApp(ScriptedApp())
+    [thread] = threads
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+    hosted = HostedApp(ScriptedApp())
+    hosted.wait_started()
+    end(hosted)
+
+
 def test_at_the_end_of_the_process_all_apps_are_closed_and_the_host_ends() -> None:
     apps = [ScriptedApp(), ScriptedApp()]
     hosted = [HostedApp(app) for app in apps]
