@@ -33,6 +33,7 @@ from orchnb.http.flow import drive, drive_async
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.runtime.host import HostedApp, on_host_thread
+from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.lifespan import ASGIApp
 from orchnb.runtime.loops import Loop, current_loop, describe_loop, is_closed
 from orchnb.runtime.transport import HostedTransport
@@ -103,16 +104,29 @@ class _ApiClient(Operations):
             ClientClosed: it was closed before.
             InvalidSetting: the certificates that the settings name cannot be used.
         """
-        with self._lock:
-            self._refuse_closed()
+        opened = False
+        try:
+            with deferred_interrupts(), self._lock:
+                self._refuse_closed()
+                if self._depth == 0:
+                    try:
+                        self._connect(self._http_options())
+                    except BaseException:
+                        self._release()
+                        raise
+                self.renew_start()
+                self._depth += 1
+                opened = True
+        except BaseException:
+            if opened:  # an interrupt, which has waited for that
+                self._undo_open()
+            raise
+
+    def _undo_open(self) -> None:
+        with deferred_interrupts(), self._lock:
+            self._depth -= 1
             if self._depth == 0:
-                try:
-                    self._connect(self._http_options())
-                except BaseException:
-                    self._release()
-                    raise
-            self.renew_start()
-            self._depth += 1
+                self._release()
 
     def _connect(self, options: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -151,7 +165,7 @@ class _ApiClient(Operations):
 
     def _exit(self) -> bool:
         """Undo one ``open``; whether it was the last."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             if self._depth == 0:
                 return False
             self._depth -= 1
@@ -160,7 +174,7 @@ class _ApiClient(Operations):
 
     def _end(self) -> HostedApp | None:
         """Close it however often it has been opened; return an in-process app to be waited for."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             self._depth = 0
             self._closed = True
             return self._release()
@@ -173,7 +187,7 @@ class _ApiClient(Operations):
         hosted = self._hosted
         if hosted is None or hosted.is_up or hosted.closed or not hosted.started.done():
             return
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             if self._hosted is hosted and self._app is not None:
                 hosted.close()
                 self._hosted = self._lease(self._app)

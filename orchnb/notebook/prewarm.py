@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from orchnb.notebook.hooks import CellHooks
-from orchnb.runtime.threads import start_thread
+from orchnb.runtime.interrupts import deferred_interrupts
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -26,7 +26,7 @@ class Prewarm:
         self._thread = threading.Thread(target=self._run, name="orchnb-prewarm", daemon=True)
         self._hooks = CellHooks(shell, before=self._before_cell, after=self._after_cell, waits=True)
         if not after_cell:
-            start_thread(self._thread)
+            self._start()
 
     def remove(self) -> None:
         """Leave the shell's events. An import cannot be broken off; it ends by itself."""
@@ -44,7 +44,11 @@ class Prewarm:
     def _after_cell(self, result: Any) -> None:
         del result
         if self._thread.ident is None and not self._leaving:
-            start_thread(self._thread)
+            self._start()
+
+    def _start(self) -> None:
+        with deferred_interrupts():
+            self._thread.start()
 
     def _run(self) -> None:
         with suppress(Exception):

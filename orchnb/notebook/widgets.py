@@ -26,9 +26,9 @@ from orchnb.notebook.retry_views import MOST_ROWS, Retried, Retries, RetryHistor
 from orchnb.notebook.startup_views import Startup
 from orchnb.notebook.views import Line
 from orchnb.runtime.ephemeral import StartupEvent
+from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.loops import current_loop, waker
 from orchnb.runtime.outcome import Outcome
-from orchnb.runtime.threads import start_thread
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -63,15 +63,13 @@ class Pacer:
 
     def add(self, display: Display) -> None:
         """Draw a display soon, and again and again until it goes on no more."""
-        with self._lock:
+        with deferred_interrupts(), self._lock:
             self._displays[display] = None
-            # An interrupt may have come between its making and its start.
-            runs = self._thread is not None and self._thread.is_alive()
-            if not runs and not self._closed.done():
+            if self._thread is None and not self._closed.done():
                 self._thread = threading.Thread(
                     target=self._run, name="orchnb-display", daemon=True
                 )
-                start_thread(self._thread)
+                self._thread.start()
 
     def draw_ended(self) -> None:
         """Draw at once what has come to its end."""
@@ -86,7 +84,7 @@ class Pacer:
         self._closed.settle()
         with self._lock:
             thread = self._thread
-        if thread is not None and thread.is_alive():
+        if thread is not None:
             thread.join()
         for display in self._displays:
             _draw(display)

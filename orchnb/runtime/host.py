@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
+from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.lifespan import (
     LAST_RESORT_TIMEOUT,
     SHUTDOWN_TIMEOUT,
@@ -33,7 +34,6 @@ from orchnb.runtime.lifespan import (
 from orchnb.runtime.logs import LogRing, divert_records, secret_mask
 from orchnb.runtime.loops import finish_loop, is_hosted, loop_event
 from orchnb.runtime.outcome import Outcome, parts
-from orchnb.runtime.threads import start_thread
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +77,9 @@ class Host:
         self._stopped = False
         self.thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
         try:
-            start_thread(self.thread)
+            self.thread.start()
         except BaseException:
-            if self.thread.is_alive():  # it was an interrupt, and the loop is the thread's to close
-                self.stop()
-            else:
-                self.loop.close()
+            self.loop.close()
             raise
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
@@ -263,14 +260,35 @@ def _release() -> None:
         host.stop()
 
 
+class _Lease:
+    def __init__(self) -> None:
+        self._is_taken = False
+
+    def take(self) -> Host:
+        with deferred_interrupts():
+            host = _acquire()
+            self._is_taken = True
+        return host
+
+    def give_back(self) -> None:
+        with deferred_interrupts():
+            if self._is_taken:
+                self._is_taken = False
+                _release()
+
+
 @contextmanager
 def lease_host() -> Iterator[Host]:
     """The host, started if need be, for the length of a ``with`` block."""
-    host = _acquire()
+    lease = _Lease()
     try:
-        yield host
+        yield lease.take()
     finally:
-        _release()
+        # Once more, as an interrupt may end the first before it begins.
+        try:
+            lease.give_back()
+        finally:
+            lease.give_back()
 
 
 def on_host_thread() -> bool:
@@ -282,7 +300,8 @@ class HostedApp:
     """One lease of an ASGI app on the host: the app is up from ``started`` until the last is closed.
 
     The leases of one app are counted by `app_lifespan_context`, so it is started once per process
-    however many there are. Making one begins the start-up and does not wait.
+    however many there are. Making one begins the start-up and does not wait. Make it, and see to it that
+    it is closed, within `deferred_interrupts`, or an interrupt may leave it up for good.
 
     ``start_timeout`` is for how many seconds anybody waits for the start, by the waiter's own clock:
     an app that blocks the host's loop stops every clock there.
@@ -303,7 +322,7 @@ class HostedApp:
         try:
             task = self.host.submit(self._hold())
             task.when_done(lambda: self._finished(task.error))
-        except BaseException:  # an interrupt as well: the lease would be nobody's
+        except BaseException:
             self._give_back()
             raise
 
@@ -379,9 +398,10 @@ class HostedApp:
 
     def close(self) -> None:
         """Give the lease back; returns at once. Closing twice is fine."""
-        if not self._closing:
-            self._closing = True
-            self.host.post(self._end)
+        with deferred_interrupts():
+            if not self._closing:
+                self._closing = True
+                self.host.post(self._end)
 
     def wait_started(self) -> None:
         """Wait, in plain code, until the app is up.

@@ -19,6 +19,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import anyio
 
+from orchnb.runtime.interrupts import deferred_interrupts
+
 T = TypeVar("T")
 
 Loop: TypeAlias = object
@@ -253,17 +255,22 @@ def _run_on_idle_loop(awaitable: Awaitable[T]) -> T:
     if _notebook_loop is not None and on_notebook_thread() and not _notebook_loop.is_closed():
         return _complete(_notebook_loop, awaitable)
     # Not asyncio.run: nest-asyncio, where it is applied, makes it need a loop that is there already.
-    loop = asyncio.new_event_loop()
+    loop = None
     try:
+        with deferred_interrupts():
+            loop = asyncio.new_event_loop()
         return _complete(loop, awaitable)
     finally:
-        finish_loop(loop, timeout=None)
+        if loop is not None:
+            finish_loop(loop, timeout=None)
 
 
 def _complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[T]) -> T:
-    task = loop.create_task(_as_coroutine(awaitable))
-    interrupts = _Interrupts(loop, task)
+    task = None
     try:
+        with deferred_interrupts():
+            task = loop.create_task(_as_coroutine(awaitable))
+            interrupts = _Interrupts(loop, task)
         with interrupts.heard():
             result = loop.run_until_complete(task)
     except asyncio.CancelledError:
@@ -271,6 +278,8 @@ def _complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[T]) -> T:
             raise KeyboardInterrupt from None  # its context still tells where the task stood
         raise
     except BaseException as exc:
+        if task is None:
+            raise
         if task.done():
             _take_exception(task)
             raise

@@ -20,6 +20,7 @@ from orchnb.errors import ServerStartFailed
 from orchnb.runtime.ephemeral import EphemeralApp, host_app
 from orchnb.runtime.fresh import FreshFolder
 from orchnb.runtime.host import HostedApp, HostedTask
+from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
 from orchnb.runtime.prefect_server import PrefectServer, known_to_prefect
 
@@ -52,21 +53,32 @@ class Served:
             )
         self.app = app
         self._closing = threading.Lock()
-        with ExitStack() as closing:
+        self._opened = ExitStack()
+        try:
+            self._open(app, self._opened)
+        except BaseException:
+            self._opened.close()
+            raise
+
+    def _open(self, app: EphemeralApp, opened: ExitStack) -> None:
+        with deferred_interrupts():
             self._lease = lease = host_app(app)
-            closing.callback(lease.wait_closed)
-            closing.callback(lease.close)  # the last first
-            lease.wait_started()
-            listener = closing.enter_context(socket.create_server((HOST, 0)))
-            self.port = int(listener.getsockname()[1])
-            pages = closing.enter_context(_web_pages(app.running, self.proxied))
-            doors = _Doors(lease, pages, self.proxied)
-            self._serving = closing.enter_context(_running(lease, doors, listener))
-            if app.is_prefect:
-                closing.enter_context(known_to_prefect(self.api_url))
-                closing.callback(setattr, app, "pages_url", None)
-                app.pages_url = (self.proxied_page if self.proxied else self.page).rstrip("/")
-            self._close = closing.pop_all()
+            opened.callback(
+                lease.close
+            )  # again, as an interrupt may end the first before it begins
+            opened.callback(lease.wait_closed)
+            opened.callback(lease.close)  # the last first
+        lease.wait_started()
+        with deferred_interrupts():
+            listener = opened.enter_context(socket.create_server((HOST, 0)))
+        self.port = int(listener.getsockname()[1])
+        pages = opened.enter_context(_web_pages(app.running, self.proxied))
+        doors = _Doors(lease, pages, self.proxied)
+        self._serving = opened.enter_context(_running(lease, doors, listener))
+        if app.is_prefect:
+            opened.enter_context(known_to_prefect(self.api_url))
+            opened.callback(setattr, app, "pages_url", None)
+            app.pages_url = (self.proxied_page if self.proxied else self.page).rstrip("/")
 
     @property
     def is_open(self) -> bool:
@@ -105,7 +117,7 @@ class Served:
     def close(self) -> None:
         """Close the port and give the app back. A second time does nothing."""
         with self._closing:
-            self._close.close()
+            self._opened.close()
 
 
 class _Doors:
@@ -159,14 +171,17 @@ def _running(
             timeout_graceful_shutdown=int(_STOP_TIMEOUT),
         )
     )
-    ended = lease.host.submit(server.serve(sockets=[listener]))
+    ended = None
     try:
+        with deferred_interrupts():
+            ended = lease.host.submit(server.serve(sockets=[listener]))
         _wait_until_it_answers(server, ended)
         yield ended
     finally:
         server.should_exit = True
-        ended.wait(_STOP_TIMEOUT + 1)
-        ended.cancel()
+        if ended is not None:
+            ended.wait(_STOP_TIMEOUT + 1)
+            ended.cancel()
 
 
 def _wait_until_it_answers(server: uvicorn.Server, ended: HostedTask[None]) -> None:

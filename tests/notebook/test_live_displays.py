@@ -5,6 +5,7 @@ A real kernel; its server is a small app that fails as often as it is asked to.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,32 +288,24 @@ def test_a_display_that_cannot_be_drawn_does_not_keep_the_others_from_it() -> No
         pacer.close()
 
 
-@pytest.fixture
-def interrupted_pacer(monkeypatch: pytest.MonkeyPatch) -> Pacer:
-    """An interrupt came when its thread was made and not started yet."""
+def test_an_interrupt_while_the_thread_starts_ends_no_display(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
 
-    def interrupt(self: threading.Thread) -> None:
-        raise KeyboardInterrupt
+    def interrupt_and_start(self: threading.Thread) -> None:
+        signal.raise_signal(signal.SIGINT)
+        start(self)
 
-    pacer = Pacer(interval=0.01)
+    pacer, good = Pacer(interval=0.01), Drawn()
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", interrupt)
+        patch.setattr(threading.Thread, "start", interrupt_and_start)
         with pytest.raises(KeyboardInterrupt):
-            pacer.add(Drawn())
-    return pacer
-
-
-def test_an_interrupt_before_the_thread_starts_ends_no_display(interrupted_pacer: Pacer) -> None:
-    good = Drawn()
-    interrupted_pacer.add(good)
+            pacer.add(good)
     try:
         assert good.often.wait(20)
     finally:
-        interrupted_pacer.close()
-
-
-def test_a_thread_that_was_never_started_is_not_waited_for(interrupted_pacer: Pacer) -> None:
-    interrupted_pacer.close()
+        pacer.close()
 
 
 def test_four_updates_a_second_at_most(page: Page) -> None:

@@ -496,14 +496,27 @@ def test_an_interrupt_while_the_thread_starts_leaves_neither_thread_nor_lease(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start_and_interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            HostedApp(ScriptedApp())
+        with pytest.raises(KeyboardInterrupt), lease_host():
+            pytest.fail("interrupted before")
     [thread] = threads
     thread.join(SECONDS)
     assert not thread.is_alive()
+
+
+def test_an_interrupt_while_an_app_is_closed_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     hosted = HostedApp(ScriptedApp())
     hosted.wait_started()
-    end(hosted)
+    post = hosted.host.post
+
+    def interrupt_and_post(*args: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        post(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hosted.host, "post", interrupt_and_post)
+        with pytest.raises(KeyboardInterrupt):
+            hosted.close()
+    assert hosted.wait_closed(SECONDS)
 
 
 def test_at_the_end_of_the_process_all_apps_are_closed_and_the_host_ends() -> None:
