@@ -17,7 +17,7 @@ from IPython.core.error import UsageError
 import orchnb
 from orchnb.notebook.cells import Cell, Cells
 from orchnb.notebook.errors import ErrorCards
-from orchnb.notebook.hooks import CellHooks, interrupts_afterwards
+from orchnb.notebook.hooks import CellHooks
 from orchnb.notebook.hosted_output import HostedOutput
 from orchnb.notebook.interrupts import DroppedInterrupts, Pulse
 from orchnb.notebook.magics import OrchMagics
@@ -25,6 +25,7 @@ from orchnb.notebook.modes import DisplayMode
 from orchnb.notebook.prewarm import Prewarm
 from orchnb.observers import retry_observers, startup_observers, switch_observers
 from orchnb.runtime import loops
+from orchnb.runtime.interrupts import deferred_interrupts
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -195,7 +196,7 @@ class Extension:
         try:
             self.switched()
         finally:
-            with interrupts_afterwards():
+            with deferred_interrupts():
                 self._out.close()
 
     def _close_displays(self) -> None:
@@ -239,7 +240,7 @@ def load(shell: InteractiveShell) -> None:
     """Load the extension; a second time does nothing."""
     global _loaded
     if _loaded is None:
-        with interrupts_afterwards():
+        with deferred_interrupts():
             _loaded = Extension(shell)
 
 

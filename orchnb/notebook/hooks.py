@@ -7,13 +7,13 @@ So an interrupt that comes meanwhile is held until the function is done, and the
 from __future__ import annotations
 
 import ast
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import InputRejected
+
+from orchnb.runtime.interrupts import held_interrupts
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -65,38 +65,11 @@ class CellHooks:
             if self._waits:
                 hook(about)
                 return False
-            with _held_interrupts() as held:
+            with held_interrupts() as held:
                 hook(about)
             return bool(held)
         except KeyboardInterrupt:  # just before or after it is held
             return True
-
-
-@contextmanager
-def _held_interrupts() -> Iterator[list[int]]:
-    """Have interrupts that come in the main thread, which is where they come, put into the list."""
-    held: list[int] = []
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield held
-        return
-    signal.signal(signal.SIGINT, lambda *received: held.append(received[0]))
-    try:
-        yield held
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
-def interrupts_afterwards() -> Iterator[None]:
-    """Have an interrupt come once this is done, and not halfway."""
-    held: list[int] = []
-    try:
-        with _held_interrupts() as held:
-            yield
-    finally:
-        if held:
-            signal.raise_signal(held[0])
 
 
 class _Stopped(KeyboardInterrupt, InputRejected):

@@ -11,6 +11,30 @@ from types import FrameType
 
 
 @contextmanager
+def held_interrupts() -> Iterator[list[int]]:
+    """An interrupt that comes within the block is not raised: its number is put into the list.
+
+    Interrupts arrive in the main thread. Elsewhere, and where what handles them is no function of
+    Python's, the list stays empty.
+    """
+    held: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield held
+        return
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        del frame
+        held.append(number)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield held
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
 def deferred_interrupts() -> Iterator[None]:
     """An interrupt that comes within the block is handled at its end.
 
@@ -21,22 +45,13 @@ def deferred_interrupts() -> Iterator[None]:
     Raises:
         KeyboardInterrupt: at the end, where that is what interrupts raise.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    # They arrive in the main thread only; what is no function of Python's raises nothing.
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    interrupts: list[int] = []
-
-    def keep(number: int, frame: FrameType | None) -> None:
-        del frame
-        interrupts.append(number)
-
-    signal.signal(signal.SIGINT, keep)
+    held: list[int] = []
     try:
-        yield
+        with held_interrupts() as held:
+            yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-        if interrupts:
+        if held:
             # Not the signal once more: asyncio hears of it by its wake-up descriptor, and has done so.
-            handler(interrupts[0], inspect.currentframe())
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                handler(held[0], inspect.currentframe())
