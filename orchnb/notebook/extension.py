@@ -191,13 +191,9 @@ class Extension:
                 choose_for_session({}, "")
         return served is not None
 
-    def remove(self) -> None:
-        """Take out everything again, and close what is open; an interrupt ends only the wait for that."""
-        try:
-            self.switched()
-        finally:
-            with deferred_interrupts():
-                self._out.close()
+    def take_out(self) -> None:
+        """Take everything out of the shell again."""
+        self._out.close()
 
     def _close_displays(self) -> None:
         if self._displays is not None:
@@ -240,19 +236,29 @@ def load(shell: InteractiveShell) -> None:
     """Load the extension; a second time does nothing."""
     global _loaded
     if _loaded is None:
-        with deferred_interrupts():
-            _loaded = Extension(shell)
+        try:
+            with deferred_interrupts():
+                _loaded = Extension(shell)
+        except BaseException:
+            unload(shell)  # as IPython will not count it as loaded, nor unload it
+            raise
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Undo `load`."""
+    """Undo `load`, and close what is open; an interrupt ends only the wait for that."""
     del shell
     global _loaded
     if _loaded is not None:
         try:
-            _loaded.remove()
+            try:
+                _loaded.switched()
+            finally:
+                _loaded.switched()  # again, as an interrupt may end the first before it begins
         finally:
-            _loaded = None
+            # Interrupted before this, it is loaded still, for IPython as well, and can be unloaded again.
+            with deferred_interrupts():
+                _loaded.take_out()
+                _loaded = None
 
 
 def close_clients() -> None:

@@ -29,6 +29,7 @@ from orchnb.runtime.loops import run
 from orchnb.runtime.serving import Served
 
 FOLDER = Path(orchnb.__file__).parent
+NEVER = sys.maxsize
 SECONDS = 10  # at most; nothing here should take any
 
 
@@ -79,13 +80,14 @@ class InterruptAt:
 
     def __init__(self, number: int, files: tuple[str, ...]) -> None:
         self._left = number
-        self._files = {str(FOLDER / file) for file in files}
+        self.files = files
+        self._paths = {str(FOLDER / file) for file in files}
         self._last: dict[FrameType, str] = {}
         self.place = ""
         """Where it came; empty if there are not so many moments."""
 
     def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_code.co_filename not in self._files:
+        if frame.f_code.co_filename not in self._paths:
             return None
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
         if event == "call":
@@ -116,7 +118,12 @@ def names_of(code: CodeType) -> dict[int, str]:
 def interrupted(work: Callable[[], None], trace: InterruptAt) -> str:
     """The name of what came of it."""
     before = sys.gettrace()
+    # Python 3.12 prepares for opcodes only if a frame has asked for them before `settrace`.
+    sys._getframe().f_trace_opcodes = True
     try:
+        if sys.version_info[:2] == (3, 13):  # which shows them from the second time on
+            sys.settrace(InterruptAt(NEVER, trace.files))
+            work()
         sys.settrace(trace)
         work()
     except BaseException as exc:
@@ -138,6 +145,7 @@ def left_behind() -> list[str]:
         time.sleep(0.001)
 
 
+@pytest.mark.timeout(240)  # a hundred ports are opened and closed, each in a tenth of a second
 # Of a coroutine that was made for a call which the interrupt came before.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize(
