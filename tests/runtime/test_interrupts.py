@@ -120,11 +120,13 @@ def test_asyncio_hears_of_it_once() -> None:
     heard: list[str] = []
 
     async def interrupted() -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, heard.append, "interrupt")
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, heard.append, "interrupt")
         with deferred_interrupts():
             signal.raise_signal(signal.SIGINT)
         for _ in range(10):
             await asyncio.sleep(0)
+        loop.remove_signal_handler(signal.SIGINT)
 
     with handled_by(signal.getsignal(signal.SIGINT)):
         asyncio.run(interrupted())
