@@ -145,7 +145,6 @@ def left_behind() -> list[str]:
         time.sleep(0.001)
 
 
-@pytest.mark.timeout(240)  # some sixty ports are opened and closed, each in a tenth of a second
 # Of a coroutine that was made for a call which the interrupt came before.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize(
