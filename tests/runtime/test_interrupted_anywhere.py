@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
@@ -145,8 +145,18 @@ def left_behind() -> list[str]:
         time.sleep(0.001)
 
 
+@pytest.fixture
+def quick_collections() -> Iterator[None]:
+    """What other tests have left in memory is not looked through again and again."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 # Of a coroutine that was made for a call which the interrupt came before.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.parametrize(
     ("work", "files"),
     [
