@@ -13,7 +13,7 @@ import pytest
 from tests.servers import ROOT
 
 SESSION = """
-import json, sys
+import gc, json, sys
 from IPython.core.interactiveshell import InteractiveShell
 from tests.notebook.test_loading import WHAT_IS_IN
 from tests.runtime.test_interrupted_anywhere import InterruptAt, interrupted, left_behind
@@ -42,6 +42,7 @@ def what_is_in():
 
 
 session()
+gc.freeze()  # or what was imported would be looked through at each collection
 before = what_is_in()
 number, wrong = 0, []
 while True:
