@@ -16,7 +16,7 @@ SESSION = """
 import gc, json, sys
 from IPython.core.interactiveshell import InteractiveShell
 from tests.notebook.test_loading import WHAT_IS_IN
-from tests.runtime.test_interrupted_anywhere import InterruptAt, interrupted, left_behind
+from tests.moments import InterruptAt, interrupted, left_behind
 
 FILES = ("notebook/extension.py", "notebook/hooks.py", "notebook/cells.py")
 ERRORS = "last_type", "last_value", "last_traceback", "last_exc"
