@@ -417,8 +417,8 @@ class HostedApp:
     async def wait_started_async(self) -> None:
         """`wait_started` on any event loop."""
         for part in self._parts_of_the_wait(longest=_LONGEST_ASYNC_WAIT):
-            with anyio.move_on_after(part):
-                await wait_async(self.started)
+            # No cancel scope for the time: a cancellation that comes as it ends would be taken for its.
+            await wait_async(self.started, part)
         self._raise_if_failed()
 
     def _parts_of_the_wait(self, **longest: float) -> Iterator[float]:
@@ -457,12 +457,12 @@ class HostedApp:
             return _tenancy.host is self.host and _tenancy.leases == 0
 
 
-async def wait_async(outcome: Outcome[Any]) -> None:
-    """Wait on any event loop until there is an outcome on another thread."""
+async def wait_async(outcome: Outcome[Any], timeout: float | None = None) -> None:
+    """Wait on any event loop until there is an outcome on another thread, at most ``timeout`` seconds."""
     event = loop_event()
     outcome.when_done(event.set)
     try:
-        await event.wait()
+        await event.wait(timeout)
     finally:
         outcome.forget(event.set)
 

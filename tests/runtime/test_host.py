@@ -12,6 +12,7 @@ import selectors
 import signal
 import sys
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -369,6 +370,27 @@ def test_an_interrupt_ends_the_wait_for_a_start() -> None:
         start()
     for hosted in held:
         end(hosted)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_a_cancellation_at_the_end_of_a_part_of_the_wait_for_a_start_is_not_lost(
+    starting: StartingApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = 0.2
+    monkeypatch.setattr(host_module, "_LONGEST_ASYNC_WAIT", part)
+    hosted = HostedApp(starting)
+    waiting = asyncio.get_running_loop().create_task(hosted.wait_started_async())
+    await asyncio.sleep(0)  # it waits now
+    loop = asyncio.get_running_loop()
+    # The loop is held up, so that both are due at once: the part's end, and the cancellation right after.
+    loop.call_later(part - 0.05, time.sleep, 0.1)
+    loop.call_later(part + 0.01, waiting.cancel)
+    done, _ = await asyncio.wait([waiting], timeout=part + 1)
+    hosted.close()
+    assert done
+    assert waiting.cancelled()
+    await hosted.wait_closed_async()
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
