@@ -11,8 +11,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import count
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -49,9 +50,7 @@ class InterruptAt:
         elif event == "return":
             self._last.pop(frame, None)
         elif event == "exception":
-            self._last[frame] = (
-                "raised"  # the call did not return: its handler is next, with no look
-            )
+            self._last[frame] = "raised"  # its handler comes next, with no look for interrupts
         elif event == "opcode":
             last = self._last.get(frame, "")
             self._last[frame] = names_of(frame.f_code)[frame.f_lasti]
@@ -85,7 +84,7 @@ def interrupted(work: Callable[[], None], trace: InterruptAt) -> str:
             work()
         sys.settrace(trace)
         work()
-    except BaseException as exc:
+    except BaseException as exc:  # it is what is asked for
         return type(exc).__name__
     finally:
         sys.settrace(before)
@@ -104,6 +103,18 @@ def left_behind() -> list[str]:
         time.sleep(0.001)
 
 
+def interruptions(work: Callable[[], None], files: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Interrupt the work at each of its moments, once: where that was, and what came of it."""
+    work()  # whatever it imports
+    gc.freeze()  # which would be looked through at each collection
+    for number in count(1):
+        trace = InterruptAt(number, files)
+        came_of_it = interrupted(work, trace)
+        if not trace.place:
+            return
+        yield trace.place, came_of_it
+
+
 def sweep(work: Callable[[], None], files: tuple[str, ...]) -> tuple[int, str]:
     """Interrupt the work at each of its moments, once.
 
@@ -113,19 +124,14 @@ def sweep(work: Callable[[], None], files: tuple[str, ...]) -> tuple[int, str]:
     """
     dropped: list[type[BaseException]] = []
     sys.unraisablehook = lambda hook: dropped.append(hook.exc_type)
-    work()  # whatever it imports
-    gc.freeze()  # which would be looked through at each collection
-    number = 0
-    while True:
-        number += 1
-        trace = InterruptAt(number, files)
-        came_of_it = interrupted(work, trace)
-        if not trace.place:
-            return number, ""
+    moments = 0
+    for place, came_of_it in interruptions(work, files):
+        moments += 1
         # In a finalizer Python drops it, for orchnb.notebook.interrupts to send it again.
         one = [KeyboardInterrupt]
         is_right = (came_of_it, dropped) in [("KeyboardInterrupt", []), ("nothing", one)]
         left = left_behind()
         if left or not is_right:
-            return number, f"{trace.place}: {came_of_it}, {dropped}, {left}"
+            return moments, f"{place}: {came_of_it}, {dropped}, {left}"
         dropped.clear()
+    return moments, ""

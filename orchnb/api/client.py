@@ -104,29 +104,20 @@ class _ApiClient(Operations):
             ClientClosed: it was closed before.
             InvalidSetting: the certificates that the settings name cannot be used.
         """
-        opened = False
-        try:
-            with deferred_interrupts(), self._lock:
-                self._refuse_closed()
-                if self._depth == 0:
-                    try:
+        with self._lock:
+            before = self._depth
+            try:
+                with deferred_interrupts():
+                    self._refuse_closed()
+                    if self._depth == 0:
                         self._connect(self._http_options())
-                    except BaseException:
-                        self._release()
-                        raise
-                self.renew_start()
-                self._depth += 1
-                opened = True
-        except BaseException:
-            if opened:  # an interrupt, which has waited for that
-                self._undo_open()
-            raise
-
-    def _undo_open(self) -> None:
-        with deferred_interrupts(), self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._release()
+                    self.renew_start()
+                    self._depth += 1
+            except BaseException:  # an interrupt as well, which has waited until it was open
+                self._depth = before
+                if before == 0:
+                    self._release()
+                raise
 
     def _connect(self, options: dict[str, Any]) -> None:
         raise NotImplementedError

@@ -239,8 +239,8 @@ def load(shell: InteractiveShell) -> None:
         try:
             with deferred_interrupts():
                 _loaded = Extension(shell)
-        except BaseException:
-            unload(shell)  # as IPython will not count it as loaded, nor unload it
+        except BaseException:  # an interrupt: IPython will not count it as loaded, nor unload it
+            unload(shell)
             raise
 
 

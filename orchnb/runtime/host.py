@@ -322,7 +322,7 @@ class HostedApp:
         try:
             task = self.host.submit(self._hold())
             task.when_done(lambda: self._finished(task.error))
-        except BaseException:
+        except BaseException:  # whatever it is, the lease would be nobody's
             self._give_back()
             raise
 

@@ -277,7 +277,7 @@ def _complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[T]) -> T:
         if interrupts.arrived:
             raise KeyboardInterrupt from None  # its context still tells where the task stood
         raise
-    except BaseException as exc:
+    except BaseException as exc:  # the task's own, or an interrupt
         if task is None:
             raise
         if task.done():

@@ -56,18 +56,17 @@ class Served:
         self._opened = ExitStack()
         try:
             self._open(app, self._opened)
-        except BaseException:
+        except BaseException:  # an interrupt as well: nobody has it yet who could close it
             self._opened.close()
             raise
 
     def _open(self, app: EphemeralApp, opened: ExitStack) -> None:
         with deferred_interrupts():
             self._lease = lease = host_app(app)
-            opened.callback(
-                lease.close
-            )  # again, as an interrupt may end the first before it begins
+            # The last first; closed twice, as an interrupt may end the first time before it begins.
+            opened.callback(lease.close)
             opened.callback(lease.wait_closed)
-            opened.callback(lease.close)  # the last first
+            opened.callback(lease.close)
         lease.wait_started()
         with deferred_interrupts():
             listener = opened.enter_context(socket.create_server((HOST, 0)))

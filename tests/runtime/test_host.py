@@ -511,7 +511,7 @@ def test_an_interrupt_while_the_thread_starts_leaves_neither_thread_nor_lease(
         start(self)
         threads.append(self)
         runs = threading.Event()
-        # The loop runs once what it was handed has been called.
+        # The loop runs once what it was handed has been called. A thread's target is the host's method.
         self._target.__self__.loop.call_soon_threadsafe(runs.set)  # type: ignore[attr-defined]
         assert runs.wait(SECONDS)
         signal.raise_signal(signal.SIGINT)

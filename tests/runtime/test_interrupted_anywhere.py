@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,19 +16,8 @@ from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.runtime.host import lease_host
 from orchnb.runtime.loops import run
 from orchnb.runtime.serving import Served
+from tests.notebook.apps import app
 from tests.servers import ROOT, run_script
-
-
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "lifespan":
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b'"ok"'})
 
 
 def plain_request() -> None:
