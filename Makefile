@@ -70,7 +70,13 @@ WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WATCHED)
 TESTS = tests/test_notebooks.py tests/notebook/test_interrupts.py tests/notebook/test_open_server.py tests/api/test_sent_once.py tests
 
-test: setup
+# Other versions of ipykernel, each in a folder that tests put before the installed one; the packages that
+# it needs are those of the environment.
+KERNELS := build/ipykernel-6.29.5 build/ipykernel-7.3.0
+build/ipykernel-%: | setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ ipykernel==$*
+
+test: setup $(KERNELS)
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 test-oldest: $(OLDEST)/.installed

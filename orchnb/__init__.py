@@ -37,14 +37,13 @@ if TYPE_CHECKING:
         ServerNotConfigured,
         ServerStartFailed,
         UnexpectedAnswer,
-        WrongLoop,
     )
     from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
     from orchnb.http.response import PrefectResponse
     from orchnb.http.retry import RetryEvent, observe_retries
     from orchnb.runtime.ephemeral import StartupEvent, observe_startup
     from orchnb.runtime.lifespan import ASGIApp, app_lifespan_context
-    from orchnb.runtime.loops import run
+    from orchnb.runtime.run import run
     from orchnb.server_type import ServerType, determine_server_type
     from orchnb.settings import Settings, get_settings, temporary_settings
 
@@ -78,7 +77,6 @@ __all__ = [
     "SyncPrefectClient",
     "TaskRunContext",
     "UnexpectedAnswer",
-    "WrongLoop",
     "app_lifespan_context",
     "determine_server_type",
     "get_client",
@@ -118,14 +116,13 @@ _HOMES = {
         "ServerNotConfigured",
         "ServerStartFailed",
         "UnexpectedAnswer",
-        "WrongLoop",
     ),
     "orchnb.http.clients": ("PrefectHttpxAsyncClient", "PrefectHttpxSyncClient"),
     "orchnb.http.response": ("PrefectResponse",),
     "orchnb.http.retry": ("RetryEvent", "observe_retries"),
     "orchnb.runtime.ephemeral": ("StartupEvent", "observe_startup"),
     "orchnb.runtime.lifespan": ("ASGIApp", "app_lifespan_context"),
-    "orchnb.runtime.loops": ("run",),
+    "orchnb.runtime.run": ("run",),
     "orchnb.server_type": ("ServerType", "determine_server_type"),
     "orchnb.settings": ("Settings", "get_settings", "temporary_settings"),
 }

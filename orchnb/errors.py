@@ -6,7 +6,6 @@
     ├── InvalidSetting              (ValueError)    a setting cannot be read or used
     ├── ServerNotConfigured         (ValueError)    no address, and no server in this process
     ├── ClientClosed                (RuntimeError)  a client that was closed is used again
-    ├── WrongLoop                   (RuntimeError)  a client is used on a loop it does not live on
     ├── ForeignAddress              (ValueError)    a request is for another place than the API
     ├── OutcomeUnknown              (httpx.TransportError)  the server may or may not have acted
     ├── InvalidParameters           (ValueError)    a deployment does not take these parameters
@@ -60,10 +59,6 @@ class ServerNotConfigured(OrchnbError, ValueError):
 
 class ClientClosed(OrchnbError, RuntimeError):
     """The client was closed; a closed client cannot be opened again."""
-
-
-class WrongLoop(OrchnbError, RuntimeError):
-    """The client belongs to another event loop than the running one."""
 
 
 class ForeignAddress(OrchnbError, ValueError):

@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 from orchnb.runtime import host, lifespan
+from tests import process_wide
 from tests.servers import SHARED_FOLDER
 
 # How long one example takes says how busy the machine is; pytest's time-out bounds them all.
@@ -30,6 +31,14 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(prefix="orchnb-tests-", ignore_cleanup_errors=True)
         config.add_cleanup(folder.cleanup)
         os.environ[SHARED_FOLDER] = folder.name
+
+
+@pytest.fixture(autouse=True)
+def asyncio_threading_sys_and_logging_are_as_they_were() -> Iterator[None]:
+    """No test leaves anything replaced there. By its name it is the first fixture, and so ends last."""
+    before = process_wide.taken_down()
+    yield
+    assert not process_wide.changed(before)
 
 
 @pytest.fixture(autouse=True)
@@ -62,5 +71,8 @@ def nothing_is_left() -> Iterator[None]:
     assert not host._tenancy.apps, "an app was left on the host"
     if left is not None and host._tenancy.leases == 0:
         left.thread.join(5)
-    assert not [thread for thread in threading.enumerate() if thread.name == "orchnb-host"]
+    for thread in threading.enumerate():
+        if thread.name == "orchnb-run":
+            thread.join(5)
+    assert not {"orchnb-host", "orchnb-run"} & {thread.name for thread in threading.enumerate()}
     assert not lifespan._lifespans, "a lifespan was left open"

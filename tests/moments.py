@@ -95,7 +95,7 @@ def left_behind() -> list[str]:
     """What still is there of the host, once it has had the time to go."""
     deadline = time.monotonic() + SECONDS
     while True:
-        left = [t.name for t in threading.enumerate() if t.name == "orchnb-host"]
+        left = [t.name for t in threading.enumerate() if t.name in ("orchnb-host", "orchnb-run")]
         left += ["lease"] * host._tenancy.leases
         if not left or time.monotonic() > deadline:
             return left

@@ -16,7 +16,9 @@ PACKAGE = Path(orchnb.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "event_loop": 0,
     "file_cache": 0,
+    "forks": 0,
     "observers": 0,
     "redaction": 0,
     "setting_sources": 1,
@@ -112,7 +114,7 @@ def test_importing_orchnb_loads_neither_httpx_nor_pydantic() -> None:
 def test_a_client_loads_neither_the_notebook_nor_prefect() -> None:
     loaded = imported_by("import orchnb; orchnb.get_client()")
     assert "httpx" in loaded
-    assert not loaded & {"IPython", "ipywidgets", "prefect", "jinja2", "nest_asyncio"}
+    assert not loaded & {"IPython", "ipywidgets", "prefect", "jinja2"}
     # httpcore imports trio wherever it finds it, and httpx up to 0.27 imports httpcore at once.
     assert "httpcore" in loaded or "trio" not in loaded
 
@@ -120,4 +122,4 @@ def test_a_client_loads_neither_the_notebook_nor_prefect() -> None:
 def test_loading_the_extension_loads_neither_httpx_nor_jinja2() -> None:
     """So that %load_ext returns at once."""
     loaded = imported_by("import orchnb.notebook.extension")
-    assert not loaded & {"httpx", "pydantic", "jinja2", "prefect", "nest_asyncio"}
+    assert not loaded & {"httpx", "pydantic", "jinja2", "prefect"}

@@ -26,16 +26,18 @@ from orchnb.errors import (
     InvalidSetting,
     PrefectHTTPStatusError,
     ServerNotConfigured,
-    WrongLoop,
 )
+from orchnb.event_loop import Loop, is_closed
+from orchnb.forks import in_forked_child
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
+from orchnb.http.connections import refuse_pickle
 from orchnb.http.flow import drive, drive_async
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.runtime.host import HostedApp, on_host_thread
 from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.lifespan import ASGIApp
-from orchnb.runtime.loops import Loop, current_loop, describe_loop, is_closed
+from orchnb.runtime.loops import home_loop
 from orchnb.runtime.transport import HostedTransport
 from orchnb.server_type import ServerType, determine_server_type, server_type_of_url
 from orchnb.settings import Settings, get_settings
@@ -45,6 +47,12 @@ T = TypeVar("T")
 _PATIENCE = 15.0
 """Seconds that plain code waits in an event loop's stead; Prefect's server, when new, takes up to six."""
 
+_CLOSED = "This client was closed and cannot be opened again; get a new one with get_client()"
+_FORKED = (
+    "This client uses the server in the process that this one was forked from. Get a new client "
+    "here with get_client(), which starts a server in this process. To share the parent's server, "
+    "open it before the fork (%orch_serve) and use its address."
+)
 _TAKES_AN_AWAIT = "This takes an await here: `await client.operations.load()` first"
 
 
@@ -84,6 +92,18 @@ class _ApiClient(Operations):
         self._lock = threading.RLock()
         self._depth = 0
         self._closed = False
+        self._why_closed = _CLOSED
+        in_forked_child(self._after_fork)
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()  # a thread of the parent may have held it
+        if self._hosted is not None:
+            self._hosted = None
+            self._closed = True
+            self._why_closed = _FORKED
 
     @property
     def is_closed(self) -> bool:
@@ -202,9 +222,7 @@ class _ApiClient(Operations):
 
     def _refuse_closed(self) -> None:
         if self._closed:
-            raise ClientClosed(
-                "This client was closed and cannot be opened again; get a new one with get_client()"
-            )
+            raise ClientClosed(self._why_closed)
 
     def _refuse_unopened(self) -> NoReturn:
         opening = "async with" if self.is_async else "with"
@@ -279,9 +297,9 @@ class _ApiClient(Operations):
 class PrefectClient(_ApiClient):
     """The async client of the orchestration API.
 
-    Open it with ``async with``; in a notebook, ``get_client()`` gives one that is open. It can be
-    entered again while it is open, lives on the loop it was first used on (``loop``), and, once
-    closed, stays closed.
+    Open it with ``async with``; in a notebook, ``get_client()`` returns an open one. It can be entered
+    again while it is open, and, once closed, stays closed. It works on every event loop and in every
+    thread, with connections per loop.
 
     Args:
         api: the API's URL, or an ASGI app, which then runs in this process while the client is open.
@@ -296,7 +314,7 @@ class PrefectClient(_ApiClient):
 
     is_async = True
     loop: Loop | None = None
-    """The event loop it lives on, once it has been used."""
+    """The event loop it was first used on; None before. `get_or_create_client` finds it there."""
 
     _http: PrefectHttpxAsyncClient | None = None
 
@@ -307,9 +325,8 @@ class PrefectClient(_ApiClient):
 
     async def __aenter__(self) -> Self:
         self._refuse_closed()
-        self._check_loop()
         self.open()
-        self.loop = current_loop()
+        self._settle_here()
         try:
             if self._hosted is not None:
                 await self._hosted.wait_started_async()
@@ -331,14 +348,11 @@ class PrefectClient(_ApiClient):
 
     async def close(self) -> None:
         """Undo one `open`; the last one closes connections and gives an in-process app back."""
-        loop_ended = self.loop is not None and is_closed(self.loop)
-        if not loop_ended:
-            self._check_loop()
         if not self._exit():
             return
         hosted = self._release()
         try:
-            if self._http is not None and not loop_ended:  # else its connections ended with it
+            if self._http is not None:
                 await self._http.aclose()
         finally:
             if hosted is not None:
@@ -353,8 +367,7 @@ class PrefectClient(_ApiClient):
         hosted = self._end()
         if hosted is not None:
             hosted.wait_closed()
-        loop_ended = self.loop is not None and is_closed(self.loop)
-        if self._http is None or self._app is not None or loop_ended:
+        if self._http is None or self._app is not None:
             return None
         return self._http.aclose()
 
@@ -396,18 +409,12 @@ class PrefectClient(_ApiClient):
         self._refuse_closed()
         if self._http is None:
             self._refuse_unopened()
-        self._check_loop()
-        self.loop = current_loop()
+        self._settle_here()
         return self._http
 
-    def _check_loop(self) -> None:
-        loop = current_loop()
-        if self.loop is not None and loop is not self.loop:
-            raise WrongLoop(
-                f"This client lives on {describe_loop(self.loop)}, but is used on "
-                f"{describe_loop(loop)}. Get one for this loop with get_client(), or use "
-                "get_client(sync_client=True), which works anywhere."
-            )
+    def _settle_here(self) -> None:
+        if self.loop is None or is_closed(self.loop):
+            self.loop = home_loop()
 
 
 class SyncPrefectClient(_ApiClient):

@@ -17,10 +17,11 @@ from typing import Any, ClassVar, Literal, TypeVar, cast, overload
 from typing_extensions import ParamSpec, Self
 
 from orchnb.api.client import PrefectClient, SyncPrefectClient, api_of
+from orchnb.event_loop import current_loop
 from orchnb.observers import switch_observers
 from orchnb.runtime.ephemeral import give_app
 from orchnb.runtime.lifespan import ASGIApp
-from orchnb.runtime.loops import current_loop, is_closed, notebook_loop, on_notebook_thread
+from orchnb.runtime.loops import home_loop, notebook_loop, on_notebook_thread
 from orchnb.settings import EPHEMERAL, Settings, choose_for_session, get_settings
 
 P = ParamSpec("P")
@@ -110,14 +111,14 @@ class NotebookSession:
 
     def _find(self, settings: Settings, kind: type[T]) -> T | None:
         for known, client in self._clients:
-            if isinstance(client, kind) and known == settings and _is_usable(client):
+            if isinstance(client, kind) and known == settings and not client.is_closed:
                 client.renew_start()
                 return client
         return None
 
     def _keep(self, settings: Settings, client: PrefectClient | SyncPrefectClient) -> None:
         client.open()
-        self._clients = [(s, c) for s, c in self._clients if _is_usable(c)]
+        self._clients = [(s, c) for s, c in self._clients if not c.is_closed]
         self._clients.append((settings, client))
         if len(self._clients) > 2 * _MOST_SETTINGS:
             # Let go, not closed: cells may hold it still. It is closed when they do not.
@@ -319,8 +320,4 @@ def _lives_here(client: PrefectClient | SyncPrefectClient) -> bool:
         return False
     if isinstance(client, SyncPrefectClient):
         return True
-    return client.loop is not None and client.loop is current_loop()
-
-
-def _is_usable(client: PrefectClient | SyncPrefectClient) -> bool:
-    return not client.is_closed and (client.loop is None or not is_closed(client.loop))
+    return client.loop is not None and client.loop is home_loop()

@@ -13,6 +13,7 @@ import anyio
 import httpx
 
 from orchnb import __version__
+from orchnb.http.connections import LoopConnections, ProcessConnections
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
@@ -42,7 +43,7 @@ class _MaskedUrls(logging.Filter):
 logging.getLogger("httpx").addFilter(_MaskedUrls())
 
 
-class PrefectHttpxAsyncClient(httpx.AsyncClient):
+class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: ignore[misc] # see there
     """An ``httpx.AsyncClient`` that asks again when asking again may help.
 
     Retried are 408, 429, 502, 503, the statuses of ``PREFECT_CLIENT_RETRY_EXTRA_CODES``, and the
@@ -132,7 +133,7 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         return _finish(response, raising=self.raise_on_all_errors)
 
 
-class PrefectHttpxSyncClient(httpx.Client):
+class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[misc] # see there
     """`PrefectHttpxAsyncClient` for plain code: the same arguments and behaviour, on ``httpx.Client``."""
 
     def __init__(

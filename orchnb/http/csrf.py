@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import httpx
 
 from orchnb.errors import UnexpectedAnswer
+from orchnb.forks import in_forked_child
 from orchnb.http.flow import Flow, Send, Sleep
 from orchnb.http.response import status_error, text_of
 from orchnb.http.retry import RESENT
@@ -62,6 +63,14 @@ class CsrfGuard:
         # Who fetches a token now, on whatever loop or thread. No lock: an interrupt right after one was
         # acquired would leave it so.
         self._fetcher: dict[str, object] = {}
+        in_forked_child(self._after_fork)
+
+    def _after_fork(self) -> None:
+        # A token belongs to a client id, and is replaced by the next one for it: the parent goes on to
+        # use its own.
+        self.client_id = str(uuid.uuid4())
+        self._token = None
+        self._fetcher = {}
 
     def concerns(self, request: httpx.Request) -> bool:
         """Whether this request wants a token; the others need no flow of ours."""

@@ -21,7 +21,6 @@ from orchnb.errors import (
     ServerNotConfigured,
     ServerStartFailed,
     UnexpectedAnswer,
-    WrongLoop,
 )
 
 
@@ -54,7 +53,6 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     ),
     (ServerNotConfigured, Kind("No server is configured")),
     (InvalidSetting, Kind("A setting cannot be used")),
-    (WrongLoop, Kind("This client belongs to another event loop")),
     (ClientClosed, Kind("This client is not open")),
     (OutcomeUnknown, Kind("It is not known whether the server did it")),
     (InvalidParameters, Kind("The deployment does not take these parameters")),

@@ -23,6 +23,7 @@ from orchnb.notebook.interrupts import DroppedInterrupts, Pulse
 from orchnb.notebook.magics import OrchMagics
 from orchnb.notebook.modes import DisplayMode
 from orchnb.notebook.prewarm import Prewarm
+from orchnb.notebook.terminal import AwaitingCells
 from orchnb.observers import retry_observers, startup_observers, switch_observers
 from orchnb.runtime import loops
 from orchnb.runtime.interrupts import deferred_interrupts
@@ -74,6 +75,7 @@ class Extension:
         out.callback(ErrorCards(shell, self.mode).remove)
         out.callback(Pulse(shell).remove)
         out.callback(DroppedInterrupts().remove)
+        out.callback(AwaitingCells(shell).remove)
         out.callback(self._close_displays)
         out.enter_context(retry_observers.observe(self._retried))
         out.enter_context(startup_observers.observe(self._started))
@@ -86,6 +88,7 @@ class Extension:
                 formatter = _formatter(shell, mime)
                 formatter.for_type_by_name(module, name, show)
                 out.callback(formatter.pop, f"{module}.{name}", None)
+        out.callback(_end_runners)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = orchnb
@@ -271,6 +274,12 @@ def close_clients() -> None:
 def _loaded_module(name: str) -> Any:
     """A module if it was ever imported; one that is being imported in the background is waited for."""
     return importlib.import_module(name) if name in sys.modules else None
+
+
+def _end_runners() -> None:
+    run = _loaded_module("orchnb.runtime.run")
+    if run is not None:
+        run.end_runners()
 
 
 def _forget_choice() -> None:

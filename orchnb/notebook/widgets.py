@@ -17,6 +17,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from orchnb.event_loop import current_loop
 from orchnb.http.flow import WaitControl
 from orchnb.http.retry import RetryEvent
 from orchnb.notebook.cells import Cell
@@ -27,7 +28,7 @@ from orchnb.notebook.startup_views import Startup
 from orchnb.notebook.views import Line
 from orchnb.runtime.ephemeral import StartupEvent
 from orchnb.runtime.interrupts import deferred_interrupts
-from orchnb.runtime.loops import current_loop, waker
+from orchnb.runtime.loops import waker
 from orchnb.runtime.outcome import Outcome
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ import concurrent.futures.thread  # noqa: F401 - its exit hook has to be registe
 import contextvars
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
+from orchnb.forks import in_forked_child
 from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.lifespan import (
     LAST_RESORT_TIMEOUT,
@@ -33,7 +33,7 @@ from orchnb.runtime.lifespan import (
 )
 from orchnb.runtime.logs import LogRing, divert_records, secret_mask
 from orchnb.runtime.loops import finish_loop, is_hosted, loop_event
-from orchnb.runtime.outcome import Outcome, parts
+from orchnb.runtime.outcome import LoopTask, Outcome, parts
 
 logger = logging.getLogger(__name__)
 
@@ -95,14 +95,14 @@ class Host:
         if self.ended:
             call.host_ended()
 
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> HostedTask[T]:
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> LoopTask[T]:
         """Run a coroutine on the loop as hosted code."""
-        return self._context.copy().run(HostedTask, self.loop, coroutine)
+        return self._context.copy().run(LoopTask, self.loop, coroutine)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a caller's coroutine on the loop, in the caller's context, and wait for its result; an
         interrupt cancels it."""
-        task = HostedTask(self.loop, coroutine)
+        task = LoopTask(self.loop, coroutine)
         try:
             return task.result()
         except BaseException:
@@ -171,47 +171,6 @@ class Host:
             else:
                 if not self._stopped:
                     logger.error("A hosted app stopped the loop it runs on, which goes on")
-
-
-class HostedTask(Outcome[T]):
-    """A task on a host's loop, in the context in which this is made; what it returns or raises is the
-    outcome."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> None:
-        super().__init__()
-        self._loop = loop
-        self._coroutine = coroutine
-        self._task: asyncio.Task[T] | None = None
-        self._is_unwanted = False
-        try:
-            loop.call_soon_threadsafe(self._begin)
-        except RuntimeError:
-            coroutine.close()
-            raise
-
-    def cancel(self) -> None:
-        """Cancel it, from any thread; its outcome is that then, unless it is over."""
-        self._is_unwanted = True
-        with suppress(RuntimeError):  # the loop has ended, and it with the loop
-            self._loop.call_soon_threadsafe(self._cancel)
-
-    def _begin(self) -> None:
-        self._task = self._loop.create_task(self._coroutine)
-        self._task.add_done_callback(self._take)
-        if self._is_unwanted:
-            self._task.cancel()
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    def _take(self, task: asyncio.Task[T]) -> None:
-        if task.cancelled():
-            self.settle(error=asyncio.CancelledError())
-        elif (error := task.exception()) is not None:
-            self.settle(error=error)
-        else:
-            self.settle(task.result())
 
 
 def _keep_complaint(_: asyncio.AbstractEventLoop, complaint: dict[str, Any]) -> None:
@@ -505,6 +464,7 @@ def _register_exit() -> None:
             register(close_all)
 
 
+@in_forked_child
 def _after_fork() -> None:
     # Only the forking thread goes on in the child: there is no host here.
     global _tenancy, _exit_registered
@@ -513,7 +473,3 @@ def _after_fork() -> None:
     _exit_registered = False
     for app in apps:
         app._abandon_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

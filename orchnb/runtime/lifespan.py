@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
@@ -20,8 +19,10 @@ import anyio
 import anyio.lowlevel
 
 from orchnb.errors import LifespanStartupFailed
+from orchnb.event_loop import Loop, current_loop, is_closed
+from orchnb.forks import in_forked_child
 from orchnb.http.response import printable
-from orchnb.runtime.loops import Loop, Task, current_loop, discard_task, is_closed, spawn
+from orchnb.runtime.loops import Task, discard_task, spawn
 
 logger = logging.getLogger(__name__)
 
@@ -305,12 +306,9 @@ def _message(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 
+@in_forked_child
 def _after_fork() -> None:
     # The parent's loops do not run here, and the lock may have been held by a thread that is gone.
     global _lock
     _lock = threading.Lock()
     _lifespans.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -95,6 +96,47 @@ class Outcome(Generic[T]):
     def error(self) -> BaseException | None:
         """The error that it was set to, if it was set, and to one."""
         return self._error
+
+
+class LoopTask(Outcome[T]):
+    """A task on an event loop of another thread, in the context in which this is made. What it returns or
+    raises is the outcome."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> None:
+        super().__init__()
+        self._loop = loop
+        self._coroutine = coroutine
+        self._task: asyncio.Task[T] | None = None
+        self._is_unwanted = False
+        try:
+            loop.call_soon_threadsafe(self._begin)
+        except RuntimeError:
+            coroutine.close()
+            raise
+
+    def cancel(self) -> None:
+        """Cancel it, from any thread; its outcome is that then, unless it is over."""
+        self._is_unwanted = True
+        with suppress(RuntimeError):  # the loop has ended, and it with the loop
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._coroutine)
+        self._task.add_done_callback(self._take)
+        if self._is_unwanted:
+            self._task.cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _take(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.settle(error=asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.settle(error=error)
+        else:
+            self.settle(task.result())
 
 
 def parts(timeout: float, longest: float = _LONGEST_WAIT) -> Iterator[float]:

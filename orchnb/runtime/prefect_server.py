@@ -29,6 +29,7 @@ from typing import Any
 import anyio
 
 from orchnb.errors import ServerStartFailed
+from orchnb.forks import in_forked_child
 from orchnb.runtime.fresh import clear_stale
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
 from orchnb.runtime.locks import LOOK_AGAIN, has_locked, lock_at, locked
@@ -355,11 +356,8 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+@in_forked_child
 def _after_fork() -> None:
     # The server that holds the process is the parent's.
     global _holder
     _holder = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

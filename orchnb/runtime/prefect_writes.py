@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
+
+from orchnb.forks import around_forks, in_forked_child
 
 
 @functools.cache
@@ -86,14 +87,10 @@ def _after_fork_in_parent() -> None:
         _may_fork.release()
 
 
+@in_forked_child
 def _after_fork_in_child() -> None:
     global _may_fork
     _may_fork = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+around_forks(_before_fork, _after_fork_in_parent)

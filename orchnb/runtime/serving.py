@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from orchnb.errors import ServerStartFailed
 from orchnb.runtime.ephemeral import EphemeralApp, host_app
 from orchnb.runtime.fresh import FreshFolder
-from orchnb.runtime.host import HostedApp, HostedTask
+from orchnb.runtime.host import HostedApp
 from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
+from orchnb.runtime.outcome import LoopTask
 from orchnb.runtime.prefect_server import PrefectServer, known_to_prefect
 
 if TYPE_CHECKING:
@@ -156,9 +157,7 @@ def _web_pages(app: ASGIApp | None, proxied: str) -> Iterator[ASGIApp | None]:
 
 
 @contextmanager
-def _running(
-    lease: HostedApp, doors: ASGIApp, listener: socket.socket
-) -> Iterator[HostedTask[None]]:
+def _running(lease: HostedApp, doors: ASGIApp, listener: socket.socket) -> Iterator[LoopTask[None]]:
     import uvicorn
 
     server = uvicorn.Server(
@@ -183,7 +182,7 @@ def _running(
             ended.cancel()
 
 
-def _wait_until_it_answers(server: uvicorn.Server, ended: HostedTask[None]) -> None:
+def _wait_until_it_answers(server: uvicorn.Server, ended: LoopTask[None]) -> None:
     while not server.started:
         if ended.wait(0.01):
             raise ServerStartFailed(f"The port could not be served: {ended.error}", phase="start")

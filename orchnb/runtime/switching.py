@@ -7,11 +7,12 @@ session asks for the path of every module there is, and took 3 s while Prefect w
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from orchnb.forks import in_forked_child
 
 _INTERVAL = 0.0001
 """Seconds. Shorter ones bring little, and what computes the loss of its caches."""
@@ -55,13 +56,10 @@ def giving_way() -> Iterator[None]:
         switching.end()
 
 
+@in_forked_child
 def _after_fork() -> None:
     # Nothing of what computed in the parent does in the child.
     global _switching
     if _switching.users and sys.getswitchinterval() == _switching.ours:
         sys.setswitchinterval(_switching.before)
     _switching = _Switching()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -26,7 +26,6 @@ from orchnb import (
     PrefectHTTPStatusError,
     ServerType,
     SyncPrefectClient,
-    WrongLoop,
     temporary_settings,
 )
 from orchnb.http.retry import RetryPolicy
@@ -167,35 +166,28 @@ def test_a_forgotten_client_gives_its_app_back() -> None:
 # Loops.
 
 
-def test_another_loop_is_refused_with_both_named() -> None:
-    client = PrefectClient(tiny_api)
+@pytest.mark.parametrize("where", ["hosted app", "real connections"])
+def test_one_client_serves_every_loop(where: str) -> None:
+    """asyncio and trio, one after the other and at the same time."""
+    with http_server(lambda _: (200, {"content-type": "application/json"}, b'"1.2.3"')) as url:
+        client = PrefectClient(tiny_api if where == "hosted app" else f"{url}/api")
 
-    async def leave_open() -> None:
-        await client.__aenter__()
+        async def several() -> list[str]:
+            return [await client.api_version() for _ in range(3)]
 
-    first = asyncio.new_event_loop()
-    first.run_until_complete(leave_open())
-    assert client.loop is first
-
-    async def use() -> int:
-        with pytest.raises(WrongLoop) as caught:
-            await client.api_version()
-        with pytest.raises(WrongLoop):
-            async with client:
-                pass
-        text = str(caught.value)
-        here = asyncio.get_running_loop()
-        assert f"{id(first):#x}" in text
-        assert f"{id(here):#x}" in text
-        assert "get_client(sync_client=True)" in text
-        return 1
-
-    assert asyncio.run(use()) == 1
-    with pytest.raises(WrongLoop):
-        anyio.run(client.api_version, backend="trio")
-    first.run_until_complete(client.__aexit__(None, None, None))
-    first.close()
-    assert client.is_closed
+        first = asyncio.new_event_loop()
+        first.run_until_complete(client.__aenter__())
+        assert client.loop is first
+        assert asyncio.run(several()) == ["1.2.3"] * 3
+        assert anyio.run(several, backend="trio") == ["1.2.3"] * 3
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: asyncio.run(several()), range(8)))
+        assert answers == [["1.2.3"] * 3] * 8
+        assert first.run_until_complete(several()) == ["1.2.3"] * 3
+        asyncio.run(client.close())
+        first.run_until_complete(asyncio.sleep(0.01))  # its connections are closed there
+        first.close()
+        assert client.is_closed
 
 
 def test_a_client_whose_loop_has_ended_can_be_closed_elsewhere() -> None:

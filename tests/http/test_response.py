@@ -205,7 +205,6 @@ ALL_ERRORS: list[Exception] = [
     errors.InvalidSetting("b"),
     errors.ServerNotConfigured("c"),
     errors.ClientClosed("d"),
-    errors.WrongLoop("e"),
     errors.LifespanStartupFailed("f"),
     errors.ServerStartFailed("g", phase="start", hint="h", log_lines=["1", "2"]),
     errors.UnexpectedAnswer("i", hint="j"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
@@ -113,10 +113,13 @@ class Kernel:
 
 
 @contextmanager
-def kernel(folder: Path, *arguments: str, **environment: str) -> Iterator[Kernel]:
+def kernel(
+    folder: Path, *arguments: str, errors: IO[str] | None = None, **environment: str
+) -> Iterator[Kernel]:
     """A kernel in an empty folder and home, without any settings but those given.
 
-    ``arguments`` are ipykernel's, such as ``--IPKernelApp.extensions=[...]``.
+    ``arguments`` are ipykernel's, such as ``--IPKernelApp.extensions=[...]``; ``errors`` gets what the
+    process writes to its stderr.
     """
     clean = {
         name: value
@@ -131,6 +134,7 @@ def kernel(folder: Path, *arguments: str, **environment: str) -> Iterator[Kernel
         startup_timeout=60,
         env=clean,
         cwd=str(folder),
+        stderr=errors,
         extra_arguments=["--log-level=ERROR", *arguments],
     )
     try:

@@ -78,18 +78,6 @@ def test_the_client_is_the_same_in_plain_and_async_cells(cell: Kernel) -> None:
     )
 
 
-def test_nesting_is_applied_at_the_first_need_only(tmp_path: Path) -> None:
-    environment = {"ORCHNB_EPHEMERAL_APP": "tests.notebook.apps:app", "PYTHONPATH": str(ROOT)}
-    with kernel(tmp_path, **environment) as cell:
-        cell("%load_ext orchnb\nimport asyncio, sys\nbefore = asyncio.Task")
-        cell("await orchnb.get_client().hello()")
-        cell("orchnb.get_client(sync_client=True).hello()")
-        assert cell.value("'nest_asyncio' in sys.modules, asyncio.Task is before") == (
-            "(False, True)"
-        )
-        assert "200 OK" in cell("orchnb.run(orchnb.get_client().hello())").text
-
-
 def test_inject_client_finds_the_notebooks_client(cell: Kernel) -> None:
     source = """
 @orchnb.inject_client

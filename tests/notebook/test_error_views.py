@@ -504,22 +504,6 @@ def test_a_closed_client() -> None:
     assert "get_client()" in rows(card)["Problem"]
 
 
-def test_a_client_on_another_loop() -> None:
-    client = orchnb.PrefectClient("http://127.0.0.1:9/api")
-    anyio.run(client.__aenter__)
-    other = orchnb.PrefectClient("http://127.0.0.1:9/api")
-
-    async def use() -> None:
-        other.loop = object()  # a loop that is not this one
-        other.open()
-        await other.hello()
-
-    with pytest.raises(orchnb.WrongLoop) as caught:
-        anyio.run(use)
-    assert error_card(caught.value).title == "This client belongs to another event loop"
-    assert "sync_client=True" in rows(error_card(caught.value))["Problem"]
-
-
 def test_no_server_and_a_bad_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
     with pytest.raises(orchnb.ServerNotConfigured) as unconfigured:

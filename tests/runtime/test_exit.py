@@ -24,7 +24,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from orchnb.runtime.host import HostedApp
 from orchnb.runtime.lifespan import app_lifespan_context
-from orchnb.runtime.loops import run
+from orchnb.runtime.run import run
 from orchnb.runtime.transport import HostedTransport
 
 def say(text):

@@ -6,6 +6,7 @@ noted yet who gives it back. Here the interrupt comes at the first moment, then 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from orchnb.api.client import PrefectClient, SyncPrefectClient
 from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.runtime.host import lease_host
-from orchnb.runtime.loops import run
+from orchnb.runtime.run import run
 from orchnb.runtime.serving import Served
 from tests.notebook.apps import app
 from tests.servers import ROOT, run_script
@@ -31,6 +32,17 @@ def request_that_is_run() -> None:
             await client.request("GET", "/hello")
 
     run(request())
+
+
+def task_that_is_run() -> None:
+    async def wait() -> None:
+        run(asyncio.get_running_loop().create_task(asyncio.sleep(0)))
+
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(wait())
+    finally:
+        loop.close()
 
 
 def lease_of_the_host() -> None:
@@ -54,12 +66,8 @@ FILES = {
         "runtime/transport.py",
         "api/client.py",
     ),
-    "request_that_is_run": (
-        "runtime/host.py",
-        "runtime/loops.py",
-        "runtime/transport.py",
-        "api/client.py",
-    ),
+    "request_that_is_run": ("runtime/run.py", "runtime/loops.py", "runtime/outcome.py"),
+    "task_that_is_run": ("runtime/run.py", "runtime/loops.py"),
     "port": ("runtime/serving.py",),
 }
 

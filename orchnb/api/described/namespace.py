@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import anyio
@@ -19,6 +18,7 @@ from orchnb.api.described.loading import Found, document_cache, find_description
 from orchnb.api.described.names import free_name
 from orchnb.api.described.sending import call_of
 from orchnb.errors import ClientClosed, OrchnbError
+from orchnb.event_loop import Loop, current_loop
 from orchnb.file_cache import FileCache
 from orchnb.redaction import redact_url
 from orchnb.runtime.ephemeral import EphemeralApp
@@ -216,16 +216,21 @@ class AsyncServerOperations(_ServerOperations["PrefectClient"]):
         """
         if refresh or self._groups is None:
             client = self._client()
-            client._usable()  # not on another loop, which the lock is not for
+            client._usable()
             async with self._loading:
                 if refresh or self._groups is None:
                     self._fill(await client.perform(self._find(client, refresh)))
         return self
 
-    @cached_property
+    _lock_here: tuple[Loop | None, anyio.Lock] | None = None
+
+    @property
     def _loading(self) -> anyio.Lock:
-        """Held while fetching. Made when first used, as it belongs to the loop that is running then."""
-        return anyio.Lock()
+        """Held while fetching. It belongs to the running loop; another loop gets another one."""
+        loop = current_loop()
+        if self._lock_here is None or self._lock_here[0] is not loop:
+            self._lock_here = loop, anyio.Lock()
+        return self._lock_here[1]
 
     def _load_here(self) -> None:
         self._glance()

@@ -1,0 +1,170 @@
+"""Connections that belong to one process and, for async clients, to one event loop.
+
+A connection cannot be shared. A forked child that reads from a socket of its parent gets the parent's
+answers, and a connection that was opened on one event loop cannot be used on another. So each transport
+here keeps one of httpx's own transports per process, and per loop.
+
+The two mix-ins override methods of httpx's clients that have no public equivalent: a client takes a
+transport as an argument, but then ignores the proxies that the environment names. If httpx renames the
+methods, its own transports are used; a test fails then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import Any, NoReturn
+
+import httpx
+
+from orchnb.event_loop import Loop, current_loop, is_closed
+from orchnb.forks import in_forked_child
+
+_CONNECTIONS = "orchnb_connections"
+
+_inherited: list[object] = []
+"""What a child process got from its parent. It is kept for good: to let go of a connection closes it, and
+part of that would reach the parent."""
+
+
+class ProcessTransport(httpx.BaseTransport):
+    """A sync transport that opens connections of its own in a forked child."""
+
+    def __init__(self, make: Callable[[], httpx.BaseTransport]) -> None:
+        self._make = make
+        self._transport = make()
+        in_forked_child(self._after_fork)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request over this process's connections."""
+        return self._transport.handle_request(request)
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        self._transport.close()
+
+    def _after_fork(self) -> None:
+        _inherited.append(self._transport)
+        self._transport = self._make()
+
+
+class LoopTransport(httpx.AsyncBaseTransport):
+    """An async transport that can be used on any event loop, in any process.
+
+    Connections are closed when the transport is closed or forgotten, or when their loop ends.
+    """
+
+    def __init__(self, make: Callable[[], httpx.AsyncBaseTransport]) -> None:
+        self._make = make
+        self._by_loop: dict[Loop, _OnLoop] = {}
+        in_forked_child(self._after_fork)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request over the running loop's connections."""
+        loop = current_loop()
+        here = self._by_loop.get(loop)
+        if here is None or here.ended:
+            here = await self._open(loop)
+        response = await here.transport.handle_async_request(request)
+        response.extensions[_CONNECTIONS] = here  # they stay open while the response is read
+        return response
+
+    async def aclose(self) -> None:
+        """Close the connections. Those of other loops are closed by their loops, which this does not wait
+        for."""
+        here = self._by_loop.pop(current_loop(), None)
+        self._by_loop.clear()
+        if here is not None:
+            await here.close()
+
+    async def _open(self, loop: Loop) -> _OnLoop:
+        for known, there in list(self._by_loop.items()):
+            if there.ended or is_closed(known):
+                self._by_loop.pop(known, None)
+        here = _OnLoop(self._make())
+        await here.begin()
+        return self._by_loop.setdefault(loop, here)
+
+    def _after_fork(self) -> None:
+        _inherited.append(self._by_loop)
+        self._by_loop = {}
+
+
+class _OnLoop:
+    """One of httpx's transports, and the event loop's promise to close it.
+
+    The promise is an async generator: an event loop finalizes those that it has started, when they are
+    forgotten and when it ends (PEP 525), whatever thread forgets them.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self.transport = transport
+        self._end = _Ended()
+        self._closing = _close_in_the_end(transport, self._end)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed, such as by the end of its loop."""
+        return self._end.reached
+
+    async def begin(self) -> None:
+        await self._closing.__anext__()
+
+    async def close(self) -> None:
+        await self._closing.aclose()
+
+
+class _Ended:
+    reached = False
+
+
+async def _close_in_the_end(
+    transport: httpx.AsyncBaseTransport, end: _Ended
+) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        end.reached = True
+        await transport.aclose()
+
+
+def refuse_pickle(client: object) -> NoReturn:
+    """Raise what says how to get a client into another process.
+
+    Raises:
+        TypeError: always, as pickle does for what it cannot pickle.
+    """
+    raise TypeError(
+        f"cannot pickle {type(client).__name__!r} object: it has connections and credentials. Create "
+        "one in the other process, such as with orchnb.get_client() in the function that runs there."
+    )
+
+
+class ProcessConnections:
+    """For ``httpx.Client``: have its own transports be `ProcessTransport`s."""
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(self)
+
+    def _init_transport(self, transport: Any = None, app: Any = None, **options: Any) -> Any:
+        if transport is not None or app is not None:  # httpx 0.27 passes an app as well
+            return transport or super()._init_transport(app=app, **options)  # type: ignore[misc]
+        return ProcessTransport(partial(httpx.HTTPTransport, **options))
+
+    def _init_proxy_transport(self, proxy: httpx.Proxy, **options: Any) -> Any:
+        return ProcessTransport(partial(httpx.HTTPTransport, proxy=proxy, **options))
+
+
+class LoopConnections:
+    """For ``httpx.AsyncClient``: have its own transports be `LoopTransport`s."""
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickle(self)
+
+    def _init_transport(self, transport: Any = None, app: Any = None, **options: Any) -> Any:
+        if transport is not None or app is not None:  # httpx 0.27 passes an app as well
+            return transport or super()._init_transport(app=app, **options)  # type: ignore[misc]
+        return LoopTransport(partial(httpx.AsyncHTTPTransport, **options))
+
+    def _init_proxy_transport(self, proxy: httpx.Proxy, **options: Any) -> Any:
+        return LoopTransport(partial(httpx.AsyncHTTPTransport, proxy=proxy, **options))

@@ -1,0 +1,377 @@
+"""Wait for an awaitable from plain code, anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import inspect
+import re
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, TypeVar
+
+from orchnb.event_loop import Loop, current_loop
+from orchnb.forks import in_forked_child
+from orchnb.runtime.interrupts import deferred_interrupts
+from orchnb.runtime.loops import (
+    cancel_tasks,
+    finish_loop,
+    is_hosted,
+    notebook_loop,
+    on_notebook_thread,
+    stand_in,
+)
+from orchnb.runtime.outcome import LoopTask, Outcome
+
+T = TypeVar("T")
+
+_PATIENCE = 1.0
+"""Seconds that a coroutine has to end when it is cancelled. One that computes does not notice that it
+was, so after this time the interrupt is raised in it."""
+
+
+_ANOTHER_LOOP = re.compile("different (event )?loop")
+"""In the messages of asyncio's errors."""
+
+
+def run(awaitable: Awaitable[T]) -> T:
+    """Wait for an awaitable from plain code, anywhere, and return its result.
+
+    A coroutine runs on an event loop of another thread, in a copy of the caller's context, while this
+    thread waits. So it does not matter whether an event loop runs here, and which one. Tasks that it
+    leaves are cancelled, as ``asyncio.run`` does. In a notebook it finds the notebook's client. It cannot
+    use the tasks, queues and locks of an event loop here: asyncio mostly raises an error, and
+    ``asyncio.wait`` waits until it is interrupted. Use ``await`` for those.
+
+    A task or a future runs on the event loop that it belongs to. If that loop runs in this thread, its
+    other tasks go on in the meantime.
+
+    An interrupt cancels what is waited for.
+
+    Raises:
+        RuntimeError: called by async code of an app in this process, whose event loop would wait for
+            itself; or for a task of a running loop that cannot be nested, such as uvloop's; or the
+            coroutine awaits a task, a queue or a lock of another loop.
+    """
+    try:
+        if is_hosted.get() and current_loop() is not None:
+            raise RuntimeError(
+                "run() would wait for itself here: use await in code of a hosted app"
+            )
+        if isinstance(awaitable, asyncio.Future):
+            result: T = _wait_for(awaitable)
+            return result
+        return _run_in_thread(awaitable)
+    except BaseException:
+        if inspect.iscoroutine(awaitable) and _is_untouched(awaitable):
+            awaitable.close()  # or Python would complain about it, in whichever cell runs then
+        raise
+
+
+def _is_untouched(coroutine: Coroutine[Any, Any, Any]) -> bool:
+    return inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+
+
+# Coroutines: in another thread.
+
+
+def _run_in_thread(awaitable: Awaitable[T]) -> T:
+    home = current_loop() or (notebook_loop() if on_notebook_thread() else None)
+    job = _Job(_as_coroutine(awaitable), home, keep=on_notebook_thread())
+    try:
+        with _interruptible():
+            with deferred_interrupts():
+                _hand_over(job)
+            job.wait()
+        if job.error is not None:
+            raise job.error  # with its traceback, which shows the caller's own code
+        return job.result()
+    except (RuntimeError, ValueError) as exc:
+        if _ANOTHER_LOOP.search(str(exc)):
+            raise RuntimeError(
+                "run() runs a coroutine on another event loop, and this one awaits a task or future "
+                "of an event loop here: use await, or give run() the task itself"
+            ) from exc
+        raise
+    except BaseException as exc:
+        if job.done():
+            raise
+        interrupt = exc
+    job.cancel()
+    if not job.wait(_PATIENCE):
+        job.interrupt()
+        job.wait(_PATIENCE)
+    if isinstance(job.error, asyncio.CancelledError):
+        interrupt.__context__ = job.error  # it tells where the coroutine was
+    try:
+        raise interrupt from None
+    finally:
+        del interrupt  # its traceback holds this frame
+
+
+class _Job(Outcome[T]):
+    """A coroutine to run. It is done when all tasks that the coroutine has left are cancelled as well."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], home: Loop | None, *, keep: bool) -> None:
+        super().__init__()
+        self.keep = keep
+        """Whether the thread waits for another job then."""
+        self._coroutine = coroutine
+        self._home = home
+        self._context = contextvars.copy_context()
+        self._cancel: Callable[[], object] | None = None
+        self._thread: int | None = None
+        self._is_unwanted = False
+
+    def cancel(self) -> None:
+        """Cancel the coroutine, from any thread."""
+        self._is_unwanted = True
+        if self._cancel is not None:
+            self._cancel()
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in its thread, where the Python implementation can."""
+        thread, api = self._thread, getattr(ctypes, "pythonapi", None)
+        if thread is not None and api is not None:
+            api.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)
+            )
+
+    def run_on(self, loop: asyncio.AbstractEventLoop) -> Callable[[], object]:
+        """Run it to its end on a loop; return what settles it."""
+        self._thread = threading.get_ident()
+        try:
+            if self._home is not None:
+                self._context.run(stand_in, loop, self._home)
+            task = self._context.run(loop.create_task, self._coroutine)
+            self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+            if self._is_unwanted:
+                task.cancel()
+            result = loop.run_until_complete(task)
+            cancel_tasks(loop, timeout=None)
+        except BaseException as exc:  # noqa: BLE001 - the caller's, whatever it is
+            error = exc
+            with suppress(BaseException):  # the coroutine's own error is the one to tell
+                cancel_tasks(loop, timeout=None)
+            return lambda: self.settle(error=error)
+        finally:
+            self._cancel = self._thread = None
+        return lambda: self.settle(result)
+
+
+class _Runner:
+    """A thread with an event loop, which does one job after another."""
+
+    def __init__(self, job: _Job[Any]) -> None:
+        self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._jobs.put(job)
+        self.thread = threading.Thread(target=self._work, name="orchnb-run", daemon=True)
+        self.thread.start()
+
+    def do(self, job: _Job[Any]) -> None:
+        self._jobs.put(job)
+
+    def end(self) -> None:
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        loop = asyncio.new_event_loop()
+        settle: Callable[[], object] = bool
+        try:
+            while (job := self._jobs.get()) is not None:
+                settle = job.run_on(loop)
+                keep = job.keep
+                del job  # it holds the caller's objects
+                if not keep:
+                    break
+                _spare.append(self)  # first, so that the caller's next job finds it
+                settle()
+                settle = bool
+        finally:
+            with suppress(KeyboardInterrupt):  # one for the job, which has just ended
+                finish_loop(loop, timeout=None)
+            settle()
+
+
+_spare: list[_Runner] = []
+"""Runners that wait for a job. A notebook keeps them, and with them the connections of its client."""
+
+
+def _hand_over(job: _Job[Any]) -> None:
+    if job.keep:
+        try:
+            _spare.pop().do(job)
+            return
+        except IndexError:
+            pass
+    _Runner(job)
+
+
+def end_runners() -> None:
+    """End the threads that wait for a next call of `run`."""
+    while _spare:
+        with deferred_interrupts():
+            runner = _spare.pop()
+            runner.end()
+        runner.thread.join()
+
+
+@in_forked_child
+def _after_fork() -> None:
+    _spare.clear()  # their threads are the parent's
+
+
+async def _as_coroutine(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt here during the block, as in any code that waits.
+
+    Code that runs an outer loop (asyncio.run, ipykernel in a cell with ``await``) may have replaced that
+    by cancelling its task, which cannot react while this thread waits.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    # Only the main thread gets interrupts, and a program that ignores them means to.
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+# Tasks and futures: on their own loop.
+
+
+def _wait_for(future: asyncio.Future[Any]) -> Any:
+    loop = future.get_loop()
+    if loop is not current_loop() and loop.is_running():  # in another thread
+        task = LoopTask(loop, _as_coroutine(future))
+        try:
+            with _interruptible():
+                return task.result()
+        except BaseException:
+            task.cancel()
+            raise
+    presses: list[int] = []
+    try:
+        with _cancelled_by_interrupts(future, presses):
+            if loop is current_loop():
+                _step_until_done(loop, future)
+            else:
+                loop.run_until_complete(future)
+        result = future.result()
+    except asyncio.CancelledError:
+        if presses:
+            raise KeyboardInterrupt from None  # its context tells where the task was
+        raise
+    if presses:
+        raise KeyboardInterrupt
+    return result
+
+
+@contextmanager
+def _cancelled_by_interrupts(future: asyncio.Future[Any], presses: list[int]) -> Iterator[None]:
+    """The first interrupt during the block cancels the future; a second one is raised at once.
+
+    To raise KeyboardInterrupt in the middle of the loop's own code would make it forget what it was about
+    to run.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+
+    def press(number: int, frame: FrameType | None) -> None:
+        presses.append(number)
+        if len(presses) > 1:
+            signal.default_int_handler(number, frame)
+        future.get_loop().call_soon_threadsafe(future.cancel)
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _step_until_done(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+    """Run the loop that runs this very code, step by step, until the future is done.
+
+    asyncio has no public way to do this. Used are ``_run_once``, ``_ready`` and ``_stopping`` of its
+    loops and ``_context`` of its handles, which are the same from Python 3.10 to 3.14. nest-asyncio, the
+    well-known library for it, replaces functions and classes of asyncio for the whole process.
+    """
+    step: Callable[[], None] | None = getattr(loop, "_run_once", None)
+    ready: Any = getattr(loop, "_ready", None)
+    if step is None or ready is None:
+        raise RuntimeError(
+            f"run() cannot wait for a task of the running {type(loop).__module__} loop: use await"
+        )
+    handles: Any = loop
+    waiting = len(ready)
+    outer = asyncio.current_task(loop)
+    runnable = handles._ready = _Runnable(ready)
+    if outer is not None:
+        asyncio.tasks._leave_task(loop, outer)  # see "Extending asyncio" in Python's documentation
+    try:
+        while not future.done():
+            if handles._stopping:
+                raise RuntimeError("The event loop was stopped before the task had ended")
+            step()
+    finally:
+        if outer is not None:
+            asyncio.tasks._enter_task(loop, outer)
+        handles._ready = ready
+        ready.extendleft(reversed(runnable.put_aside))
+        # The step in which this was called goes on to take as many handles as there were when it began.
+        for _ in range(waiting - len(ready)):
+            ready.append(_cancelled_handle(loop))
+
+
+class _Runnable:
+    """A loop's queue of handles, without those whose context has been entered further up the stack.
+
+    They would fail, and be lost: ipykernel 7 runs all requests in one context.
+    """
+
+    def __init__(self, ready: Any) -> None:
+        self.put_aside: list[asyncio.Handle] = []
+        self._ready = ready
+
+    def popleft(self) -> asyncio.Handle:
+        handle: Any = self._ready.popleft()
+        if not handle._cancelled and _is_entered(handle._context):
+            self.put_aside.append(handle)
+            return _cancelled_handle(handle._loop)
+        return handle  # type: ignore[no-any-return]
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ready, name)
+
+
+def _is_entered(context: contextvars.Context) -> bool:
+    try:
+        context.run(bool)
+    except RuntimeError:
+        return True
+    return False
+
+
+def _cancelled_handle(loop: asyncio.AbstractEventLoop) -> asyncio.Handle:
+    """A handle that the loop passes over."""
+    handle = asyncio.Handle(bool, (), loop)
+    handle.cancel()
+    return handle
