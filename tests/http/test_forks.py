@@ -117,7 +117,8 @@ def test_whatever_forks(means: str, server: str, tmp_path: Path) -> None:
 
 
 IN_KERNEL = """
-    import asyncio, os, sys, time
+    import asyncio, os, sys, time, warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks with threads
     import orchnb
     from tests.api.fakes import tiny_api
 

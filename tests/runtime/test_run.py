@@ -303,7 +303,7 @@ def test_a_coroutine_that_awaits_a_task_of_the_callers_loop_is_told_what_to_do()
         for awaitable in (asyncio.wait_for(task, 5), full.put(3)):
             with pytest.raises(RuntimeError, match="use await, or give run"):
                 run(awaitable)
-        await task
+        await asyncio.wait([task])
         putting.cancel()
 
     asyncio.run(main())
