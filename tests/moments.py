@@ -127,7 +127,7 @@ def sweep(work: Callable[[], None], files: tuple[str, ...]) -> tuple[int, str]:
     moments = 0
     for place, came_of_it in interruptions(work, files):
         moments += 1
-        # In a finalizer Python drops it, for orchnb.notebook.interrupts to send it again.
+        # In a finalizer Python drops it.
         one = [KeyboardInterrupt]
         is_right = (came_of_it, dropped) in [("KeyboardInterrupt", []), ("nothing", one)]
         left = left_behind()

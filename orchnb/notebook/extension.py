@@ -18,8 +18,7 @@ import orchnb
 from orchnb.notebook.cells import Cell, Cells
 from orchnb.notebook.errors import ErrorCards
 from orchnb.notebook.hooks import CellHooks
-from orchnb.notebook.hosted_output import HostedOutput
-from orchnb.notebook.interrupts import DroppedInterrupts, Pulse
+from orchnb.notebook.interrupts import Pulse
 from orchnb.notebook.magics import OrchMagics
 from orchnb.notebook.modes import DisplayMode
 from orchnb.notebook.prewarm import Prewarm
@@ -74,7 +73,6 @@ class Extension:
         out.callback(self.cells.remove)
         out.callback(ErrorCards(shell, self.mode).remove)
         out.callback(Pulse(shell).remove)
-        out.callback(DroppedInterrupts().remove)
         out.callback(AwaitingCells(shell).remove)
         out.callback(self._close_displays)
         out.enter_context(retry_observers.observe(self._retried))
@@ -93,7 +91,6 @@ class Extension:
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = orchnb
             out.callback(self._forget_name)
-        out.callback(HostedOutput().remove)
         out.callback(Prewarm(shell, after_cell=self.cells.in_a_cell).remove)
         out.callback(_forget_choice)
 

@@ -1,4 +1,4 @@
-"""The stop button, for a cell that awaits, and where Python would drop it.
+"""The stop button, for a cell that awaits.
 
 ipykernel cancels such a cell from its signal handler, but schedules that in a way that does not wake
 an event loop that is asleep (tornado's ``add_callback`` within the loop's own thread), so a cell that
@@ -8,9 +8,7 @@ then. Seen with ipykernel 7.4 and tornado 6.6.
 
 from __future__ import annotations
 
-import _thread
 import asyncio
-import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -22,41 +20,6 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.25
 """Seconds between two wake-ups, and so the longest that an interrupt goes unnoticed."""
-
-_SOON = 0.01
-"""Seconds after which an interrupt that was dropped comes again."""
-
-
-class DroppedInterrupts:
-    """Sends an interrupt again that Python has dropped.
-
-    What is raised in a weak reference's callback, or in ``__del__``, ends nothing: Python hands it to
-    ``sys.unraisablehook`` and goes on, and the stop button was pressed for nothing. Such callbacks run
-    whenever a task of asyncio's is forgotten.
-    """
-
-    def __init__(self) -> None:
-        self._installed = True
-        self._previous = sys.unraisablehook
-        # Kept, as each access to the attribute would make another bound method.
-        self._ours = self._hook
-        sys.unraisablehook = self._ours
-
-    def remove(self) -> None:
-        """Take it out; if somebody has put theirs before it since, it just passes everything on."""
-        self._installed = False
-        if sys.unraisablehook is self._ours:
-            sys.unraisablehook = self._previous
-
-    def _hook(self, dropped: sys.UnraisableHookArgs) -> None:
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if self._installed and in_main_thread and dropped.exc_type is KeyboardInterrupt:
-            # By another thread, as it would be raised, and dropped, within this very function.
-            again = threading.Timer(_SOON, _thread.interrupt_main)
-            again.name, again.daemon = "orchnb-interrupt", True
-            again.start()
-        else:
-            self._previous(dropped)
 
 
 class Pulse:

@@ -1,49 +1,58 @@
-"""Interrupts that wait until what is being done is whole."""
+"""Interrupts (the stop button, Ctrl-C) during a block: hold them, or handle them in another way.
+
+All that orchnb does about interrupts is done by `interrupts_handled_by`: it is the handler of SIGINT for
+a block.
+"""
 
 from __future__ import annotations
 
 import inspect
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeAlias
+
+Handler: TypeAlias = Callable[[int, FrameType | None], object]
+
+
+@contextmanager
+def interrupts_handled_by(handler: Handler) -> Iterator[None]:
+    """Call ``handler`` for each interrupt that comes during the block.
+
+    Interrupts come to the main thread. In other threads, and where a program ignores interrupts or
+    handles them outside of Python, nothing changes.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
 def held_interrupts() -> Iterator[list[int]]:
-    """An interrupt that comes within the block is not raised: its number is put into the list.
-
-    Interrupts arrive in the main thread. Elsewhere, and where what handles them is no function of
-    Python's, the list stays empty.
-    """
+    """Put the number of each interrupt into the list, instead of raising it."""
     held: list[int] = []
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+    with interrupts_handled_by(lambda number, _: held.append(number)):
         yield held
-        return
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        del frame
-        held.append(number)
-
-    signal.signal(signal.SIGINT, hold)
-    try:
-        yield held
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager
 def deferred_interrupts() -> Iterator[None]:
-    """An interrupt that comes within the block is handled at its end.
+    """Handle an interrupt that comes during the block at its end.
 
-    For a few steps that belong together and wait for nobody: to take something and to note who gives it
-    back; to start a thread, of which nobody could tell otherwise whether it will ever run; to make an
-    event loop, which half-made complains on stderr when it is collected.
+    For a few steps that belong together and do not wait: to take something and to note who gives it back;
+    to start a thread, as nobody could tell otherwise whether it will ever run; to create an event loop,
+    which complains on stderr if it is collected half-made.
 
     Raises:
-        KeyboardInterrupt: at the end, where that is what interrupts raise.
+        KeyboardInterrupt: at the end, if that is what interrupts raise.
     """
     held: list[int] = []
     try:
@@ -51,7 +60,7 @@ def deferred_interrupts() -> Iterator[None]:
             yield
     finally:
         if held:
-            # Not the signal once more: asyncio hears of it by its wake-up descriptor, and has done so.
+            # Not the signal again: asyncio is told of it by its wake-up descriptor, and was told already.
             handler = signal.getsignal(signal.SIGINT)
             if callable(handler):
                 handler(held[0], inspect.currentframe())

@@ -9,15 +9,15 @@ import inspect
 import re
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, TypeVar
 
 from orchnb.event_loop import Loop, current_loop
 from orchnb.forks import in_forked_child
-from orchnb.runtime.interrupts import deferred_interrupts
+from orchnb.runtime.interrupts import deferred_interrupts, interrupts_handled_by
 from orchnb.runtime.loops import (
     cancel_tasks,
     finish_loop,
@@ -77,14 +77,16 @@ def _is_untouched(coroutine: Coroutine[Any, Any, Any]) -> bool:
     return inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
 
 
-# Coroutines: in another thread.
+# Coroutines: in another thread. An interrupt is raised here in the meantime. Code that runs an outer loop
+# (asyncio.run, ipykernel in a cell with `await`) cancels its task instead, which cannot react while this
+# thread waits.
 
 
 def _run_in_thread(awaitable: Awaitable[T]) -> T:
     home = current_loop() or (notebook_loop() if on_notebook_thread() else None)
     job = _Job(_as_coroutine(awaitable), home, keep=on_notebook_thread())
     try:
-        with _interruptible():
+        with interrupts_handled_by(signal.default_int_handler):  # see below
             with deferred_interrupts():
                 _hand_over(job)
             job.wait()
@@ -230,25 +232,6 @@ async def _as_coroutine(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt here during the block, as in any code that waits.
-
-    Code that runs an outer loop (asyncio.run, ipykernel in a cell with ``await``) may have replaced that
-    by cancelling its task, which cannot react while this thread waits.
-    """
-    previous = signal.getsignal(signal.SIGINT)
-    # Only the main thread gets interrupts, and a program that ignores them means to.
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
 # Tasks and futures: on their own loop.
 
 
@@ -257,14 +240,23 @@ def _wait_for(future: asyncio.Future[Any]) -> Any:
     if loop is not current_loop() and loop.is_running():  # in another thread
         task = LoopTask(loop, _as_coroutine(future))
         try:
-            with _interruptible():
+            with interrupts_handled_by(signal.default_int_handler):
                 return task.result()
         except BaseException:
             task.cancel()
             raise
     presses: list[int] = []
+
+    def press(number: int, frame: FrameType | None) -> None:
+        # To raise KeyboardInterrupt in the middle of the loop's own code would make it forget what it was
+        # about to run. So the first one cancels; a second one is raised at once.
+        presses.append(number)
+        if len(presses) > 1:
+            signal.default_int_handler(number, frame)
+        loop.call_soon_threadsafe(future.cancel)
+
     try:
-        with _cancelled_by_interrupts(future, presses):
+        with interrupts_handled_by(press):
             if loop is current_loop():
                 _step_until_done(loop, future)
             else:
@@ -277,31 +269,6 @@ def _wait_for(future: asyncio.Future[Any]) -> Any:
     if presses:
         raise KeyboardInterrupt
     return result
-
-
-@contextmanager
-def _cancelled_by_interrupts(future: asyncio.Future[Any], presses: list[int]) -> Iterator[None]:
-    """The first interrupt during the block cancels the future; a second one is raised at once.
-
-    To raise KeyboardInterrupt in the middle of the loop's own code would make it forget what it was about
-    to run.
-    """
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield
-        return
-
-    def press(number: int, frame: FrameType | None) -> None:
-        presses.append(number)
-        if len(presses) > 1:
-            signal.default_int_handler(number, frame)
-        future.get_loop().call_soon_threadsafe(future.cancel)
-
-    signal.signal(signal.SIGINT, press)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _step_until_done(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:

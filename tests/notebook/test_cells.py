@@ -78,6 +78,26 @@ def test_the_client_is_the_same_in_plain_and_async_cells(cell: Kernel) -> None:
     )
 
 
+def test_loading_and_unloading_in_a_captured_cell_leave_the_streams_alone(tmp_path: Path) -> None:
+    environment = {"ORCHNB_EPHEMERAL_APP": "tests.notebook.apps:app", "PYTHONPATH": str(ROOT)}
+    with kernel(tmp_path, **environment) as cell:
+        cell("import sys\nstreams = sys.stdout, sys.stderr")
+        for capture, line in [
+            ("%%capture caught\n", "%load_ext orchnb"),
+            ("", "%unload_ext orchnb"),
+            ("", "%load_ext orchnb"),
+            ("%%capture caught\n", "%unload_ext orchnb"),
+        ]:
+            assert cell(capture + line).streams == ""
+            shown = cell(
+                "orchnb.get_client(sync_client=True).hello(); print('seen')"
+                if "un" not in line
+                else "print('seen')"
+            )
+            assert shown.streams == "seen\n", shown.traceback
+            assert cell.value("(sys.stdout, sys.stderr) == streams") == "True"
+
+
 def test_inject_client_finds_the_notebooks_client(cell: Kernel) -> None:
     source = """
 @orchnb.inject_client
