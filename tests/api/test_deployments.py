@@ -678,29 +678,15 @@ def test_what_a_database_says_of_one_of_many_runs_is_told_without_its_statement(
 
 def test_all_that_is_wrong_is_told_at_once_and_nothing_is_sent(client: Any, name: str) -> None:
     deployment_id = client.create_deployment(name, "d", parameter_openapi_schema=SCHEMA)
-    given = {
-        "dya": "s3cret-value",
-        "rows": "s3cret-value",
-        "share": True,
-        "mode": "s3cret-value",
-        "either": "s3cret-value",
-        "names": ["a", 2],
-        "size": {"height": "s3cret-value"},
-    }
+    given = {"dya": "s3cret-value", "rows": 1, "mood": "s3cret-value"}
     with pytest.raises(InvalidParameters) as caught:
         client.create_flow_run_from_deployment(f"{name}/d", parameters=given)
     error = caught.value
     assert isinstance(error, ValueError)
     assert {row.location: (row.message, row.type) for row in error.fields} == {
-        "parameters.dya": ("is no parameter of the flow. Did you mean 'day'?", "unknown"),
+        "parameters.dya": ("is not a parameter of the flow. Did you mean 'day'?", "unknown"),
+        "parameters.mood": ("is not a parameter of the flow. Did you mean 'mode'?", "unknown"),
         "parameters.day": ("is missing", "required"),
-        "parameters.rows": ("should be integer, but is string", "type"),
-        "parameters.share": ("should be number or null, but is boolean", "type"),
-        "parameters.mode": ('should be one of "fast" or "slow"', "enum"),
-        "parameters.either": ("should be integer or null, but is string", "type"),
-        "parameters.names.1": ("should be string, but is integer", "type"),
-        "parameters.size.width": ("is missing", "required"),
-        "parameters.size.height": ("should be integer or null, but is string", "type"),
     }
     assert str(error).startswith(f"Deployment '{name}/d' does not take these parameters: ")
     assert all(row.location in str(error) for row in error.fields)
@@ -717,9 +703,7 @@ def test_the_deployments_own_parameters_count(client: Any, name: str) -> None:
         name, "d", parameters={"day": "monday"}, parameter_openapi_schema=SCHEMA
     )
     assert client.create_flow_run_from_deployment(deployment_id).parameters == {"day": "monday"}
-    with pytest.raises(
-        InvalidParameters, match=r"parameters\.day should be string, but is integer"
-    ):
+    with pytest.raises(PrefectHTTPStatusError, match="1 is not of type 'string'"):
         client.create_flow_run_from_deployment(deployment_id, parameters={"day": 1})
 
 
@@ -814,13 +798,11 @@ def test_what_the_server_takes_is_taken_and_what_it_refuses_is_refused(
 
         refused = _status(create_past_the_check)
         assert refused in (None, 409)
-        if "__prefect_kind" in str(parameters):  # then it is left to the server
-            assert _status(create) == refused
-        elif refused:
+        if "day" in schema.get("required", ()) and "day" not in parameters:
             with pytest.raises(InvalidParameters):
                 create()
         else:
-            create()
+            assert _status(create) == refused
 
 
 def _status(create: Callable[[], None]) -> int | None:
@@ -879,42 +861,45 @@ def test_a_schema_that_cannot_be_used_is_left_to_the_server(server_url: str, nam
             )
 
 
-def _elsewhere(schema: Any) -> dict[str, Any]:
-    """A schema for ``a`` that stands where the check of the schema itself does not look."""
-    return {"properties": {"a": {"$ref": "#/elsewhere"}}, "elsewhere": schema}
-
-
 @pytest.mark.parametrize(
-    ("schema", "value"),
+    "schema",
     [
-        *(
-            ({"properties": properties, "required": 3, "definitions": 4}, 1)
-            for properties in (3, ["a"], None, {"a": 3}, {"a": None})
-        ),
-        (_elsewhere({"minimum": "x"}), 1),
-        (_elsewhere({"type": "nonsense"}), 1),
-        (_elsewhere({"required": 3}), {}),
-        (_elsewhere({"pattern": "("}), "x"),
-        ({"properties": {"a": {"multipleOf": 0.1}}}, 10**400),
+        *({"properties": properties, "required": 3} for properties in (3, ["a"], None, {"a": 3})),
+        {"properties": {"a": {"pattern": "^(a|a)*$", "default": "a" * 40 + "!"}}},
+        {"properties": {"a": {}}, "patternProperties": {"^(a|a)*$": {}}},
+        {"properties": {"a": {"anyOf": [{"allOf": [{"$ref": "#/properties/a"}] * 2}] * 2}}},
+        {"properties": {"a": {"uniqueItems": True, "default": [{"a": n} for n in range(6000)]}}},
+        {"properties": {"a": {"multipleOf": 0.1}, **{f"p{n}": {} for n in range(20_000)}}},
     ],
-    ids=range(10),
+    ids=range(9),
 )
-def test_a_broken_schema_is_left_to_the_server(
-    kind: str, schema: dict[str, Any], value: Any
+@pytest.mark.timeout(10)  # a second would do
+def test_whatever_a_schema_asks_for_takes_no_time_and_is_left_to_the_server(
+    kind: str, schema: dict[str, Any]
 ) -> None:
     """The real server takes hardly any such; another may send it."""
     row = {"id": RUN_ID, "flow_id": FLOW_ID, "name": "d", "parameter_openapi_schema": schema}
     transport = Scripted(lambda _: httpx.Response(200, json=row))
     options = {"transport": transport, "enable_csrf_support": False}
+    value = ["a" * 40 + "!", *({"a": number} for number in range(6000))]
     with opened(kind, "http://orch.invalid/api", httpx_settings=options) as client:
         assert client.create_flow_run_from_deployment(RUN_ID, parameters={"a": value}).name == "d"
+
+
+def test_a_similar_name_is_looked_for_among_so_many_only() -> None:
+    properties = {f"parameter_{number}": {} for number in range(200_000)}
+    deployment = Deployment.model_construct(
+        parameters={}, parameter_openapi_schema={"properties": properties}
+    )
+    with pytest.raises(InvalidParameters, match="Did you mean 'parameter_1'"):
+        check_parameters(deployment, "It", {"paramete_1": 1})
 
 
 @pytest.mark.parametrize("required", [3, None, "day"])
 def test_a_hint_does_without_a_broken_list_of_what_is_required(required: Any) -> None:
     schema = {"properties": {"day": {}, "y": {}}, "required": required}
     deployment = Deployment.model_construct(parameters={}, parameter_openapi_schema=schema)
-    with pytest.raises(InvalidParameters, match="is no parameter of the flow") as caught:
+    with pytest.raises(InvalidParameters, match="is not a parameter of the flow") as caught:
         check_parameters(deployment, "It", {"b": 1})
     assert caught.value.hint == "The flow's parameters are day, y."
 

@@ -644,7 +644,8 @@ def create_flow_run_from_deployment(
 
     Raises:
         ObjectNotFound: there is no such deployment; the message says which names are near.
-        InvalidParameters: the deployment does not take these parameters.
+        InvalidParameters: the flow has no parameter of a name, or a required one is missing.
+        PrefectHTTPStatusError: the server refuses a value.
         ValueError: the text is neither an id nor a name.
     """
     run = _run_of(
