@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -32,6 +34,14 @@ class Origin(NamedTuple):
 
 DEFAULT = Origin("", "default")
 _DOTENV, _TOML, _PROJECT = ".env", "prefect.toml", "[tool.prefect] in pyproject.toml"
+WORKING_FOLDER = frozenset({_DOTENV, _TOML, _PROJECT})
+"""The places that are files in the working folder, which may be a repository of somebody else."""
+
+_LARGEST_FILE = 1_000_000
+"""Bytes. A file of settings is never that large."""
+
+SENT = ("api_url", "cloud_api_url", "api_key", "api_auth_string", "client_custom_headers")
+"""The fields that decide what is sent, and to which server."""
 
 # What `prefect` itself ships; a profile of the same name in profiles.toml takes its place.
 BUILT_IN_PROFILES: dict[str, dict[str, Any]] = {
@@ -80,7 +90,7 @@ def gather_above_profile(fields: Mapping[str, FieldNames], given: Found) -> Foun
     """The layers above the profile."""
     found = dict(given)
     _add(found, from_names(fields, _upper(os.environ), "environment"), given)
-    _add(found, from_names(fields, _upper(read_dotenv(Path(".env"))), _DOTENV), given)
+    _add(found, _from_dotenv(fields), given)
     for place, table in toml_tables().items():
         _add(found, _from_toml(fields, table, place), given)
     return found
@@ -100,6 +110,8 @@ def _add(found: Found, layer: Iterable[tuple[str, Any, Origin]], given: Found) -
         stronger, its_origin = found.setdefault(field, (raw, origin))
         # As with Prefect, tables are put together; what is given stands as it is.
         if isinstance(raw, dict) and isinstance(stronger, dict) and field not in given:
+            if its_origin.place in WORKING_FOLDER and origin.place not in WORKING_FOLDER:
+                its_origin = Origin(its_origin.name, f"{its_origin.place} and {origin.place}")
             found[field] = {**raw, **stronger}, its_origin
 
 
@@ -119,6 +131,22 @@ def from_names(
                 value = _table(raw) if names.is_table else raw
                 yield field, None if raw == "" else value, Origin(name, place)
                 break
+
+
+def _from_dotenv(fields: Mapping[str, FieldNames]) -> Iterator[tuple[str, Any, Origin]]:
+    """Values of ``.env``, with variables expanded, but not in what is sent to a server.
+
+    A ``.env`` that came with somebody else's repository could otherwise send any variable of the
+    environment to a server of its choice.
+    """
+    written = _upper(read_dotenv(Path(".env"), expand=False))
+    for field, raw, origin in from_names(fields, _upper(read_dotenv(Path(".env"))), _DOTENV):
+        if field in SENT and "${" in (written.get(origin.name) or ""):
+            raise InvalidSetting(
+                f"{origin} contains a variable such as ${{NAME}}, which is not expanded in what is sent to "
+                "a server. Write the value itself, or set it in the environment."
+            )
+        yield field, raw, origin
 
 
 def _says(raw: Any, names: FieldNames) -> bool:
@@ -208,7 +236,7 @@ def default_home() -> Path:
 def _unless_in_file(field: str, found: Found) -> tuple[Any, Origin]:
     """As with Prefect, no file says which profile is active and in which home to look for them."""
     value, origin = found.get(field, (None, DEFAULT))
-    return (None, DEFAULT) if origin.place in (_DOTENV, _TOML, _PROJECT) else (value, origin)
+    return (None, DEFAULT) if origin.place in WORKING_FOLDER else (value, origin)
 
 
 def _path(raw: object, origin: Origin) -> Path:
@@ -223,26 +251,45 @@ def _path(raw: object, origin: Origin) -> Path:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    # Raised outside of the excepts: the errors there hold the file's text, and so its secrets.
+    # Raised outside of the except: the error there holds the file's text, and so its secrets.
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        return {}
+        return tomllib.loads(_read(path))
     except tomllib.TOMLDecodeError as exc:
         # Only the place: the parser's own words may hold a piece of the text, and so of a key.
         place = re.search(r"\(at .*\)", str(exc))
-        problem = f"is not valid TOML {place.group() if place else ''}".rstrip()
-    except (OSError, UnicodeDecodeError) as exc:
-        problem = f"cannot be read: {_reason(exc)}"
-    raise InvalidSetting(f"{path} {problem}. Mend or remove it.")
+    problem = f"is not valid TOML {place.group() if place else ''}".rstrip()
+    raise InvalidSetting(f"{path} {problem}. Fix or remove the file.")
 
 
-def read_dotenv(path: Path) -> dict[str, str | None]:
+def read_dotenv(path: Path, *, expand: bool = True) -> dict[str, str | None]:
+    """The values of a ``.env`` file; none if it is not there. ``expand`` says whether ``${NAME}`` is
+    expanded."""
+    # A virtual environment may be a folder of that name.
+    text = "" if path.is_dir() else _read(path)
+    return dotenv.dotenv_values(stream=io.StringIO(text), interpolate=expand)
+
+
+def _read(path: Path) -> str:
+    """The text of a file of settings; empty if it is not there.
+
+    Raises:
+        InvalidSetting: it is not a regular file, too large, or cannot be read.
+    """
     try:
-        return dotenv.dotenv_values(path) if path.is_file() else {}
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            problem = "it is a directory" if path.is_dir() else "it is not a regular file"
+        else:
+            with path.open("rb") as file:
+                content = file.read(_LARGEST_FILE + 1)
+            if len(content) <= _LARGEST_FILE:
+                return content.decode("utf-8")
+            problem = f"it is larger than {_LARGEST_FILE // 1_000_000} MB"
+    except FileNotFoundError:
+        return ""
     except (OSError, UnicodeDecodeError) as exc:
         problem = _reason(exc)
-    raise InvalidSetting(f"{path} cannot be read: {problem}. Mend or remove it.")
+    raise InvalidSetting(f"{path} cannot be read: {problem}. Fix or remove the file.")
 
 
 def _reason(exc: Exception) -> str:

@@ -21,6 +21,7 @@ FLOORS = {
     "forks": 0,
     "observers": 0,
     "redaction": 0,
+    "credentials": 1,
     "setting_sources": 1,
     "settings": 1,
     "server_type": 1,

@@ -473,7 +473,7 @@ def test_a_file_that_cannot_be_read_is_named_and_not_quoted(file: str, content: 
     with pytest.raises(InvalidSetting) as caught:
         Settings()
     assert str(path) in str(caught.value)
-    assert "Mend or remove it" in str(caught.value)
+    assert "Fix or remove the file" in str(caught.value)
     assert CANARY not in shown(caught.value)
 
 

@@ -20,6 +20,7 @@ from orchnb.api.described.lacking import or_lacking
 from orchnb.api.described.namespace import AsyncServerOperations, SyncServerOperations
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations import Operations
+from orchnb.credentials import without_withheld
 from orchnb.errors import (
     ClientClosed,
     ForeignAddress,
@@ -75,6 +76,8 @@ class _ApiClient(Operations):
         if isinstance(api, str):
             if api != self.settings.api_url:  # else it has been checked
                 api = Settings(api_url=api).api_url or ""
+            if api == self.settings.api_url:
+                self.settings = without_withheld(self.settings)
             self.api_url = api
             self.server_type = server_type_of_url(
                 self.api_url, cloud_api_url=self.settings.cloud_api_url

@@ -107,7 +107,7 @@ def test_a_home_that_is_a_file_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "file").write_text("")
     with monkeypatch.context() as broken:
         broken.setenv("PREFECT_HOME", str(tmp_path / "file"))
-        with pytest.raises(InvalidSetting, match="Mend or remove it"):
+        with pytest.raises(InvalidSetting, match="Fix or remove the file"):
             version()  # already the settings, whose profiles would be there
     assert version()
 
