@@ -183,6 +183,11 @@ class _ApiClient(Operations):
                 hosted.close()
                 self._hosted = self._lease(self._app)
 
+    def announce_wait(self) -> None:
+        """Tell observers of the start of an in-process app as if the calling code waited for it."""
+        if (hosted := self._hosted) is not None:
+            hosted.announce_wait()
+
     def _renewed(self) -> HostedApp | None:
         self.renew_start()
         return self._hosted
