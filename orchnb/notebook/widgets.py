@@ -9,7 +9,6 @@ that a saved notebook tells its story; a widget is only what a widget is needed 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -57,7 +56,6 @@ class LiveDisplays:
         self._clock = clock
         self._now = now
         self._pacer = Pacer()
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._retries: weakref.WeakKeyDictionary[Cell, RetryDisplay] = weakref.WeakKeyDictionary()
         self._origins: dict[int, Cell | None] = {}
@@ -73,8 +71,6 @@ class LiveDisplays:
 
     def retried(self, event: RetryEvent) -> None:
         """Show what happens to a request, in the cell that it belongs to."""
-        if os.getpid() != self._pid:
-            return  # a forked child has neither the thread nor the front end
         entry = Retried(event, self._clock(), self._now())
         self.history.add(entry)
         # Where a request began is where it belongs, whoever ends it.
@@ -159,6 +155,8 @@ class RetryDisplay:
 
     def draw(self) -> bool:
         """Show how things are; whether any request still waits."""
+        if not self._output.is_heard:
+            return False
         mode = self._mode()
         with self._lock:
             goes_on = bool(self._retries.waiting)
@@ -266,6 +264,8 @@ class Buttons:
 
     def close(self) -> None:
         """Take them away; no comm is left."""
+        if not self._output.is_heard:
+            return
         self._output.clear()
         for widget in self._widgets:
             for part in ("style", "layout"):

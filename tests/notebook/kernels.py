@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
@@ -113,10 +113,13 @@ class Kernel:
 
 
 @contextmanager
-def kernel(folder: Path, *arguments: str, **environment: str) -> Iterator[Kernel]:
+def kernel(
+    folder: Path, *arguments: str, log: IO[bytes] | None = None, **environment: str
+) -> Iterator[Kernel]:
     """A kernel in an empty folder and home, without any settings but those given.
 
-    ``arguments`` are ipykernel's, such as ``--IPKernelApp.extensions=[...]``.
+    ``arguments`` are ipykernel's, such as ``--IPKernelApp.extensions=[...]``. ``log`` is a file for what
+    the kernel writes to its own stderr, warnings of its log included.
     """
     clean = {
         name: value
@@ -131,7 +134,8 @@ def kernel(folder: Path, *arguments: str, **environment: str) -> Iterator[Kernel
         startup_timeout=60,
         env=clean,
         cwd=str(folder),
-        extra_arguments=["--log-level=ERROR", *arguments],
+        extra_arguments=[f"--log-level={'ERROR' if log is None else 'WARN'}", *arguments],
+        stderr=log,
     )
     try:
         yield Kernel(manager, client, folder)
