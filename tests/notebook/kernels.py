@@ -51,6 +51,12 @@ class Shown:
         return self.bundles[-1]["text/plain"] if self.bundles else ""
 
     @property
+    def result(self) -> str:
+        """The text of the cell's result, whatever displays come before or after it."""
+        results = [o["content"] for o in self.outputs if o["msg_type"] == "execute_result"]
+        return str(results[-1]["data"]["text/plain"]) if results else ""
+
+    @property
     def html(self) -> str:
         """The last result or display as html."""
         return self.bundles[-1]["text/html"] if self.bundles else ""
