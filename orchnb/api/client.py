@@ -30,7 +30,7 @@ from orchnb.errors import (
     WrongLoop,
 )
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
-from orchnb.http.connections import Connections
+from orchnb.http.sockets import Connections
 from orchnb.http.flow import drive, drive_async
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runtime.bounded import within

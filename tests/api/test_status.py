@@ -22,7 +22,7 @@ import pytest
 from orchnb import PrefectClient, SyncPrefectClient, get_settings, temporary_settings
 from orchnb.api import client as client_module
 from orchnb.api.status import ServerStatus, server_status
-from orchnb.http.connections import Connections
+from orchnb.http.sockets import Connections
 from orchnb.notebook.object_views import status_card
 from orchnb.notebook.views import html
 from orchnb.runtime.bounded import within
