@@ -52,10 +52,10 @@ BUILT_IN_PROFILES: dict[str, dict[str, Any]] = {
 
 
 class FieldNames(NamedTuple):
-    """How a setting is called: in the environment, the strongest name first, and in toml files."""
+    """The names of a setting, in the environment and in toml files; the strongest name is first."""
 
     environment: tuple[str, ...]
-    toml: str
+    toml: tuple[str, ...]
     is_table: bool = False
     """Whether it holds names and values; those of all environments and files count together."""
     empty_unsets: bool = False
@@ -143,8 +143,8 @@ def _from_dotenv(fields: Mapping[str, FieldNames]) -> Iterator[tuple[str, Any, O
     for field, raw, origin in from_names(fields, _upper(read_dotenv(Path(".env"))), _DOTENV):
         if field in SENT and "${" in (written.get(origin.name) or ""):
             raise InvalidSetting(
-                f"{origin} contains a variable such as ${{NAME}}, which is not expanded in what is sent to "
-                "a server. Write the value itself, or set it in the environment."
+                f"{origin} contains a variable such as ${{NAME}}, which is not expanded in what is "
+                "sent to a server. Write the value itself, or set it in the environment."
             )
         yield field, raw, origin
 
@@ -165,11 +165,13 @@ def _from_toml(
     fields: Mapping[str, FieldNames], table: Any, place: str
 ) -> Iterator[tuple[str, Any, Origin]]:
     for field, names in fields.items():
-        value = table
-        for key in names.toml.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        if _says(value, names):
-            yield field, None if value == "" else value, Origin(names.toml, place)
+        for name in names.toml:
+            value = table
+            for key in name.split("."):
+                value = value.get(key) if isinstance(value, dict) else None
+            if _says(value, names):
+                yield field, None if value == "" else value, Origin(name, place)
+                break
 
 
 class Profiles:

@@ -61,8 +61,9 @@ def _parse_headers(value: object) -> object:
         raise ValueError('should be a JSON object such as {"X-Team": "data"}') from None
 
 
-def _names(*environment: str, toml: str, **more: bool) -> dict[str, Any]:
-    return {"names": FieldNames(environment, toml, **more)}
+def _names(*environment: str, toml: str | tuple[str, ...], **more: bool) -> dict[str, Any]:
+    places = (toml,) if isinstance(toml, str) else toml
+    return {"names": FieldNames(environment, places, **more)}
 
 
 def _expand_home(value: object) -> object:
@@ -197,10 +198,15 @@ class Settings(BaseSettings):
         gt=0,
         allow_inf_nan=False,
         json_schema_extra=_names(
-            "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT", toml="orchnb.ephemeral_startup_timeout"
+            "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS",
+            toml=(
+                "orchnb.ephemeral_startup_timeout",
+                "server.ephemeral.startup_timeout_seconds",
+            ),
         ),
     )
-    """Seconds that the server in this process may take to start, all phases together."""
+    """Seconds without progress after which the start of the in-kernel server is given up."""
     ephemeral_prewarm: bool = Field(
         True,
         json_schema_extra=_names("ORCHNB_EPHEMERAL_PREWARM", toml="orchnb.ephemeral_prewarm"),

@@ -149,5 +149,5 @@ def test_many_places_at_once_share_one_server(
         for thread in threads:
             thread.join()
     assert answers == [(1, 1)] * 4
-    kinds = [event.kind for event in started if event.kind != "wanted"]
+    kinds = [event.kind for event in started if event.kind != "awaited"]
     assert kinds == ["began", "ended"] * 3

@@ -190,9 +190,62 @@ EVERY_NAME: dict[str, tuple[str, str, Any]] = {
     "ORCHNB_EPHEMERAL_APP": ("m:a", "ephemeral_app", "m:a"),
     "ORCHNB_EPHEMERAL_HOME": ("/own", "ephemeral_home", Path("/own")),
     "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT": ("9", "ephemeral_startup_timeout", 9.0),
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": ("110", "ephemeral_startup_timeout", 110.0),
     "ORCHNB_EPHEMERAL_PREWARM": ("0", "ephemeral_prewarm", False),
     "ORCHNB_DISPLAY": ("text", "display", "text"),
 }
+
+
+_OURS, _PREFECTS = (
+    "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS",
+)
+_IN_TOML = "[server.ephemeral]\nstartup_timeout_seconds = 110\n"
+_OURS_IN_TOML = "[orchnb]\nephemeral_startup_timeout = 9\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "files", "seconds", "source"),
+    [
+        ({}, {}, 60, ""),
+        ({_PREFECTS: "110"}, {}, 110, _PREFECTS),
+        ({_PREFECTS: "110", _OURS: "9"}, {}, 9, _OURS),
+        ({}, {".env": f"{_PREFECTS}=110\n"}, 110, _PREFECTS),
+        ({}, {"prefect.toml": _IN_TOML}, 110, "server.ephemeral.startup_timeout_seconds"),
+        (
+            {},
+            {"prefect.toml": _IN_TOML + _OURS_IN_TOML},
+            9,
+            "orchnb.ephemeral_startup_timeout",
+        ),
+        (
+            {},
+            {"pyproject.toml": _IN_TOML.replace("[", "[tool.prefect.")},
+            110,
+            "server.ephemeral.startup_timeout_seconds",
+        ),
+        ({_PREFECTS: "30"}, {"prefect.toml": _IN_TOML}, 30, _PREFECTS),
+    ],
+)
+def test_the_limit_of_a_start_is_prefects_unless_orchnbs_is_set(
+    environment: dict[str, str],
+    files: dict[str, str],
+    seconds: float,
+    source: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for name, text in files.items():
+        Path(name).write_text(text)
+    settings = Settings()
+    assert settings.ephemeral_startup_timeout == seconds
+    assert settings.source("ephemeral_startup_timeout").name == source
+
+
+def test_the_limit_of_a_start_is_read_from_a_profile() -> None:
+    write_profiles(f'active = "mine"\n[profiles.mine]\n{_PREFECTS} = "110"\n')
+    assert Settings().ephemeral_startup_timeout == 110
 
 
 @pytest.mark.parametrize("case", [str.upper, str.lower], ids=["upper", "lower"])
@@ -608,6 +661,7 @@ BAD_VALUES: list[tuple[str, str, str]] = [
     ("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X": 5}', "string"),
     ("PREFECT_CLIENT_CSRF_SUPPORT_ENABLED", CANARY, "true or false"),
     ("ORCHNB_EPHEMERAL_STARTUP_TIMEOUT", "-5", "greater than 0"),
+    ("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", CANARY, "number"),
 ]
 
 

@@ -7,7 +7,7 @@ import re
 import ssl
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, TypeVar
@@ -25,6 +25,7 @@ from orchnb.errors import (
     ClientClosed,
     ForeignAddress,
     InvalidSetting,
+    OrchnbError,
     PrefectHTTPStatusError,
     ServerNotConfigured,
 )
@@ -33,7 +34,9 @@ from orchnb.forks import in_forked_child
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.connections import refuse_pickle
 from orchnb.http.flow import drive, drive_async
+from orchnb.http.sockets import Connections
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
+from orchnb.runtime.bounded import within
 from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.runtime.host import HostedApp, on_host_thread
 from orchnb.runtime.interrupts import deferred_interrupts
@@ -46,7 +49,7 @@ from orchnb.settings import Settings, get_settings
 T = TypeVar("T")
 
 _PATIENCE = 15.0
-"""Seconds that plain code waits in an event loop's stead; Prefect's server, when new, takes up to six."""
+"""Seconds, in all, that plain code waits in place of an event loop. A new Prefect server may take 6."""
 
 _CLOSED = "This client was closed and cannot be opened again; get a new one with get_client()"
 _FORKED = (
@@ -206,6 +209,11 @@ class _ApiClient(Operations):
                 hosted.close()
                 self._hosted = self._lease(self._app)
 
+    def announce_wait(self) -> None:
+        """Tell observers of the start of an in-process app as if the calling code waited for it."""
+        if (hosted := self._hosted) is not None:
+            hosted.announce_wait()
+
     def _renewed(self) -> HostedApp | None:
         self.renew_start()
         return self._hosted
@@ -233,6 +241,17 @@ class _ApiClient(Operations):
             f"This client is not open: use it in `{opening} client:`. In a notebook, %load_ext orchnb "
             "makes get_client() give one that is."
         )
+
+    def _perform_briefly(self, steps: Steps[T]) -> T:
+        """Make an operation's calls once, from plain code, within `_PATIENCE` seconds in all.
+
+        Raises:
+            ClientClosed: this client is not open.
+            RuntimeError: what this client does cannot be done in plain code here.
+            httpx.TimeoutException: there was no result in time.
+        """
+        twin = self._brief_twin()
+        return twin._within(_PATIENCE, lambda: twin.perform(steps))
 
     def _brief_twin(self) -> SyncPrefectClient:
         """A sync client of the same API that tries once and waits little, for a glance in plain code.
@@ -473,6 +492,39 @@ class SyncPrefectClient(_ApiClient):
             if hosted is not None:
                 hosted.wait_closed()
 
+    def _within(self, seconds: float, look: Callable[[], T]) -> T:
+        """Open this client, call ``look``, which uses it, and close it, within that many seconds in all.
+
+        It is for a client that was not opened before. No request is sent a second time.
+
+        Raises:
+            httpx.ConnectTimeout: no connection was made in time.
+            httpx.ReadTimeout: there was a connection, but no result in time.
+        """
+        connections = Connections()
+        self._httpx_settings["event_hooks"] = {"request": [connections.watch]}
+        self._httpx_settings["sleep"] = _refuse_to_sleep
+
+        def call() -> T:
+            try:
+                with self:
+                    return look()
+            finally:
+                self.close_for_good()
+
+        def give_up() -> None:
+            connections.cut()
+            self._end()
+
+        try:
+            return within(seconds, call, give_up=give_up)
+        except (TimeoutError, httpx.TimeoutException):
+            pass
+        request = connections.request or httpx.Request("GET", redact_url(self.api_url))
+        if connections.made or self._app is not None:
+            raise httpx.ReadTimeout(f"No answer within {seconds:g} s", request=request)
+        raise httpx.ConnectTimeout(f"No connection within {seconds:g} s", request=request)
+
     def close_for_good(self) -> None:
         """Close it however often it has been opened; see `PrefectClient.close_for_good`."""
         hosted = self._end()
@@ -520,6 +572,12 @@ class SyncPrefectClient(_ApiClient):
         if self._http is None:
             self._refuse_unopened()
         return self._http
+
+
+def _refuse_to_sleep(seconds: float) -> NoReturn:
+    """In place of a wait for the next try. Without retries only maintenance has one."""
+    del seconds
+    raise OrchnbError("The server is in maintenance, and asks to be asked again later")
 
 
 class _Lent(httpx.BaseTransport):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -21,7 +21,7 @@ from orchnb.settings import Origin, Settings
 _NOTHING_SET = Origin("no setting", "by default a server runs in this process")
 
 PROBE_TIMEOUT = 3.0
-"""Seconds that a server may take to answer before it is said to be down."""
+"""Seconds that a server may take to answer, in all, before it is called slow."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,11 @@ class ServerStatus:
     place: str
     """The address, without credentials, or what runs in this process."""
     state: str
-    """``up``, ``down``, ``starting``, ``not started`` or ``none``."""
+    """``up``, ``slow``, ``down``, ``starting``, ``not started`` or ``none``.
+
+    ``slow``: a connection was made, but there was no answer in time. ``down``: no connection was made,
+    or the answer was not one of an API that works.
+    """
     decided_by: Origin
     """The setting that decided which server it is, and where that was set."""
     version: str | None = None
@@ -90,12 +94,16 @@ class ServerStatus:
 
 
 def server_status(
-    settings: Settings, *, verbose: bool = False, clock: Callable[[], float] = time.perf_counter
+    settings: Settings,
+    *,
+    verbose: bool = False,
+    patience: float = PROBE_TIMEOUT,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> ServerStatus:
-    """Ask the server that the settings point at, once, for `PROBE_TIMEOUT` seconds at most.
+    """Ask the server that the settings point at, once, for ``patience`` seconds in all at most.
 
-    A server in this process that has not been started is not started by this. It does not raise for
-    a server that is down or is no API; that is the status's to tell.
+    An in-kernel server that has not been started is not started by this. It does not raise for a
+    server that is slow, down or no API; the status says so.
 
     Raises:
         InvalidSetting: what the settings hold cannot be used.
@@ -105,55 +113,56 @@ def server_status(
     if kind is ServerType.UNCONFIGURED:
         return ServerStatus(kind, "no server", "none", decided_by, problem="none is configured")
     api = api_of(settings)
-    version: str | None = None
-    phases: Mapping[str, float] = {}
-    errors = 0
-    if isinstance(api, EphemeralApp):
+    if not isinstance(api, EphemeralApp):
+        status = ServerStatus(kind, redact_url(api), "up", decided_by)
+    else:
         place = f"{api.title} in this process"
         if settings.ephemeral_home and api.is_prefect:
             place += ", on a database of its own"
-        version = api.version
-        errors = api.errors
-        phases = {str(phase): seconds for phase, seconds in api.phases.items()}
+        status = ServerStatus(kind, place, "up", decided_by, api.version)
         if not api.is_up:
             state = "starting" if api.current_phase else "not started"
             problem = f"phase {api.current_phase!r}" if api.current_phase else ""
-            return ServerStatus(kind, place, state, decided_by, version, problem=problem)
-    else:
-        place = redact_url(api)
-    options: dict[str, Any] = {
-        "timeout": PROBE_TIMEOUT,
-        "retry_policy": RetryPolicy(max_retries=0),
-    }
+            return replace(status, state=state, problem=problem)
+        phases = {str(phase): seconds for phase, seconds in api.phases.items()}
+        status = replace(status, phases=phases, errors=api.errors, verbose=verbose)
+    return replace(status, **_asked(api, settings, patience, clock))
+
+
+def _asked(
+    api: str | EphemeralApp, settings: Settings, patience: float, clock: Callable[[], float]
+) -> dict[str, Any]:
+    """What there is to say of a server that was asked."""
+    options = {"timeout": patience, "retry_policy": RetryPolicy(max_retries=0)}
     client = SyncPrefectClient(api, settings=settings, httpx_settings=options)
+    found: dict[str, Any] = {}
+
+    def look() -> None:
+        began = clock()
+        error = client.api_healthcheck()
+        if error is not None:
+            raise error
+        found["seconds"] = clock() - began
+        if version := one_line(_ask_version(client) or "", 80):
+            found["version"] = version
+
     try:
-        with client:
-            began = clock()
-            error = client.api_healthcheck()
-            if error is not None:
-                raise error
-            seconds = clock() - began
-            version = one_line(_ask_version(client) or "", 80) or version
+        client._within(patience, look)
+    except httpx.TimeoutException as exc:
+        if "seconds" not in found:  # else it is up, and only its version came too late
+            slow = not isinstance(exc, httpx.ConnectTimeout)
+            found.update(state="slow" if slow else "down", problem=_lowered(str(exc)))
     except (OrchnbError, httpx.HTTPError) as exc:
-        return ServerStatus(kind, place, "down", decided_by, version, problem=describe(exc))
-    return ServerStatus(
-        kind,
-        place,
-        "up",
-        decided_by,
-        version,
-        seconds,
-        phases=phases,
-        errors=errors,
-        verbose=verbose,
-    )
+        return {"state": "down", "problem": describe(exc)}
+    return dict(found)
+
+
+def _lowered(words: str) -> str:
+    return words[:1].lower() + words[1:]
 
 
 def describe(error: Exception) -> str:
     """An error in words, also where httpx gives none."""
-    if isinstance(error, httpx.TimeoutException):
-        kind = type(error).__name__.removesuffix("Timeout").lower()
-        return str(error) or f"no answer in time ({kind} time-out)"
     if isinstance(error, httpx.ConnectError):
         return f"cannot connect ({error})" if str(error) else "cannot connect"
     if isinstance(error, PrefectHTTPStatusError):

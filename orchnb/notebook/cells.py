@@ -3,12 +3,14 @@
 A context variable says so for a cell's code and for the tasks that it makes, which get a copy of its
 context. Threads get none (before Python 3.14 at the least), so whoever starts one is remembered. A
 worker of a pool does the work of anybody who hands it some, so it stands for the cell that started
-it only while that cell runs. Where it cannot be told there is no cell, rather than a wrong one.
+it only while that cell runs. Where it cannot be told there is no cell, rather than a wrong one. A forked
+child has none: what it shows would go nowhere but into Jupyter's log.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -52,6 +54,7 @@ class Cells:
 
     def __init__(self, shell: InteractiveShell, on_end: Callable[[Cell, bool], None]) -> None:
         self._shell = shell
+        self._pid = os.getpid()
         self._on_end = on_end
         self._running: dict[str, Cell] = {}
         self._threads: weakref.WeakKeyDictionary[threading.Thread, tuple[Cell, bool]] = (
@@ -79,7 +82,7 @@ class Cells:
 
     def current(self) -> Cell | None:
         """The cell that the running code belongs to, or None if that cannot be told."""
-        if is_hosted.get():
+        if is_hosted.get() or os.getpid() != self._pid:
             return None
         cell = _cell.get()
         starter, in_pool = self._threads.get(threading.current_thread(), (None, False))
@@ -111,7 +114,7 @@ class Cells:
         # Found by its request: for a cell that awaits, this runs outside of the cell's own context.
         key = _id(self._parent())
         cell = self._running.get(key)
-        if cell is None:
+        if cell is None or os.getpid() != self._pid:
             return
         cell.runs -= 1
         if cell.ended:

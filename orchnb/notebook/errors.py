@@ -16,8 +16,6 @@ from functools import lru_cache
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from IPython.display import display
-
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -50,6 +48,7 @@ class ErrorCards:
     def __init__(self, shell: InteractiveShell, mode: Callable[[], Mode]) -> None:
         self._shell = shell
         self._mode = mode
+        self._pid = os.getpid()
         self._previous = vars(shell).get("showtraceback")  # of somebody who stood there before
         self._original = shell.showtraceback
         self._installed = True
@@ -101,11 +100,16 @@ class ErrorCards:
                 return False
             cards = _cards(error)
             for card in cards:
-                _display(card, mode)
+                self._display(card, mode)
             return bool(cards) or _is_interrupt_within_ours(error)
         except Exception:  # whatever is wrong here, the error has to be shown
             logger.debug("No card was shown of a %s", type(error).__name__, exc_info=True)
             return False
+
+    def _display(self, card: Card, mode: Mode) -> None:
+        from orchnb.notebook.outputs import display_here
+
+        display_here(card, mode, self._pid)
 
     def _store_as_shown(
         self,
@@ -359,9 +363,3 @@ def _library_folders() -> tuple[str, ...]:
     folders.update(getattr(site, "getsitepackages", list)())
     folders.add(site.getusersitepackages())
     return (_OWN_FOLDER, "<frozen ", *(os.path.join(folder, "") for folder in folders))
-
-
-def _display(card: Card, mode: Mode) -> None:
-    from orchnb.notebook.outputs import bundle
-
-    display(bundle(card, mode), raw=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -58,6 +59,7 @@ class Extension:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.mode = DisplayMode()
+        self._pid = os.getpid()
         self._making = threading.Lock()
         self._displays: LiveDisplays | None = None
         self._fresh: tuple[EphemeralApp, FreshFolder] | None = None
@@ -105,10 +107,18 @@ class Extension:
             return self._displays
 
     def _retried(self, event: Any) -> None:
-        self.displays.retried(event)
+        if self._is_here:
+            self.displays.retried(event)
 
     def _started(self, event: Any) -> None:
-        self.displays.started(event)
+        if self._is_here:
+            self.displays.started(event)
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether this is the process of the shell. A forked child may find the displays' locks held by
+        threads that it does not have."""
+        return os.getpid() == self._pid
 
     def _cell_ended(self, cell: Cell, interrupted: bool) -> None:
         if self._displays is not None:

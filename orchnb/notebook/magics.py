@@ -238,12 +238,12 @@ def _settings_or_none() -> Settings | None:
 
 
 def start_ephemeral(settings: Settings) -> None:
-    """Begin to start the server in this kernel; it goes on in the background."""
+    """Begin to start the in-kernel server; it goes on in the background and is shown in this cell."""
     from orchnb.api.context import notebook_session
 
     session = notebook_session()
     if session is not None:
-        session.client(settings)
+        session.client(settings).announce_wait()
 
 
 def _wanted(kind: str | None, url: str | None, profile: str | None) -> tuple[dict[str, Any], str]:

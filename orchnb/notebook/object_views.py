@@ -45,7 +45,7 @@ _MOST_OPERATIONS = 100
 
 def status_card(status: ServerStatus) -> Card:
     """Which server, which version, is it up, and which setting says so."""
-    tones: dict[str, Tone] = {"up": "good", "down": "error", "none": "error"}
+    tones: dict[str, Tone] = {"up": "good", "slow": "warn", "down": "error", "none": "error"}
     rows = [("Server", clean(status.place))]
     if status.version:
         rows.append(("Version", clean(status.version)))

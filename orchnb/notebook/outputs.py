@@ -1,11 +1,18 @@
-"""Putting a view into a cell, from anywhere, and another one in its place."""
+"""Putting a view into a cell, from anywhere, and another one in its place.
+
+Everything that orchnb shows by itself is sent here, and only by the process that the front end is
+connected to. In a forked child, Jupyter would write each message to its log instead.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from IPython.display import display
 
 from orchnb.notebook import views
 from orchnb.notebook.cells import Cell
@@ -26,6 +33,12 @@ def bundle(view: views.View, mode: Mode) -> dict[str, str]:
     return twins
 
 
+def display_here(view: views.View, mode: Mode, pid: int) -> None:
+    """Show a view in the cell that runs, in the process of that id."""
+    if os.getpid() == pid:
+        display(bundle(view, mode), raw=True)
+
+
 class Output:
     """One output of one cell, which can be replaced. To be used by one thread at a time.
 
@@ -34,6 +47,7 @@ class Output:
     """
 
     def __init__(self, publisher: Any, parent: dict[str, Any], running: Mapping[str, Cell]) -> None:
+        self._pid = os.getpid()
         self._publisher = publisher
         self._parent = parent
         self._running = running
@@ -50,6 +64,11 @@ class Output:
         return Output(self._publisher, self._parent, self._running)
 
     @property
+    def is_heard(self) -> bool:
+        """Whether a front end is connected to this process; none is to a forked child."""
+        return os.getpid() == self._pid
+
+    @property
     def in_place(self) -> bool:
         """Whether what is shown can be replaced."""
         return hasattr(self._publisher, "session")
@@ -61,7 +80,7 @@ class Output:
 
     def put(self, data: dict[str, Any]) -> None:
         """Show a mime bundle, in place of the one before."""
-        if data == self._shown:
+        if data == self._shown or not self.is_heard:
             return
         first, self._shown = self._shown is None, data
         if first:

@@ -20,7 +20,7 @@ _APP_WORDS: dict[Phase, str] = {
 }
 
 UNSEEN = 0.3
-"""Seconds. A start that takes less is not shown: it would only flicker."""
+"""Seconds. A wait for a start that takes less is not shown: it would only flicker."""
 
 
 class Startup:
@@ -29,6 +29,7 @@ class Startup:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._title = ""
+        self._over: Callable[[], bool] | None = None
         self._began: float | None = None
         self._took = 0.0
         self._phase_began = 0.0
@@ -37,10 +38,9 @@ class Startup:
     def add(self, event: StartupEvent) -> None:
         """Take note of what happens."""
         self._title = clean(event.title, 80)
-        if event.kind == "wanted":
+        if event.kind == "awaited":
+            self._over = event.over
             return
-        if (event.phase, event.kind) == ("import", "began") and not self.goes_on:
-            self._began, self._phases = None, {}  # another one, for which nobody had to ask
         self._phase_began = self._clock() - event.elapsed
         if self._began is None:
             self._began = self._phase_began
@@ -51,15 +51,16 @@ class Startup:
     def goes_on(self) -> bool:
         """Whether it has neither come up nor failed."""
         last = self._last
-        return last is None or last.kind == "began" or (last.kind, last.phase) in _BETWEEN
+        if last is None:  # it can end before it begins, when nobody wants it any more
+            return self._over is None or not self._over()
+        return last.kind == "began" or (last.kind, last.phase) in _BETWEEN
 
-    @property
-    def to_be_seen(self) -> bool:
-        """Whether it takes long enough to be shown, or did not succeed."""
+    def is_seen(self, since: float) -> bool:
+        """Whether a wait that began at that time takes, or took, long enough to be shown."""
         if self._began is None:
             return False
-        took = self._clock() - self._began if self.goes_on else self._took
-        return took >= UNSEEN
+        ends = self._clock() if self.goes_on else self._began + self._took
+        return ends - max(since, self._began) >= UNSEEN
 
     @property
     def _last(self) -> StartupEvent | None:

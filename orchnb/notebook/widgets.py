@@ -9,13 +9,12 @@ that a saved notebook tells its story; a widget is only what a widget is needed 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from orchnb.event_loop import current_loop
 from orchnb.http.flow import WaitControl
@@ -23,95 +22,17 @@ from orchnb.http.retry import RetryEvent
 from orchnb.notebook.cells import Cell
 from orchnb.notebook.modes import Mode
 from orchnb.notebook.outputs import Output
+from orchnb.notebook.pacer import Pacer
 from orchnb.notebook.retry_views import MOST_ROWS, Retried, Retries, RetryHistory
-from orchnb.notebook.startup_views import Startup
+from orchnb.notebook.startup_displays import StartupDisplays
 from orchnb.notebook.views import Line
 from orchnb.runtime.ephemeral import StartupEvent
-from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.loops import waker
-from orchnb.runtime.outcome import Outcome
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 logger = logging.getLogger(__name__)
-
-INTERVAL = 1 / 3
-"""Seconds between two drawings: with the last one, which the end of a cell brings forward, there are
-four in a second at the most."""
-
-
-class Display(Protocol):
-    """What the pacer draws."""
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether anything is still to happen."""
-
-    def draw(self) -> bool:
-        """Show how things are; whether they go on."""
-
-
-class Pacer:
-    """The thread that draws, there only while something goes on."""
-
-    def __init__(self, interval: float = INTERVAL) -> None:
-        self._interval = interval
-        self._lock = threading.Lock()
-        self._displays: dict[Display, None] = {}
-        self._thread: threading.Thread | None = None
-        self._closed: Outcome[None] = Outcome()
-
-    def add(self, display: Display) -> None:
-        """Draw a display soon, and again and again until it goes on no more."""
-        with deferred_interrupts(), self._lock:
-            self._displays[display] = None
-            if self._thread is None and not self._closed.done():
-                self._thread = threading.Thread(
-                    target=self._run, name="orchnb-display", daemon=True
-                )
-                self._thread.start()
-
-    def draw_ended(self) -> None:
-        """Draw at once what has come to its end."""
-        with self._lock:
-            displays = list(self._displays)
-        for display in displays:
-            if not display.goes_on:
-                _draw(display)
-
-    def close(self) -> None:
-        """End the thread, and draw everything for the last time."""
-        self._closed.settle()
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
-            thread.join()
-        for display in self._displays:
-            _draw(display)
-        self._displays.clear()
-
-    def _run(self) -> None:
-        while not self._closed.done():
-            with self._lock:
-                if not self._displays:
-                    self._thread = None
-                    return
-                displays, self._displays = self._displays, {}
-            going_on = [display for display in displays if _draw(display)]
-            with self._lock:
-                # Those that were added meanwhile come after them.
-                self._displays = {**dict.fromkeys(going_on), **self._displays}
-            self._closed.wait(self._interval)
-
-
-def _draw(display: Display) -> bool:
-    """Draw it; whether it goes on. One that cannot be drawn is dropped, as the others are to go on."""
-    try:
-        return display.draw()
-    except Exception:  # the shell's own functions, and a person's that it calls, may raise anything
-        logger.exception("A live display could not be drawn")
-        return False
 
 
 class LiveDisplays:
@@ -136,14 +57,10 @@ class LiveDisplays:
         self._clock = clock
         self._now = now
         self._pacer = Pacer()
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._retries: weakref.WeakKeyDictionary[Cell, RetryDisplay] = weakref.WeakKeyDictionary()
         self._origins: dict[int, Cell | None] = {}
-        self._startup: StartupDisplay | None = None
-        self._startups: weakref.WeakKeyDictionary[Cell, StartupDisplay] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._startups = StartupDisplays(shell, current_cell, mode, clock, self._pacer)
 
     def close(self) -> None:
         """Leave everything as it is to stay."""
@@ -155,8 +72,6 @@ class LiveDisplays:
 
     def retried(self, event: RetryEvent) -> None:
         """Show what happens to a request, in the cell that it belongs to."""
-        if os.getpid() != self._pid:
-            return  # a forked child has neither the thread nor the front end
         entry = Retried(event, self._clock(), self._now())
         self.history.add(entry)
         # Where a request began is where it belongs, whoever ends it.
@@ -177,39 +92,19 @@ class LiveDisplays:
         self._pacer.add(display)
 
     def started(self, event: StartupEvent) -> None:
-        """Show how the server comes up, in the cell that asked for it first."""
-        if os.getpid() != self._pid:
-            return
-        if event.kind == "wanted":
-            cell = self._current_cell()
-            with self._lock:
-                if self._startup is None or not self._startup.goes_on:
-                    self._startup = None if cell is None else self._startup_display(cell)
-        elif (startup := self._startup) is not None:  # another thread may replace it
-            startup.add(event)
-            self._pacer.add(startup)
+        """Show how the server comes up, in each cell that waits for it."""
+        self._startups.told(event)
 
     def cell_ended(self, cell: Cell, interrupted: bool) -> None:
         """Bring what a cell shows up to date, before the front end stops listening to it."""
         with self._lock:
-            retries, startup = self._retries.get(cell), self._startups.get(cell)
+            retries = self._retries.get(cell)
         if retries is not None:
             retries.cell_ended(interrupted)
             retries.draw()
-        if startup is not None:
-            startup.draw()
-            startup.cell_ended()
+        self._startups.cell_ended(cell)
         # A task of an earlier cell may have ended in this one, perhaps the last to be listened to.
         self._pacer.draw_ended()
-
-    def _startup_display(self, cell: Cell) -> StartupDisplay:
-        display = self._startups.get(cell)
-        if display is None:
-            display = self._startups[cell] = StartupDisplay(
-                self._shell, cell, self._mode, self._clock
-            )
-        display.begin()
-        return display
 
 
 class RetryDisplay:
@@ -261,6 +156,8 @@ class RetryDisplay:
 
     def draw(self) -> bool:
         """Show how things are; whether any request still waits."""
+        if not self._output.is_heard:
+            return False
         mode = self._mode()
         with self._lock:
             goes_on = bool(self._retries.waiting)
@@ -368,61 +265,14 @@ class Buttons:
 
     def close(self) -> None:
         """Take them away; no comm is left."""
+        if not self._output.is_heard:
+            return
         self._output.clear()
         for widget in self._widgets:
             for part in ("style", "layout"):
                 if widget.has_trait(part):
                     getattr(widget, part).close()
             widget.close()
-
-
-class StartupDisplay:
-    """The start-ups that one cell asked for: the phases of the last one."""
-
-    def __init__(
-        self,
-        shell: InteractiveShell,
-        cell: Cell,
-        mode: Callable[[], Mode],
-        clock: Callable[[], float],
-    ) -> None:
-        self._mode = mode
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._output = Output.of(shell, cell)
-        self._startup = Startup(clock)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the server has neither come up nor failed."""
-        with self._lock:
-            return self._startup.goes_on
-
-    def begin(self) -> None:
-        """Another start-up is asked for."""
-        with self._lock:
-            self._startup = Startup(self._clock)
-
-    def add(self, event: StartupEvent) -> None:
-        """Take note of what happens."""
-        with self._lock:
-            self._startup.add(event)
-
-    def cell_ended(self) -> None:
-        """Its cell has ended: what is still to come needs a place there."""
-        with self._lock:
-            if self._startup.goes_on and self._mode() != "off":
-                self._output.hold_place()
-
-    def draw(self) -> bool:
-        """Show how things are; whether they go on."""
-        with self._lock:
-            goes_on = self._startup.goes_on
-            if goes_on and self._mode() == "off":
-                self._output.clear()
-            elif self._startup.to_be_seen and (self._output.in_place or not goes_on):
-                self._output.show(self._startup.view(), self._mode())
-            return goes_on
 
 
 def hears_buttons(shell: InteractiveShell) -> bool:

@@ -22,7 +22,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -45,6 +45,7 @@ from orchnb.runtime.lifespan import (
 )
 from orchnb.runtime.logs import secret_mask
 from orchnb.runtime.prefect_server import PrefectServer, import_server, server_packages
+from orchnb.runtime.progress import NoProgress, Progress, limited_without_progress
 from orchnb.runtime.switching import giving_way
 from orchnb.settings import Settings
 
@@ -56,13 +57,7 @@ Phase: TypeAlias = Literal["import", "create", "migrate", "start"]
 _LOG_LINES = 20
 
 _GRACE = 1.0
-"""Seconds beyond its own deadline that waiters leave it, as it knows best why it failed."""
-_LOOK_AT_THE_CLOCK = 1.0
-"""Seconds between two looks at how much of its time a start has used up."""
-
-_LONGEST_STEP = 5.0
-"""Seconds that can have passed between two looks: more is a clock that jumped. Imports keep the loop
-from looking for a while."""
+"""Seconds that waiters add to the limit, because the start itself knows best why it failed."""
 
 _STORY_LINES = 10
 _PREFECT = "prefect"
@@ -72,16 +67,19 @@ _PREFECT = "prefect"
 class StartupEvent:
     """Something happens in the start-up of the server in this process.
 
-    ``wanted`` is told where somebody asks for a server that is not there yet, in their thread and
-    context; the others on the host's thread. ``stopped``: it was given up before the phase's end.
+    ``awaited`` is told where someone begins to wait for a server that is not up yet, in their thread
+    and context; the other kinds are told on the host's thread. ``stopped``: the start was given up
+    before the end of the phase.
     """
 
     phase: Phase
-    kind: Literal["wanted", "began", "ended", "failed", "stopped"]
+    kind: Literal["awaited", "began", "ended", "failed", "stopped"]
     elapsed: float = 0.0
     """Seconds since the phase began."""
     title: str = ""
     """What starts: ``Prefect 3.8.8``, or the name of an app."""
+    over: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
+    """With ``awaited``: whether the start that is waited for has ended by now."""
 
 
 class StartupObserver(Protocol):
@@ -127,6 +125,7 @@ class EphemeralApp:
         self._given = given
         self.phases: dict[Phase, float] = {}
         self.current_phase: Phase | None = None
+        self.progress = Progress()
         self._clock = clock
         self._app: ASGIApp | None = None
         self._errors_before = 0
@@ -196,6 +195,7 @@ class EphemeralApp:
             return
         await receive()
         self._runs = True
+        self.progress.begin()
         try:
             async with self._running() as app:
                 scope["state"].update(lifespan_state(app))
@@ -204,6 +204,7 @@ class EphemeralApp:
                 await receive()
                 self._ends = True
         finally:
+            self.progress.end()
             self._app = None
             self._ends = False
             self._runs = False
@@ -215,27 +216,27 @@ class EphemeralApp:
         """The real app, from import to shutdown."""
         self.phases = {}
         self._errors_before = host_log.errors
-        time_left = _TimeLeft(self.timeout)
         async with AsyncExitStack() as held:
             starting = await held.enter_async_context(AsyncExitStack())
             starting.enter_context(giving_way())
-            with self._phase("import"), time_left.passing():
+            with self._phase("import"):
                 make = await _in_thread(self._find)
-            with self._phase("create"), time_left.passing():
+            with self._phase("create"):
                 app = await _in_thread(make)
             if isinstance(app, PrefectServer):
-                with self._phase("migrate"), time_left.passing():
+                with self._phase("migrate"):
                     await held.enter_async_context(app.holding_the_process())
                     await starting.enter_async_context(app.locked_database())
                     await _in_thread(app.migrate)
             lifespan = app_lifespan_context(app)
-            with self._phase("start"), time_left.passing():
+            with self._phase("start"):
                 others = asyncio.all_tasks()
                 self._tells_of_deaths = True
                 await lifespan.__aenter__()
                 for task in asyncio.all_tasks() - others:
                     task.add_done_callback(self._tell_of_death)
             await starting.aclose()
+            self.progress.end()
             try:
                 yield app
             finally:
@@ -274,9 +275,11 @@ class EphemeralApp:
             startup_observers.tell(StartupEvent(phase, kind, elapsed, self.version_or_title))
 
         self.current_phase = phase
+        self.progress.report(("phase", phase))
         tell("began", 0.0)
         try:
-            yield
+            with limited_without_progress(self.progress, self.timeout):
+                yield
         except Exception as exc:  # noqa: BLE001 - translated, whatever it is
             tell("failed", self._clock() - began)
             # What went before may hold a password, as part of a database's address.
@@ -294,21 +297,22 @@ class EphemeralApp:
         if isinstance(exc, ServerStartFailed):
             return ServerStartFailed(mask(str(exc)), phase=phase, hint=exc.hint)
         lines = list(host_log.lines(_LOG_LINES))
-        if isinstance(exc, TimeoutError):
-            reason = f"it took longer than {self.timeout:g} s"
+        words = f"{self.title} did not start"
+        if isinstance(exc, NoProgress):
+            message = f"{words}: {exc} (phase: {phase})"
             hint = (
                 "Try again: what was done so far is kept. If it is just slow, set "
                 "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT to more seconds."
             )
         else:
-            reason = _reason(exc)
+            message = f"{words} (phase: {phase}): {mask(_reason(exc))}"
             hint = self._hint(phase)
             # Frameworks put the whole traceback of a failed start into its message.
             failed_lifespan = isinstance(exc, LifespanStartupFailed)
             story = str(exc) if failed_lifespan else "".join(traceback.format_exception(exc))
             lines += story.splitlines()[-_STORY_LINES:]
         return ServerStartFailed(
-            f"{self.title} did not start (phase: {phase}): {mask(reason)}",
+            message,
             phase=phase,
             hint=hint,
             log_lines=[mask(line) for line in lines[-_LOG_LINES:]],
@@ -374,12 +378,29 @@ def give_app(app: ASGIApp, api_path: str) -> str:
 
 
 def host_app(app: ASGIApp) -> HostedApp:
-    """A lease of any app; one of the server in this process ends its waits when its time is over."""
+    """A lease of any app. Waits for the in-kernel server end when its start makes no progress."""
     if not isinstance(app, EphemeralApp):
         return HostedApp(app)
-    if not app.stays_up and app.current_phase is None:
-        startup_observers.tell(StartupEvent("import", "wanted", title=app.version_or_title))
-    return HostedApp(app, start_timeout=app.timeout + _GRACE)
+    server = app
+
+    def tell_of_wait(hosted: HostedApp) -> None:
+        if not server.stays_up:
+            startup_observers.tell(
+                StartupEvent(
+                    server.current_phase or "import",
+                    "awaited",
+                    title=server.version_or_title,
+                    over=hosted.started.done,
+                )
+            )
+
+    return HostedApp(
+        app,
+        start_timeout=app.timeout,
+        grace=_GRACE,
+        progress=app.progress.mark,
+        on_wait=tell_of_wait,
+    )
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
@@ -404,45 +425,6 @@ def _name(task: asyncio.Task[Any]) -> str:
     """What it was called, or else what it runs, such as ``Scheduler.start``."""
     name = task.get_name()
     return getattr(task.get_coro(), "__qualname__", name) if name.startswith("Task-") else name
-
-
-class _TimeLeft:
-    """The seconds that a start may still take.
-
-    A clock that jumps, after a laptop's sleep, uses up few of them: the start has not had that time.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    @contextmanager
-    def passing(self) -> Iterator[None]:
-        """Spend them; raises TimeoutError, and cancels what is within, when there are none left."""
-        loop = asyncio.get_running_loop()  # the host's
-        looked = loop.time()
-        timer: asyncio.TimerHandle | None = None
-
-        def look() -> None:
-            nonlocal looked
-            now = loop.time()
-            self._seconds -= min(now - looked, _LONGEST_STEP)
-            looked = now
-
-        def look_again() -> None:
-            nonlocal timer
-            look()
-            scope.deadline = looked + self._seconds
-            # It is due before the scope's own timer, whose time is over as well when the clock jumps.
-            timer = loop.call_at(looked + _LOOK_AT_THE_CLOCK, look_again)
-
-        with anyio.fail_after(max(0.0, self._seconds)) as scope:
-            look_again()
-            try:
-                yield
-            finally:
-                if timer is not None:
-                    timer.cancel()
-                look()
 
 
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*: ")

@@ -33,7 +33,8 @@ from orchnb.runtime.lifespan import (
 )
 from orchnb.runtime.logs import LogRing, divert_records, secret_mask
 from orchnb.runtime.loops import finish_loop, is_hosted, loop_event
-from orchnb.runtime.outcome import LoopTask, Outcome, parts
+from orchnb.runtime.outcome import LoopTask, Outcome
+from orchnb.runtime.progress import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ _CLOSE_TIMEOUT = SHUTDOWN_TIMEOUT + LAST_RESORT_TIMEOUT + 0.2
 
 _THREAD_NAME = "orchnb-host"
 
-_LONGEST_ASYNC_WAIT = 1.0
-"""Seconds after which a wait on an event loop looks whether others have waited in vain."""
+_LONGEST_PART = 1.0
+"""Seconds after which those who wait for a start look at its progress, and whether others gave up."""
 
 
 class HostedCall(Protocol):
@@ -262,14 +263,30 @@ class HostedApp:
     however many there are. Making one begins the start-up and does not wait. Make it, and see to it that
     it is closed, within `deferred_interrupts`, or an interrupt may leave it up for good.
 
-    ``start_timeout`` is for how many seconds anybody waits for the start, by the waiter's own clock:
-    an app that blocks the host's loop stops every clock there.
+    Args:
+        start_timeout: the seconds without progress after which waiters give the start up, by their own
+            clock: an app that blocks the host's loop stops every clock there. None: never.
+        grace: seconds that waiters add to it.
+        progress: returns what changes when the start makes progress. None: it never does.
+        on_wait: called with this lease where someone begins to wait for the start, in their thread
+            and context.
     """
 
-    def __init__(self, app: ASGIApp, *, start_timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        start_timeout: float | None = None,
+        grace: float = 0.0,
+        progress: Callable[[], object] | None = None,
+        on_wait: Callable[[HostedApp], object] | None = None,
+    ) -> None:
         self.app = app
         self._start_timeout = math.inf if start_timeout is None else start_timeout
-        self._was_waited_for_in_vain = False
+        self._grace = grace
+        self._progress = progress or (lambda: 0)
+        self._on_wait = on_wait
+        self._gave_up_at: object = None  # the mark of progress at which somebody did
         self.state: dict[str, Any] = {}
         self.started: Outcome[None] = Outcome()
         self._closing = False
@@ -375,23 +392,36 @@ class HostedApp:
 
     async def wait_started_async(self) -> None:
         """`wait_started` on any event loop."""
-        for part in self._parts_of_the_wait(longest=_LONGEST_ASYNC_WAIT):
+        for part in self._parts_of_the_wait():
             # No cancel scope for the time: a cancellation that comes as it ends would be taken for its.
             await wait_async(self.started, part)
         self._raise_if_failed()
 
-    def _parts_of_the_wait(self, **longest: float) -> Iterator[float]:
-        for part in parts(self._start_timeout, **longest):
-            if self.started.done() or self._was_waited_for_in_vain:
+    def announce_wait(self) -> None:
+        """Call ``on_wait``, unless the start has ended, as every wait does when it begins."""
+        if self._on_wait is not None and not self.started.done():
+            with deferred_interrupts():  # the host's thread takes the locks of those who are told
+                self._on_wait(self)
+
+    def _parts_of_the_wait(self) -> Iterator[float]:
+        self.announce_wait()
+        patience = Patience(self._start_timeout + self._grace, self._progress)
+        while patience.left > 0 and not self.started.done():
+            if patience.mark == self._gave_up_at:
                 return
+            part = min(patience.left, _LONGEST_PART)
+            began = time.monotonic()
             yield part
-        self._was_waited_for_in_vain = True
+            # A clock that jumps, after a laptop's sleep, uses up one part at most.
+            patience.spend(min(time.monotonic() - began, part))
+        self._gave_up_at = patience.mark
 
     def _raise_if_failed(self) -> None:
         if not self.started.done():
             mask = secret_mask()
             raise ServerStartFailed(
-                f"The app did not start in {self._start_timeout:g} s: it blocks the loop it runs on",
+                f"The app did not start: no progress for {self._start_timeout:g} s (phase: start), "
+                "and it blocks the loop it runs on",
                 phase="start",
                 hint="It should await, or use threads, where its start-up takes long.",
                 log_lines=[mask(line) for line in host_log.lines(20)],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 from filelock import FileLock, Timeout
+
+from orchnb.runtime.progress import progress_told_to, report_progress
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +39,26 @@ def has_locked(lock: FileLock) -> bool:
 
 @asynccontextmanager
 async def locked(lock: FileLock, told: str = "") -> AsyncIterator[None]:
-    """Hold a lock, once no other process does; ``told`` is for the log if that takes a while."""
+    """Hold a lock, once no other process does; ``told`` is for the log if that takes a while.
+
+    A start that holds it sets the time of the lock's file whenever it makes progress. To a start that
+    waits for it this is progress as well, so it waits for a slow holder, and not for one that hangs.
+    """
     waits = False
     while not has_locked(lock):
         if told and not waits:
             logger.info(told)
         waits = True
+        with suppress(OSError):
+            report_progress(os.stat(lock.lock_file).st_mtime_ns)
         await anyio.sleep(LOOK_AGAIN)
+
+    def tell_waiters() -> None:
+        with suppress(OSError):
+            os.utime(lock.lock_file)
+
     try:
-        yield
+        with progress_told_to(tell_waiters):
+            yield
     finally:
         lock.release()

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from orchnb.http.response import printable
 from orchnb.redaction import MASK, scrub
+from orchnb.runtime.progress import report_progress
 from orchnb.settings import configured_for_prefect
 
 # To the last @ before the path: a password may hold one.
@@ -51,6 +52,8 @@ class LogRing:
             text = f"{record.levelname} {record.name}: {bare} (not formatted: {type(exc).__name__})"
         self.errors += record.levelno >= logging.ERROR
         self._lines.append((record.levelno, _CREDENTIALS.sub(MASK, text)))
+        # Without the time, which makes a line new that only repeats an earlier one.
+        report_progress(getattr(record, "message", ""))
 
     def lines(self, count: int, level: int = logging.NOTSET) -> tuple[str, ...]:
         """The last ``count`` lines of at least this level. A traceback makes a line of several."""

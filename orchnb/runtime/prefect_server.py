@@ -238,13 +238,25 @@ class PrefectServer:
         has_locked(self._lock)
         try:
             address = self._context.settings.server.database.connection_url.get_secret_value()
-            with self._context.model_copy(), made_from_an_empty_one(address):
+            with self._context.model_copy(), made_from_an_empty_one(address), _told_migrations():
                 if _is_in_memory():
                     commands.alembic_upgrade()  # such a database is a connection of the server's loop
                 else:
                     _on_a_loop_of_its_own(commands.alembic_upgrade)
         finally:
             self._lock.release()
+
+
+@contextmanager
+def _told_migrations() -> Iterator[None]:
+    """Have each migration logged. The lines show that a migration of a large database makes progress."""
+    log = logging.getLogger("alembic.runtime.migration")
+    before = log.level
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _on_a_loop_of_its_own(function: Callable[[], object]) -> None:

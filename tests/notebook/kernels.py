@@ -51,6 +51,12 @@ class Shown:
         return self.bundles[-1]["text/plain"] if self.bundles else ""
 
     @property
+    def result(self) -> str:
+        """The text of the cell's result, whatever displays come before or after it."""
+        results = [o["content"] for o in self.outputs if o["msg_type"] == "execute_result"]
+        return str(results[-1]["data"]["text/plain"]) if results else ""
+
+    @property
     def html(self) -> str:
         """The last result or display as html."""
         return self.bundles[-1]["text/html"] if self.bundles else ""
@@ -114,12 +120,12 @@ class Kernel:
 
 @contextmanager
 def kernel(
-    folder: Path, *arguments: str, errors: IO[str] | None = None, **environment: str
+    folder: Path, *arguments: str, log: IO[Any] | None = None, **environment: str
 ) -> Iterator[Kernel]:
     """A kernel in an empty folder and home, without any settings but those given.
 
-    ``arguments`` are ipykernel's, such as ``--IPKernelApp.extensions=[...]``; ``errors`` gets what the
-    process writes to its stderr.
+    ``arguments`` are ipykernel's, such as ``--IPKernelApp.extensions=[...]``. ``log`` is a file for what
+    the kernel writes to its own stderr, warnings of its log included.
     """
     clean = {
         name: value
@@ -134,8 +140,8 @@ def kernel(
         startup_timeout=60,
         env=clean,
         cwd=str(folder),
-        stderr=errors,
-        extra_arguments=["--log-level=ERROR", *arguments],
+        extra_arguments=[f"--log-level={'ERROR' if log is None else 'WARN'}", *arguments],
+        stderr=log,
     )
     try:
         yield Kernel(manager, client, folder)

@@ -96,7 +96,7 @@ def left():
         "tasks": len(asyncio.all_tasks()),
         "hosted tasks": len(asyncio.all_tasks(host._tenancy.host.loop)),
         "comms": len(get_comm_manager().comms),
-        "displays": len(displays._retries) + len(displays._startups),
+        "displays": len(displays._retries) + len(displays._startups._of_cells),
         "drawn": len(displays._pacer._displays),
         "requests that wait": len(displays._origins)
         + sum(len(d._waits) + len(d._retries.waiting) for d in displays._retries.values()),
@@ -257,7 +257,7 @@ def try_out(cell: Kernel, kind: Kind, hanging: str, delay: float) -> float:
     names = [error["ename"] for error in stopped.shown.errors]
     assert names in (["KeyboardInterrupt"], ["CancelledError"]), stopped.shown.everything
     after = cell(f"{kind.after}\n{CLIENT_WORKS}")
-    assert after.text == "[200, 200]", after.everything
+    assert after.result == "[200, 200]", after.everything
     assert not after.errors, after.everything
     return stopped.took
 
@@ -333,5 +333,5 @@ def test_while_prefects_own_server_starts(phase: str, source: str, tmp_path: Pat
         )
         assert stopped.took < 2  # 0.6 on a machine that does nothing else
         shown = cell(CLIENT_WORKS)
-        assert shown.text == "[200, 200]"
+        assert shown.result == "[200, 200]"
         assert not shown.errors

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchnb.notebook.widgets import Pacer
+from orchnb.notebook.pacer import Pacer
 from tests.notebook.frontend import Page
 from tests.notebook.kernels import Kernel, kernel
 

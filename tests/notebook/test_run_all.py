@@ -113,7 +113,7 @@ def session(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
         (tmp_path / "stderr.txt").open("w") as errors,
         kernel(
             tmp_path,
-            errors=errors,
+            log=errors,
             ORCHNB_EPHEMERAL_APP="tests.notebook.apps:app",
             PYTHONPATH=os.pathsep.join(paths),
         ) as cell,

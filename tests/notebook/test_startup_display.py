@@ -79,13 +79,49 @@ def test_the_phases_appear_while_it_starts_and_become_one_line(page: Page) -> No
     assert "start the app" not in page.html(cell)
 
 
-def test_it_stays_in_the_cell_that_asked_first(page: Page) -> None:
+WAITS = {
+    "a request": "await client.hello()",
+    "a request of the sync client": "orchnb.get_client(sync_client=True).hello()",
+    "async with": "async with client: pass",
+    "with": "with orchnb.SyncPrefectClient(client._app): pass",
+    "orchnb.run": "orchnb.run(client.hello())",
+    "Tab": "dir(client.operations)",
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_it_is_shown_in_the_cell_that_waits(page: Page, wait: str) -> None:
+    """And not in the one that has begun the start by opening a client."""
     first = page.run("client = orchnb.get_client()")
-    second = page.run(f"{HELLO};")
-    third = page.run("orchnb.get_client(sync_client=True).hello();")
+    waits = page.run(f"{WAITS[wait]};")
+    shown = [message["content"]["data"]["text/plain"] for message in page.displays(waits)]
+    assert shown[0].startswith("Starting server:app in this kernel\n")
+    assert re.fullmatch(READY, shown[-1])
+    later = page.run("await client.hello();")
+    assert page.outputs[first] == page.outputs[later] == []
+
+
+def test_every_cell_that_waits_shows_it(page: Page) -> None:
+    """A task of an earlier cell waits, and so does the next cell."""
+    page.run("client = orchnb.get_client()")
+    first = page.run("task = asyncio.create_task(client.hello())")
+    second = page.run("await client.hello();")
     page.until(lambda: re.fullmatch(READY, page.text(first)))
-    assert (page.text(second), page.text(third)) == ("", "")
-    assert len(page.outputs[first]) == 1
+    assert page.displays(second)[0]["content"]["data"]["text/plain"].startswith("Starting")
+    assert re.fullmatch(READY, page.text(second))
+
+
+def test_many_tasks_of_one_cell_have_one_display(page: Page) -> None:
+    cell = page.run("await asyncio.gather(*(orchnb.get_client().hello() for _ in range(50)));")
+    assert re.fullmatch(READY, page.text(cell))
+    assert len(page.outputs[cell]) == 1
+
+
+def test_a_short_wait_at_the_end_of_a_long_start_is_not_shown(page: Page) -> None:
+    first = page.run("client = orchnb.get_client()\nawait asyncio.sleep(0.9)")
+    second = page.run("await client.hello();")
+    third = page.run("await asyncio.sleep(0.5)")
+    assert page.outputs[first] == page.outputs[second] == page.outputs[third] == []
 
 
 def test_a_cell_that_blocks_shows_it_too(page: Page) -> None:
@@ -133,12 +169,14 @@ def test_one_that_fails_is_a_line_and_a_card_where_it_is_waited_for(page: Page) 
     page.run("os.environ['START_FAILS'] = '1'")
     first = page.run("client = orchnb.get_client()")
     second = page.run(HELLO)
-    page.until(lambda: "did not start" in page.text(first))
-    assert re.fullmatch(r"✗ server:app did not start: start failed after 1\.\d s", page.text(first))
-    assert 'orchnb-line orchnb-error"' in page.html(first)
+    assert page.outputs[first] == []
+    page.until(lambda: "did not start" in page.text(second))
+    assert re.search(
+        r"^✗ server:app did not start: start failed after 1\.\d s$", page.text(second), re.MULTILINE
+    )
+    assert 'orchnb-line orchnb-error"' in page.html(second)
     assert "no database" in page.text(second)
     assert page.html(second).count('orchnb-card orchnb-error"') == 1
-    assert [o["msg_type"] for o in page.outputs[second]] == ["display_data", "error"]
 
 
 def test_the_next_start_is_shown_where_it_is_asked_for(page: Page) -> None:
@@ -152,7 +190,11 @@ def test_the_next_start_is_shown_where_it_is_asked_for(page: Page) -> None:
 
 def test_unloading_stops_it_and_says_so(page: Page) -> None:
     page.run("os.environ['START_SECONDS'] = '60'")
-    cell = page.run("orchnb.get_client()\nawait asyncio.sleep(0.6)")
+    page.run(
+        "async def ask():\n    try: await orchnb.get_client().hello()\n"
+        "    except orchnb.OrchnbError: pass"
+    )
+    cell = page.run("task = asyncio.create_task(ask())\nawait asyncio.sleep(0.8)")
     assert page.text(cell).startswith("Starting server:app")
     other = page.run("%unload_ext orchnb")
     page.until(lambda: "was stopped after" in page.text(cell))
@@ -169,7 +211,8 @@ def test_a_stopped_wait_does_not_stop_the_start(page: Page) -> None:
     page.kernel.manager.interrupt_kernel()
     page.until(lambda: cell in page.idle)
     assert "Stopped by you" in page.text(cell)
-    assert page.text(page.run(HELLO)) == "200"
+    again = page.run(HELLO)
+    assert re.fullmatch(rf"{READY}\n200", page.text(again))
     page.until(lambda: re.search(READY, page.text(cell)))
 
 

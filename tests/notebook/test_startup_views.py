@@ -87,33 +87,37 @@ def test_one_that_does_not_come_up(watch: Watch, kind: str, line: str) -> None:
 
 
 def test_a_short_one_is_never_seen(watch: Watch) -> None:
-    assert not watch.startup.to_be_seen
+    assert not watch.startup.is_seen(0)
     phases: tuple[Phase, ...] = ("import", "create", "migrate", "start")
     for phase in phases:
         watch.begin(phase)
         watch.time += 0.05
         watch.end(phase)
     watch.time += 60
-    assert not watch.startup.to_be_seen
+    assert not watch.startup.is_seen(0)
 
 
 def test_a_long_one_is_seen_while_it_lasts(watch: Watch) -> None:
     watch.begin("import")
     watch.time += UNSEEN + 0.01
-    assert watch.startup.to_be_seen
+    assert watch.startup.is_seen(0)
 
 
-def test_another_start_begins_anew(watch: Watch) -> None:
+def test_a_short_wait_for_a_long_one_is_never_seen(watch: Watch) -> None:
     watch.begin("import")
-    watch.end("import")
-    watch.begin("start")
-    watch.time += 0.5
-    watch.end("start")
+    watch.time += 20
+    waits_since = watch.time
+    watch.time += UNSEEN - 0.01
+    assert not watch.startup.is_seen(waits_since)
+    watch.end("import", "failed")
     watch.time += 60
+    assert not watch.startup.is_seen(waits_since)
+    assert watch.startup.is_seen(waits_since - 1)
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_one_that_has_not_begun_goes_on_until_it_is_given_up(watch: Watch, over: bool) -> None:
+    watch.startup.add(StartupEvent("import", "awaited", over=lambda: over))
+    assert watch.startup.goes_on is not over
     watch.begin("import")
     assert watch.startup.goes_on
-    watch.end("import")
-    watch.begin("start")
-    watch.time += 0.7
-    watch.end("start")
-    assert text(watch.startup.view()) == "✓ Prefect 3.8.8 in this kernel, ready in 0.7 s"

@@ -213,7 +213,7 @@ def test_a_start_that_never_ends_fails_at_the_deadline_and_can_be_tried_again(
 ) -> None:
     monkeypatch.setenv("NEVER_STARTS", "1")
     monkeypatch.setenv("ORCHNB_EPHEMERAL_STARTUP_TIMEOUT", "0.05")
-    with pytest.raises(ServerStartFailed, match=r"slow did not start .* longer than 0.05 s"):
+    with pytest.raises(ServerStartFailed, match=r"slow did not start: no progress for 0.05 s"):
         answer("given_apps:slow", monkeypatch)
     monkeypatch.delenv("ORCHNB_EPHEMERAL_STARTUP_TIMEOUT")
     monkeypatch.delenv("NEVER_STARTS")

@@ -378,7 +378,7 @@ async def test_a_cancellation_at_the_end_of_a_part_of_the_wait_for_a_start_is_no
     starting: StartingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = 0.2
-    monkeypatch.setattr(host_module, "_LONGEST_ASYNC_WAIT", part)
+    monkeypatch.setattr(host_module, "_LONGEST_PART", part)
     hosted = HostedApp(starting)
     waiting = asyncio.get_running_loop().create_task(hosted.wait_started_async())
     await asyncio.sleep(0)  # it waits now

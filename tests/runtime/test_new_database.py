@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from orchnb import get_client
+from orchnb import get_client, get_settings
 from orchnb.file_cache import FileCache
+from orchnb.runtime.ephemeral import ephemeral_app
+from orchnb.runtime.host import host_log
 from orchnb.runtime.new_database import made_from_an_empty_one
 
 pytestmark = pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
@@ -75,7 +78,14 @@ def test_prefects_second_new_database_is_the_same_without_the_migrations(
             client.create_flow_run("etl", name=home.name)
             assert [run.name for run in client.read_flow_runs()] == [home.name]
 
-    start(tmp_path / "first")
+    level = logging.getLogger("alembic.runtime.migration").level
+    progress = ephemeral_app(get_settings()).progress
+    steps: list[int] = []
+    with progress.told_to(lambda: steps.append(len(progress._steps))):
+        start(tmp_path / "first")
+    assert sum("Running upgrade" in line for line in host_log.lines(1000)) > 50
+    assert max(steps) > 10, "each migration is progress of the start"
+    assert logging.getLogger("alembic.runtime.migration").level == level
     (empty,) = kept.rglob("*.db")
     assert rows(empty) == {"alembic_version": 1}, "nothing of anybody's is in what is kept"
     if os.name == "posix":

@@ -197,8 +197,7 @@ class _ServerOperations(Generic[C]):
         with self._lock:
             if self._groups is None:
                 client = self._client()
-                with client._brief_twin() as twin:
-                    self._fill(twin.perform(self._find(client)))
+                self._fill(client._perform_briefly(self._find(client)))
 
 
 class AsyncServerOperations(_ServerOperations["PrefectClient"]):

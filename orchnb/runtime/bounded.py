@@ -1,0 +1,48 @@
+"""A limit on the time that a blocking call takes as a whole.
+
+The time-outs of httpx count between two bytes, and a name is looked up without any. A server that
+sends one byte a second, or informational responses without end, keeps such a call waiting for ever.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from orchnb.runtime.interrupts import deferred_interrupts
+from orchnb.runtime.outcome import Outcome
+
+T = TypeVar("T")
+
+
+def within(seconds: float, call: Callable[[], T], *, give_up: Callable[[], object]) -> T:
+    """Return the result of ``call``, which runs in another thread, in a copy of this context.
+
+    ``give_up`` is called here if the call has not ended in time, or if the wait is interrupted. It
+    should make the call end soon; what comes of it then is dropped.
+
+    Raises:
+        TimeoutError: the call has not ended in ``seconds``.
+    """
+    outcome: Outcome[T] = Outcome()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            result = context.run(call)
+        except BaseException as exc:  # noqa: BLE001 - raised where the result is waited for
+            outcome.settle(error=exc)
+        else:
+            outcome.settle(result)
+
+    try:
+        with deferred_interrupts():
+            threading.Thread(target=run, name="orchnb-bounded", daemon=True).start()
+        if outcome.wait(seconds):
+            return outcome.result()
+    finally:
+        if not outcome.done():
+            give_up()
+    raise TimeoutError(f"not done within {seconds:g} s")

@@ -1,0 +1,156 @@
+"""How far a start has come, which tells a slow start from one that hangs.
+
+A start makes progress when a phase begins, when it logs or prints a line that it has not written
+before, and when a module is imported. An app that hangs does none of these. The same line again is
+no progress: an app that waits for a database often says so over and over.
+
+Modules are counted for the whole process, because nothing tells which thread imports them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import anyio
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at the progress of a start."""
+
+_LONGEST_STEP = 5.0
+"""Seconds that can have passed between two looks. A longer step is a clock that jumped, as after the
+sleep of a laptop: the start has not had that time."""
+
+_start: ContextVar[Progress | None] = ContextVar("orchnb_start", default=None)
+
+
+class NoProgress(Exception):
+    """A start was given up because it made no progress."""
+
+
+class Progress:
+    """The progress of an app's start, and of each later start of the same app."""
+
+    def __init__(self) -> None:
+        self._starts = 0
+        self._modules = 0
+        self._steps: set[int] = set()
+        self._listeners: list[Callable[[], object]] = []
+        self._is_over = True
+
+    def begin(self) -> None:
+        """A start begins, which the running code and everything that it starts belong to."""
+        self._starts += 1
+        self._steps.clear()
+        self._is_over = False
+        _start.set(self)
+
+    def end(self) -> None:
+        """The start has ended; what its code still reports is ignored."""
+        self._is_over = True
+        self._steps.clear()
+
+    def report(self, step: Hashable) -> None:
+        """Take note of a step. One that was reported before in this start changes nothing."""
+        if not self._is_over:
+            self._steps.add(hash(step))
+
+    def mark(self) -> object:
+        """Return what differs from an earlier mark if and only if there was progress in between."""
+        # The most there ever were: a module that is removed and imported again is no progress.
+        self._modules = max(self._modules, len(sys.modules))
+        return self._starts, len(self._steps), self._modules
+
+    def tell(self) -> None:
+        """Call those who want to know of progress."""
+        for listener in list(self._listeners):
+            listener()
+
+    @contextmanager
+    def told_to(self, listener: Callable[[], object]) -> Iterator[None]:
+        """Call ``listener`` after progress, at most once a second, during a ``with`` block."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
+
+def report_progress(step: Hashable) -> None:
+    """Report a step of the start that the running code belongs to, if it belongs to one."""
+    if (start := _start.get()) is not None:
+        start.report(step)
+
+
+@contextmanager
+def progress_told_to(listener: Callable[[], object]) -> Iterator[None]:
+    """`Progress.told_to` for the start that the running code belongs to, if it belongs to one."""
+    start = _start.get()
+    if start is None:
+        yield
+        return
+    with start.told_to(listener):
+        yield
+
+
+class Patience:
+    """The seconds for which someone still waits for a start; all of them again after progress.
+
+    ``mark`` is `Progress.mark`, or another function whose result changes with progress.
+    """
+
+    def __init__(self, seconds: float, mark: Callable[[], object]) -> None:
+        self.left = seconds
+        self.mark = mark()
+        self._seconds = seconds
+        self._mark = mark
+
+    def spend(self, seconds: float) -> bool:
+        """Take off time that has passed; return whether there was progress in it."""
+        mark, self.mark = self.mark, self._mark()
+        if mark == self.mark:
+            self.left -= seconds
+            return False
+        self.left = self._seconds
+        return True
+
+
+@contextmanager
+def limited_without_progress(progress: Progress, seconds: float) -> Iterator[None]:
+    """Cancel the block once its start has made no progress for that long. For asyncio.
+
+    Raises:
+        NoProgress: the block was cancelled for this reason.
+    """
+    loop = asyncio.get_running_loop()
+    patience = Patience(seconds, progress.mark)
+    looked = loop.time()
+    timer: asyncio.TimerHandle | None = None
+
+    def look_later() -> None:
+        nonlocal timer
+        timer = loop.call_at(looked + max(0.0, min(patience.left, _LOOK_EVERY)), look)
+
+    def look() -> None:
+        nonlocal looked
+        now = loop.time()
+        if patience.spend(min(now - looked, _LONGEST_STEP)):
+            progress.tell()
+        looked = now
+        if patience.left > 0:
+            look_later()
+        else:
+            scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        look_later()
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+    if scope.cancelled_caught:
+        raise NoProgress(f"no progress for {seconds:g} s")
