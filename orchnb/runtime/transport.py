@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import httpx
 
 from orchnb.runtime.host import HostedApp, on_host_thread
+from orchnb.runtime.lifespan import app_call
 from orchnb.runtime.loops import LoopEvent, loop_event
 from orchnb.runtime.outcome import Outcome
 
@@ -127,6 +128,7 @@ class _Exchange:
         self._complete = False
         self._broken = ""
         self._called = False
+        self._cancelled = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         # asyncio's events bind to a loop when they are first waited for: the host's.
@@ -141,14 +143,24 @@ class _Exchange:
         self._task.add_done_callback(self._over)
 
     async def _call_app(self) -> None:
-        self._called = True
+        hosted = self._hosted
         try:
-            await self._hosted.app(self._scope(), self._receive, self._send)
+            with app_call(hosted.app, self._cancel) as is_up:
+                # An app whose lifespan has ended by itself still answers, until it is closed.
+                if is_up or not hosted.closed:
+                    self._called = True
+                    await hosted.app(self._scope(), self._receive, self._send)
         except BaseException as exc:
-            if self._hosted.host.stopping:
+            if self._cancelled or hosted.host.stopping:
                 self.host_ended()
             else:
                 logger.error("The app failed on %s", self.request.method, exc_info=exc)
+
+    def _cancel(self) -> None:
+        """The app is about to be shut down, and cannot wait for this call any longer."""
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
 
     def _over(self, _: asyncio.Task[None]) -> None:
         if self._timer is not None:
