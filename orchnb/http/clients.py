@@ -6,13 +6,14 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import anyio
 import httpx
 
 from orchnb import __version__
+from orchnb.http.closing import AsyncFlight, Flight, InFlight
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
@@ -73,6 +74,7 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         **kwargs: Any,
     ) -> None:
         settings = settings or get_settings()
+        self._in_flight = InFlight(is_traced=_has_httpxs_transports(kwargs))
         super().__init__(**_httpx_options(kwargs))
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
@@ -87,6 +89,7 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
             PrefectHTTPStatusError: the last answer was no success, unless ``raise_on_all_errors``
                 is off.
             httpx.TransportError: the last try, or one of a kind that is not retried, got no answer.
+            ClientClosed: the client was closed, before or in the meantime.
         """
         outcome: httpx.Response | Exception | None = None
         began = self._retrier.policy.monotonic()
@@ -101,7 +104,26 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
                 outcome = exc
         return await self._send_by_flow(request, kwargs, outcome, began)
 
+    def end_requests(self) -> None:
+        """End the requests that are under way with `ClientClosed`, and refuse new ones: what closing
+        does before it closes connections. It does not wait, and may be called on any thread."""
+        self._in_flight.close()
+
+    async def aclose(self) -> None:
+        """Close connections; requests that are under way end with `ClientClosed`."""
+        self.end_requests()
+        await super().aclose()
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        self.end_requests()
+        await super().__aexit__(*exc_info)
+
     async def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+        flight = AsyncFlight(self._in_flight, request)
+        stream = bool(kwargs.get("stream"))
+        return await flight.asend(partial(self._send, **kwargs), stream=stream)
+
+    async def _send(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         """As httpx sends; our own response, which knows a limit, reads what has one."""
         if LARGEST not in request.extensions:
             return await super().send(request, **kwargs)
@@ -122,7 +144,9 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         async def perform(effect: Send | Sleep) -> httpx.Response | None:
             if isinstance(effect, Sleep):
                 control = effect.control or WaitControl()
-                await control.asleep(self._sleep, effect.seconds)
+                waiting = AsyncFlight(self._in_flight, request)
+                waiting.sent = False
+                await waiting.arun(control.asleep, self._sleep, effect.seconds)
                 return None
             response = await send(effect.request, **({} if effect.aside else options))
             return response if self._retrier.settles(response) else await _aread(response)
@@ -146,6 +170,7 @@ class PrefectHttpxSyncClient(httpx.Client):
         **kwargs: Any,
     ) -> None:
         settings = settings or get_settings()
+        self._in_flight = InFlight(is_traced=_has_httpxs_transports(kwargs))
         super().__init__(**_httpx_options(kwargs))
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
@@ -168,8 +193,28 @@ class PrefectHttpxSyncClient(httpx.Client):
                 outcome = exc
         return self._send_by_flow(request, kwargs, outcome, began)
 
+    def end_requests(self) -> None:
+        """As `PrefectHttpxAsyncClient.end_requests`. A request that is still being connected ends when
+        its connection does, or fails, and is not sent."""
+        self._in_flight.close()
+
+    def close(self) -> None:
+        """Close connections; requests that are under way in other threads end with `ClientClosed`."""
+        self.end_requests()
+        self._in_flight.wait()
+        super().close()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.end_requests()
+        self._in_flight.wait()
+        super().__exit__(*exc_info)
+
     def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        """As `PrefectHttpxAsyncClient._send_once`."""
+        flight = Flight(self._in_flight, request)
+        return flight.send(partial(self._send, **kwargs), stream=bool(kwargs.get("stream")))
+
+    def _send(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+        """As `PrefectHttpxAsyncClient._send`."""
         if LARGEST not in request.extensions:
             return super().send(request, **kwargs)
         response = super().send(request, **{**kwargs, "stream": True})
@@ -188,10 +233,11 @@ class PrefectHttpxSyncClient(httpx.Client):
 
         def perform(effect: Send | Sleep) -> httpx.Response | None:
             if isinstance(effect, Sleep):
-                if self._sleep is not None:
-                    self._sleep(effect.seconds)
-                else:
-                    (effect.control or WaitControl()).sleep(effect.seconds)
+                control = effect.control or WaitControl()
+                waiting = Flight(self._in_flight, request)
+                waiting.sent = False
+                waiting.on_end(control.try_now)
+                waiting.run(self._sleep or control.sleep, effect.seconds)
                 return None
             response = send(effect.request, **({} if effect.aside else options))
             return response if self._retrier.settles(response) else _read(response)
@@ -254,6 +300,10 @@ def _add_headers(headers: httpx.Headers, settings: Settings) -> None:
             )
         else:
             headers[name] = value.get_secret_value()
+
+
+def _has_httpxs_transports(kwargs: dict[str, Any]) -> bool:
+    return kwargs.get("transport") is None and not kwargs.get("mounts")
 
 
 def _httpx_options(kwargs: dict[str, Any]) -> dict[str, Any]:

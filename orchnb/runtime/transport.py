@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import httpx
 
+from orchnb.http.closing import IN_FLIGHT, Flight
 from orchnb.runtime.host import HostedApp, on_host_thread
 from orchnb.runtime.lifespan import app_call
 from orchnb.runtime.loops import LoopEvent, loop_event
@@ -52,6 +53,7 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
         assert isinstance(request.stream, httpx.AsyncByteStream)
         body = b"".join([part async for part in request.stream])
         while True:
+            _mark(request, sent=False)
             hosted = self._usable(request)
             if not hosted.is_up:
                 await hosted.wait_started_async()
@@ -59,7 +61,7 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
             event = loop_event()
             exchange = _Exchange(hosted, request, body, event.set)
             stream = _AsyncStream(exchange)
-            hosted.host.begin(exchange)
+            exchange.begin_at_host()
             await stream.wait(event)
             if not exchange.unsent:
                 return exchange.response(stream)
@@ -74,6 +76,7 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
         assert isinstance(request.stream, httpx.SyncByteStream)
         body = b"".join(request.stream)
         while True:
+            _mark(request, sent=False)
             hosted = self._usable(request)
             if not hosted.is_up:
                 hosted.wait_started()
@@ -81,7 +84,7 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
             told: Outcome[None] = Outcome()
             exchange = _Exchange(hosted, request, body, told.settle)
             stream = _SyncStream(exchange)
-            hosted.host.begin(exchange)
+            exchange.begin_at_host()
             stream.wait(told)
             if not exchange.unsent:
                 return exchange.response(stream)
@@ -271,6 +274,18 @@ class _Exchange:
 
     # At the caller's.
 
+    def begin_at_host(self) -> None:
+        """Hand it over; the close of the client that sends it ends it."""
+        flight = _mark(self.request, sent=True)
+        self._hosted.host.begin(self)
+        if flight is not None:
+            flight.on_end(self.cut)
+
+    def cut(self) -> None:
+        """The client was closed, on whatever thread: its caller waits no longer, and the app is told."""
+        self._finish("The client was closed", answer=False)
+        self.abandon()
+
     @property
     def unsent(self) -> bool:
         """Whether it is over and the app has never been called, because it was going down."""
@@ -315,6 +330,14 @@ class _Exchange:
             f"The server in this process sent nothing for {self.read_timeout:g} s",
             request=self.request,
         )
+
+
+def _mark(request: httpx.Request, *, sent: bool) -> Flight | None:
+    """Note whether the app may have got the request, for the client that sends it."""
+    flight: Flight | None = request.extensions.get(IN_FLIGHT)
+    if flight is not None:
+        flight.sent = sent
+    return flight
 
 
 class _AsyncStream(httpx.AsyncByteStream):
