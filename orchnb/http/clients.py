@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import anyio
 import httpx
 
 from orchnb import __version__
-from orchnb.http.closing import AsyncFlight, Flight, InFlight
+from orchnb.http.closing import AsyncFlight, Flight, InFlight, on_asyncio
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
-from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy
+from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy, is_repeatable
 from orchnb.redaction import redact_url
 from orchnb.settings import Settings, get_settings
 
@@ -74,7 +75,7 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         **kwargs: Any,
     ) -> None:
         settings = settings or get_settings()
-        self._in_flight = InFlight(is_traced=_has_httpxs_transports(kwargs))
+        self._in_flight = InFlight(_transports(kwargs))
         super().__init__(**_httpx_options(kwargs))
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
@@ -93,15 +94,22 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         """
         outcome: httpx.Response | Exception | None = None
         began = self._retrier.policy.monotonic()
-        if not self._csrf.concerns(request):
-            # Nearly every request ends here: answered well, and nothing to decide.
+        if not self._csrf.concerns(request) and _is_plain(request, kwargs) and on_asyncio():
+            # Nearly every read ends here: answered well, and nothing to decide.
+            flight = AsyncFlight(self._in_flight, request)
             try:
-                response = await self._send_once(request, **kwargs)
-                if self._retrier.settles(response):
-                    return PrefectResponse.from_httpx_response(response)
-                outcome = await _aread(response)
+                flight.begin()
+                outcome = await super().send(request, **kwargs)
+                if self._retrier.settles(outcome):
+                    return PrefectResponse.from_httpx_response(outcome)
+            except asyncio.CancelledError:
+                if not flight.was_cancelled():
+                    raise
+                outcome = flight.error()
             except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
-                outcome = exc
+                outcome = flight.told(exc)
+            finally:
+                flight.over()
         return await self._send_by_flow(request, kwargs, outcome, began)
 
     def end_requests(self) -> None:
@@ -119,14 +127,14 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         await super().__aexit__(*exc_info)
 
     async def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+        # Our own response, which knows a limit, reads what has one.
+        send = self._send_up_to if LARGEST in request.extensions else super().send
         flight = AsyncFlight(self._in_flight, request)
-        stream = bool(kwargs.get("stream"))
-        return await flight.asend(partial(self._send, **kwargs), stream=stream)
+        run = flight.arun if is_repeatable(request) else flight.asend
+        response = await run(send, request, **kwargs)
+        return flight.keep(response) if kwargs.get("stream") else response
 
-    async def _send(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        """As httpx sends; our own response, which knows a limit, reads what has one."""
-        if LARGEST not in request.extensions:
-            return await super().send(request, **kwargs)
+    async def _send_up_to(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         response = await super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
         return answer if kwargs.get("stream") else await _aread(answer)
@@ -170,7 +178,7 @@ class PrefectHttpxSyncClient(httpx.Client):
         **kwargs: Any,
     ) -> None:
         settings = settings or get_settings()
-        self._in_flight = InFlight(is_traced=_has_httpxs_transports(kwargs))
+        self._in_flight = InFlight(_transports(kwargs))
         super().__init__(**_httpx_options(kwargs))
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
@@ -210,13 +218,12 @@ class PrefectHttpxSyncClient(httpx.Client):
         super().__exit__(*exc_info)
 
     def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+        send = self._send_up_to if LARGEST in request.extensions else super().send
         flight = Flight(self._in_flight, request)
-        return flight.send(partial(self._send, **kwargs), stream=bool(kwargs.get("stream")))
+        response = flight.send(send, request, **kwargs)
+        return flight.keep(response) if kwargs.get("stream") else response
 
-    def _send(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        """As `PrefectHttpxAsyncClient._send`."""
-        if LARGEST not in request.extensions:
-            return super().send(request, **kwargs)
+    def _send_up_to(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         response = super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
         return answer if kwargs.get("stream") else _read(answer)
@@ -302,8 +309,17 @@ def _add_headers(headers: httpx.Headers, settings: Settings) -> None:
             headers[name] = value.get_secret_value()
 
 
-def _has_httpxs_transports(kwargs: dict[str, Any]) -> bool:
-    return kwargs.get("transport") is None and not kwargs.get("mounts")
+def _is_plain(request: httpx.Request, options: dict[str, Any]) -> bool:
+    """Whether the answer is read whole, whatever its size, and the request may be repeated."""
+    return (
+        not options.get("stream") and LARGEST not in request.extensions and is_repeatable(request)
+    )
+
+
+def _transports(kwargs: dict[str, Any]) -> list[object]:
+    """Those that httpx is given; it makes its own where there is none."""
+    given = [kwargs.get("transport"), *(kwargs.get("mounts") or {}).values()]
+    return [transport for transport in given if transport is not None]
 
 
 def _httpx_options(kwargs: dict[str, Any]) -> dict[str, Any]:

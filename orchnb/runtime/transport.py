@@ -47,6 +47,10 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
 
     def __init__(self, find: Callable[[], HostedApp | None]) -> None:
         self._find = find
+        # No lock: each change is one step of the interpreter, and an interrupt right after a lock was
+        # taken would leave it so.
+        self._exchanges: set[_Exchange] = set()
+        self._ends_requests = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; raises what starting the app raises, and ``httpx.ReadTimeout``."""
@@ -59,9 +63,9 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
                 await hosted.wait_started_async()
                 self._refuse_ended(hosted, request)
             event = loop_event()
-            exchange = _Exchange(hosted, request, body, event.set)
+            exchange = _Exchange(hosted, request, body, event.set, self._exchanges)
             stream = _AsyncStream(exchange)
-            exchange.begin_at_host()
+            self._begin(exchange)
             await stream.wait(event)
             if not exchange.unsent:
                 return exchange.response(stream)
@@ -82,13 +86,26 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
                 hosted.wait_started()
                 self._refuse_ended(hosted, request)
             told: Outcome[None] = Outcome()
-            exchange = _Exchange(hosted, request, body, told.settle)
+            exchange = _Exchange(hosted, request, body, told.settle, self._exchanges)
             stream = _SyncStream(exchange)
-            exchange.begin_at_host()
+            self._begin(exchange)
             stream.wait(told)
             if not exchange.unsent:
                 return exchange.response(stream)
             hosted.wait_closed()
+
+    def end_requests(self) -> None:
+        """The client is closed, on whatever thread: its requests end, and the app is told of it."""
+        self._ends_requests = True
+        for exchange in list(self._exchanges):
+            exchange.cut()
+
+    def _begin(self, exchange: _Exchange) -> None:
+        _mark(exchange.request, sent=True)
+        self._exchanges.add(exchange)
+        exchange.hosted.host.begin(exchange)
+        if self._ends_requests:
+            exchange.cut()
 
     def _usable(self, request: httpx.Request) -> HostedApp:
         hosted = self._find()
@@ -107,7 +124,8 @@ class _Exchange:
     """One request on its way through the app.
 
     The app's side runs on the host's loop, the caller's side wherever the caller is. ``_lock`` guards
-    what both touch; ``_notify`` is what wakes the caller, and is called once per wait.
+    what both touch; ``notify`` is what wakes the caller, and is called once per wait. ``under_way``
+    holds the transport's exchanges; this one takes itself out when it is over.
     """
 
     def __init__(
@@ -116,11 +134,13 @@ class _Exchange:
         request: httpx.Request,
         body: bytes,
         notify: Callable[[], object],
+        under_way: set[_Exchange],
     ) -> None:
         self.request = request
+        self._under_way = under_way
         timeouts = request.extensions.get("timeout", {})
         self.read_timeout: float | None = timeouts.get("read")
-        self._hosted = hosted
+        self.hosted = hosted
         self._body = body
         self._body_sent = False
         self._lock = threading.Lock()
@@ -142,11 +162,11 @@ class _Exchange:
 
     def begin(self) -> None:
         """Start the app's call."""
-        self._task = self._hosted.host.loop.create_task(self._call_app())
+        self._task = self.hosted.host.loop.create_task(self._call_app())
         self._task.add_done_callback(self._over)
 
     async def _call_app(self) -> None:
-        hosted = self._hosted
+        hosted = self.hosted
         try:
             with app_call(hosted.app, self._cancel) as is_up:
                 # An app whose lifespan has ended by itself still answers, until it is closed.
@@ -170,13 +190,15 @@ class _Exchange:
             self._timer.cancel()
         # Also of a task that was cancelled before its first step, which runs none of its code.
         self._finish("The app ended before its response was complete", answer=self._called)
-        self._hosted.host.calls.discard(self)
+        self.hosted.host.calls.discard(self)
+        self._under_way.discard(self)
         # Forgotten here, as asyncio runs a callback then: in the caller's thread it could take an
         # interrupt with it.
         self._task = None
 
     def host_ended(self) -> None:
         """Tell the caller that nothing more will come, on whatever thread."""
+        self._under_way.discard(self)
         self._finish("The server in this process was stopped before it had answered", answer=False)
 
     def _finish(self, broken: str, *, answer: bool = True) -> None:
@@ -216,7 +238,7 @@ class _Exchange:
             "headers": [(name.lower(), value) for name, value in request.headers.raw],
             "server": (url.host, url.port),
             "client": ("127.0.0.1", 0),
-            "state": self._hosted.state.copy(),
+            "state": self.hosted.state.copy(),
         }
 
     async def _receive(self) -> MutableMapping[str, Any]:
@@ -246,7 +268,7 @@ class _Exchange:
         self._tell_later()
 
     def _tell_later(self) -> None:
-        self._timer = self._hosted.host.loop.call_later(_LONGEST_DELAY, self._tell)
+        self._timer = self.hosted.host.loop.call_later(_LONGEST_DELAY, self._tell)
 
     def _add(self, chunk: bytes, *, more: bool) -> bool:
         """Take a part of the body; whether the app is to wait until there is room for the next."""
@@ -266,7 +288,7 @@ class _Exchange:
             self._timer.cancel()
         # Not now: woken while the app goes on, the caller would only wait for the interpreter lock.
         if more:
-            self._hosted.host.loop.call_soon(self._tell)
+            self.hosted.host.loop.call_soon(self._tell)
         else:
             self._disconnected.set()
             self._tell_later()
@@ -274,15 +296,8 @@ class _Exchange:
 
     # At the caller's.
 
-    def begin_at_host(self) -> None:
-        """Hand it over; the close of the client that sends it ends it."""
-        flight = _mark(self.request, sent=True)
-        self._hosted.host.begin(self)
-        if flight is not None:
-            flight.on_end(self.cut)
-
     def cut(self) -> None:
-        """The client was closed, on whatever thread: its caller waits no longer, and the app is told."""
+        """Let the caller wait no longer, on whatever thread, and tell the app of a disconnect."""
         self._finish("The client was closed", answer=False)
         self.abandon()
 
@@ -307,7 +322,7 @@ class _Exchange:
             else:
                 return None
         if was_full:
-            self._hosted.host.post(self._room.set)
+            self.hosted.host.post(self._room.set)
         return data
 
     def response(self, stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> httpx.Response:
@@ -319,7 +334,7 @@ class _Exchange:
 
     def abandon(self) -> None:
         """The caller is gone: the app is told of a disconnect, as by any server, and goes on."""
-        self._hosted.host.post(self._disconnect)
+        self.hosted.host.post(self._disconnect)
 
     def _disconnect(self) -> None:
         self._disconnected.set()
@@ -332,12 +347,11 @@ class _Exchange:
         )
 
 
-def _mark(request: httpx.Request, *, sent: bool) -> Flight | None:
+def _mark(request: httpx.Request, *, sent: bool) -> None:
     """Note whether the app may have got the request, for the client that sends it."""
     flight: Flight | None = request.extensions.get(IN_FLIGHT)
     if flight is not None:
         flight.sent = sent
-    return flight
 
 
 class _AsyncStream(httpx.AsyncByteStream):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
@@ -232,7 +233,8 @@ def test_a_stream_that_is_read_to_its_end_or_left_is_no_matter_of_the_close(make
     with wire(http(200, b"whole")) as server:
         client = make()
         assert client.read(server.url, begun).result(SECONDS) is None
-        assert not client.client._in_flight._flights
+        assert not client.client._in_flight.running
+        assert not client.client._in_flight._streams
         client.close()
 
 
@@ -431,3 +433,47 @@ def test_who_waits_for_a_token_has_sent_nothing(make: Any) -> None:
         assert not any(closed(each).left_open for each in asked)
     assert b"/csrf-token" in server.requests[0]
     assert len(server.requests) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 does not count cancellations")
+@pytest.mark.parametrize("order", ["close first", "cancelled first"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_is_cancelled_while_the_client_is_closed_is_cancelled(method: str, order: str) -> None:
+    async def main() -> None:
+        client = orchnb.PrefectHttpxAsyncClient(trust_env=False)
+        task = asyncio.create_task(client.request(method, server.url))
+        await asyncio.to_thread(server.hanging.wait, SECONDS)
+        if order == "close first":
+            client.end_requests()
+        task.cancel()
+        client.end_requests()
+        await asyncio.wait([task], timeout=SECONDS)
+        assert task.cancelled()
+        await client.aclose()
+
+    with wire() as server:
+        server.answers[:] = [server.hang]
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_task_that_was_told_of_the_close_goes_on_uncancelled(method: str) -> None:
+    async def ask(client: Any) -> None:
+        with pytest.raises(ClientClosed):
+            await client.request(method, server.url)
+        if sys.version_info >= (3, 11):
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        client = orchnb.PrefectHttpxAsyncClient(trust_env=False)
+        task = asyncio.create_task(ask(client))
+        await asyncio.to_thread(server.hanging.wait, SECONDS)
+        await client.aclose()
+        await task
+
+    with wire() as server:
+        server.answers[:] = [server.hang]
+        asyncio.run(main())
