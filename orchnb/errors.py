@@ -5,7 +5,7 @@
     OrchnbError
     ├── InvalidSetting              (ValueError)    a setting cannot be read or used
     ├── ServerNotConfigured         (ValueError)    no address, and no server in this process
-    ├── ClientClosed                (RuntimeError)  a client that was closed is used again
+    ├── ClientClosed                (RuntimeError)  a client was closed and is used again, or was in use
     ├── ForeignAddress              (ValueError)    a request is for another place than the API
     ├── OutcomeUnknown              (httpx.TransportError)  the server may or may not have acted
     ├── InvalidParameters           (ValueError)    a deployment does not take these parameters
@@ -58,7 +58,25 @@ class ServerNotConfigured(OrchnbError, ValueError):
 
 
 class ClientClosed(OrchnbError, RuntimeError):
-    """The client was closed; a closed client cannot be opened again."""
+    """The client was closed, before it was used or while a request was under way. A closed client cannot
+    be opened again.
+
+    ``request`` is a copy of that request without secrets, or None. ``left_open`` says that the server
+    may have acted on it and that it is not safe to repeat.
+    """
+
+    def __init__(self, message: str, *, request: httpx.Request | None = None) -> None:
+        super().__init__(message)
+        self.request = request
+        self.left_open = False
+        if request is not None:
+            self.hint = "Run it again with a client that is open: get_client() gives one."
+
+    def may_have_acted(self, *, repeatable: bool) -> None:
+        """Note that the server was sent the request, which may be safe to repeat."""
+        if not repeatable:
+            self.left_open = True
+            self.hint = "The server may have acted on it: find out before you send it again."
 
 
 class ForeignAddress(OrchnbError, ValueError):

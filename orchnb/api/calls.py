@@ -28,6 +28,7 @@ from typing_extensions import LiteralString
 
 from orchnb.api.models.base import Model, ModelList
 from orchnb.errors import (
+    ClientClosed,
     ObjectAlreadyExists,
     ObjectNotFound,
     OutcomeUnknown,
@@ -152,8 +153,9 @@ class Call(Generic[T]):
 
     @property
     def _how_to_find_out(self) -> str:
-        look = f"look with {self.look}" if self.look else "read back what you wanted to change"
-        return f"It was not sent again, as that might do it twice. Find out first: {look}."
+        return (
+            f"It was not sent again, as that might do it twice. Find out first: {_look(self.look)}."
+        )
 
     def explain(self, error: PrefectHTTPStatusError) -> PrefectHTTPStatusError:
         """The error of this call's kind: what was not found, or is there already."""
@@ -179,6 +181,23 @@ class Call(Generic[T]):
         if error.status_code in _FROM_A_PROXY and not self._is_repeatable:
             error.hint = f"{error.hint} {self._how_to_find_out}"
         return error
+
+
+def explain_close(error: ClientClosed, look: str = "") -> ClientClosed | OutcomeUnknown:
+    """What a close during a request means for its caller; ``look`` as that of `Call`."""
+    request = error.request
+    if request is None or not error.left_open:
+        return error
+    return OutcomeUnknown(
+        f"The client was closed before {request.method} {shown_url(request.url)} was answered, and the "
+        "server may have acted on it",
+        request=request,
+        hint=f"Find out before you send it again: {_look(look)}.",
+    )
+
+
+def _look(operation: str) -> str:
+    return f"look with {operation}" if operation else "read back what you wanted to change"
 
 
 def created_once(create: Call[M], again: Steps[M | None]) -> Generator[Call[Any], Any, M]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import httpx
 from typing_extensions import Self
 
-from orchnb.api.calls import Call, Steps
+from orchnb.api.calls import Call, Steps, explain_close
 from orchnb.api.described.lacking import or_lacking
 from orchnb.api.described.namespace import AsyncServerOperations, SyncServerOperations
 from orchnb.api.models.base import ModelList
@@ -64,6 +64,8 @@ class _ApiClient(Operations):
     """What the two clients share: where the API is, and whether it may be talked to now."""
 
     is_async: ClassVar[bool]
+
+    _http: PrefectHttpxAsyncClient | PrefectHttpxSyncClient | None = None
 
     def __init__(
         self,
@@ -225,7 +227,10 @@ class _ApiClient(Operations):
         return hosted
 
     def _release(self) -> HostedApp | None:
-        """Give the in-process app back, if there is one, and return it to be waited for."""
+        """End the requests that are under way, give the in-process app back, if there is one, and return
+        it to be waited for."""
+        if self._http is not None:
+            self._http.end_requests()
         hosted, self._hosted = self._hosted, None
         if hosted is not None:
             hosted.close()
@@ -234,6 +239,10 @@ class _ApiClient(Operations):
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ClientClosed(self._why_closed)
+
+    def _raise_closed(self, error: ClientClosed, look: str = "") -> NoReturn:
+        explained = explain_close(error, look)
+        raise explained from (error.__cause__ if explained is error else error)
 
     def _refuse_unopened(self) -> NoReturn:
         opening = "async with" if self.is_async else "with"
@@ -409,8 +418,14 @@ class PrefectClient(_ApiClient):
 
         Raises:
             ForeignAddress: ``path`` is the address of another place, which is not to get our credentials.
+            ClientClosed: the client was closed, before or in the meantime.
+            OutcomeUnknown: it was closed in the meantime, the server may have acted, and the method is
+                not idempotent.
         """
-        return await self._usable().request(method, self._path(path), **kwargs)
+        try:
+            return await self._usable().request(method, self._path(path), **kwargs)
+        except ClientClosed as exc:
+            self._raise_closed(exc)
 
     async def _call(self, call: Call[Any], operation: str) -> Any:
         try:
@@ -425,6 +440,8 @@ class PrefectClient(_ApiClient):
             if explained is exc:
                 raise
             raise explained from exc
+        except ClientClosed as exc:
+            self._raise_closed(exc, call.look)
         return self._read(call, response)
 
     def _usable(self) -> PrefectHttpxAsyncClient:
@@ -549,8 +566,14 @@ class SyncPrefectClient(_ApiClient):
 
         Raises:
             ForeignAddress: ``path`` is the address of another place, which is not to get our credentials.
+            ClientClosed: the client was closed, before or in the meantime.
+            OutcomeUnknown: it was closed in the meantime, the server may have acted, and the method is
+                not idempotent.
         """
-        return self._usable().request(method, self._path(path), **kwargs)
+        try:
+            return self._usable().request(method, self._path(path), **kwargs)
+        except ClientClosed as exc:
+            self._raise_closed(exc)
 
     def _call(self, call: Call[Any], operation: str) -> Any:
         try:
@@ -565,6 +588,8 @@ class SyncPrefectClient(_ApiClient):
             if explained is exc:
                 raise
             raise explained from exc
+        except ClientClosed as exc:
+            self._raise_closed(exc, call.look)
         return self._read(call, response)
 
     def _usable(self) -> PrefectHttpxSyncClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import ssl
@@ -13,11 +14,12 @@ import anyio
 import httpx
 
 from orchnb import __version__
+from orchnb.http.closing import AsyncFlight, Flight, InFlight, on_asyncio
 from orchnb.http.connections import LoopConnections, ProcessConnections
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
-from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy
+from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy, is_repeatable
 from orchnb.redaction import redact_url
 from orchnb.settings import Settings, get_settings
 
@@ -74,6 +76,7 @@ class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: igno
         **kwargs: Any,
     ) -> None:
         settings = settings or get_settings()
+        self._in_flight = InFlight(_transports(kwargs))
         super().__init__(**_httpx_options(kwargs))
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
@@ -88,24 +91,51 @@ class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: igno
             PrefectHTTPStatusError: the last answer was no success, unless ``raise_on_all_errors``
                 is off.
             httpx.TransportError: the last try, or one of a kind that is not retried, got no answer.
+            ClientClosed: the client was closed, before or in the meantime.
         """
         outcome: httpx.Response | Exception | None = None
         began = self._retrier.policy.monotonic()
-        if not self._csrf.concerns(request):
-            # Nearly every request ends here: answered well, and nothing to decide.
+        if not self._csrf.concerns(request) and _is_plain(request, kwargs) and on_asyncio():
+            # Nearly every read ends here: answered well, and nothing to decide.
+            flight = AsyncFlight(self._in_flight, request)
             try:
-                response = await self._send_once(request, **kwargs)
-                if self._retrier.settles(response):
-                    return PrefectResponse.from_httpx_response(response)
-                outcome = await _aread(response)
+                flight.begin()
+                outcome = await super().send(request, **kwargs)
+                if self._retrier.settles(outcome):
+                    return PrefectResponse.from_httpx_response(outcome)
+            except asyncio.CancelledError:
+                if not flight.was_cancelled():
+                    raise
+                outcome = flight.error()
             except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
-                outcome = exc
+                outcome = flight.told(exc)
+            finally:
+                flight.over()
         return await self._send_by_flow(request, kwargs, outcome, began)
 
+    def end_requests(self) -> None:
+        """End the requests that are under way with `ClientClosed`, and refuse new ones: what closing
+        does before it closes connections. It does not wait, and may be called on any thread."""
+        self._in_flight.close()
+
+    async def aclose(self) -> None:
+        """Close connections; requests that are under way end with `ClientClosed`."""
+        self.end_requests()
+        await super().aclose()
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        self.end_requests()
+        await super().__aexit__(*exc_info)
+
     async def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        """As httpx sends; our own response, which knows a limit, reads what has one."""
-        if LARGEST not in request.extensions:
-            return await super().send(request, **kwargs)
+        # Our own response, which knows a limit, reads what has one.
+        send = self._send_up_to if LARGEST in request.extensions else super().send
+        flight = AsyncFlight(self._in_flight, request)
+        run = flight.arun if is_repeatable(request) else flight.asend
+        response = await run(send, request, **kwargs)
+        return flight.keep(response) if kwargs.get("stream") else response
+
+    async def _send_up_to(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         response = await super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
         return answer if kwargs.get("stream") else await _aread(answer)
@@ -123,7 +153,9 @@ class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: igno
         async def perform(effect: Send | Sleep) -> httpx.Response | None:
             if isinstance(effect, Sleep):
                 control = effect.control or WaitControl()
-                await control.asleep(self._sleep, effect.seconds)
+                waiting = AsyncFlight(self._in_flight, request)
+                waiting.sent = False
+                await waiting.arun(control.asleep, self._sleep, effect.seconds)
                 return None
             response = await send(effect.request, **({} if effect.aside else options))
             return response if self._retrier.settles(response) else await _aread(response)
@@ -147,6 +179,7 @@ class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[
         **kwargs: Any,
     ) -> None:
         settings = settings or get_settings()
+        self._in_flight = InFlight(_transports(kwargs))
         super().__init__(**_httpx_options(kwargs))
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
@@ -169,10 +202,29 @@ class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[
                 outcome = exc
         return self._send_by_flow(request, kwargs, outcome, began)
 
+    def end_requests(self) -> None:
+        """As `PrefectHttpxAsyncClient.end_requests`. A request that is still being connected ends when
+        its connection does, or fails, and is not sent."""
+        self._in_flight.close()
+
+    def close(self) -> None:
+        """Close connections; requests that are under way in other threads end with `ClientClosed`."""
+        self.end_requests()
+        self._in_flight.wait()
+        super().close()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.end_requests()
+        self._in_flight.wait()
+        super().__exit__(*exc_info)
+
     def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        """As `PrefectHttpxAsyncClient._send_once`."""
-        if LARGEST not in request.extensions:
-            return super().send(request, **kwargs)
+        send = self._send_up_to if LARGEST in request.extensions else super().send
+        flight = Flight(self._in_flight, request)
+        response = flight.send(send, request, **kwargs)
+        return flight.keep(response) if kwargs.get("stream") else response
+
+    def _send_up_to(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         response = super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
         return answer if kwargs.get("stream") else _read(answer)
@@ -189,10 +241,11 @@ class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[
 
         def perform(effect: Send | Sleep) -> httpx.Response | None:
             if isinstance(effect, Sleep):
-                if self._sleep is not None:
-                    self._sleep(effect.seconds)
-                else:
-                    (effect.control or WaitControl()).sleep(effect.seconds)
+                control = effect.control or WaitControl()
+                waiting = Flight(self._in_flight, request)
+                waiting.sent = False
+                waiting.on_end(control.try_now)
+                waiting.run(self._sleep or control.sleep, effect.seconds)
                 return None
             response = send(effect.request, **({} if effect.aside else options))
             return response if self._retrier.settles(response) else _read(response)
@@ -255,6 +308,19 @@ def _add_headers(headers: httpx.Headers, settings: Settings) -> None:
             )
         else:
             headers[name] = value.get_secret_value()
+
+
+def _is_plain(request: httpx.Request, options: dict[str, Any]) -> bool:
+    """Whether the answer is read whole, whatever its size, and the request may be repeated."""
+    return (
+        not options.get("stream") and LARGEST not in request.extensions and is_repeatable(request)
+    )
+
+
+def _transports(kwargs: dict[str, Any]) -> list[object]:
+    """Those that httpx is given; it makes its own where there is none."""
+    given = [kwargs.get("transport"), *(kwargs.get("mounts") or {}).values()]
+    return [transport for transport in given if transport is not None]
 
 
 def _httpx_options(kwargs: dict[str, Any]) -> dict[str, Any]:

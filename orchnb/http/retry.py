@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 import httpx
 
-from orchnb.errors import OrchnbError
+from orchnb.errors import ClientClosed, OrchnbError
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl
 from orchnb.observers import retry_observers
 from orchnb.redaction import redact_url, scrub, secrets_of
@@ -52,6 +52,9 @@ A 502 comes from a proxy, and says nothing of what the server behind it did."""
 ONCE = "orchnb.once"
 """The key in a request's ``extensions`` that marks one that must not be sent again after a failure that
 leaves open whether the server acted."""
+
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods whose requests come to the same when they are sent twice (RFC 9110, 9.2.2)."""
 
 OPERATION = "orchnb.operation"
 """The key in a request's ``extensions`` that names the client's operation which makes it."""
@@ -127,6 +130,13 @@ class RetryPolicy:
             return retry_after * (1 + self.jitter_factor * self.random())
         backoff = min(2.0 ** min(attempt, 10), LONGEST_BACKOFF)
         return max(0.0, backoff * (1 + self.jitter_factor * (2 * self.random() - 1)))
+
+
+def is_repeatable(request: httpx.Request) -> bool:
+    """Whether a request may be sent again when the server may have acted on it: as `ONCE` says, or else
+    by its method."""
+    once = request.extensions.get(ONCE)
+    return request.method in IDEMPOTENT_METHODS if once is None else not once
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
@@ -281,7 +291,8 @@ class Retrier:
         ``began`` is the policy's ``monotonic`` time when the first try began, by default now.
 
         Raises the error of the last try if that got no answer, and at once any error that is not
-        retried. A wait that is stopped by its control makes the last try the last.
+        retried, such as the client's close during a try or a wait. A wait that is stopped by its
+        control makes the last try the last.
         """
         policy = self.policy
         send = Send(request, aside)
@@ -345,6 +356,11 @@ class Retrier:
                     if isinstance(earlier, Exception):
                         raise earlier
                     return earlier
+        except ClientClosed as exc:
+            if resent:
+                exc.may_have_acted(repeatable=is_repeatable(request))
+            story.tell("stopped")
+            raise
         except Exception:
             story.tell("gave_up")
             raise

@@ -29,6 +29,7 @@ from orchnb.runtime.lifespan import (
     SHUTDOWN_TIMEOUT,
     ASGIApp,
     app_lifespan_context,
+    is_called,
     lifespan_state,
 )
 from orchnb.runtime.logs import LogRing, divert_records, secret_mask
@@ -44,7 +45,8 @@ host_log = LogRing()
 """The last lines that hosted code has logged; they go nowhere else, least of all into a cell."""
 
 _CLOSE_TIMEOUT = SHUTDOWN_TIMEOUT + LAST_RESORT_TIMEOUT + 0.2
-"""Seconds until an app that is being closed is down or was left behind, and everybody knows of it."""
+"""Seconds until an app that is being closed is down or was left behind, and everybody knows of it.
+The app's calls have their share of them, see `orchnb.runtime.lifespan`."""
 
 _THREAD_NAME = "orchnb-host"
 
@@ -373,7 +375,11 @@ class HostedApp:
         self._ended.settle()
 
     def close(self) -> None:
-        """Give the lease back; returns at once. Closing twice is fine."""
+        """Give the lease back; returns at once. Closing twice is fine.
+
+        The app's calls that are under way go on. The last lease waits for them before the app is shut
+        down, at most their share of the shutdown's time, and then cancels them.
+        """
         with deferred_interrupts():
             if not self._closing:
                 self._closing = True
@@ -430,12 +436,19 @@ class HostedApp:
 
     def wait_closed(self, timeout: float = _CLOSE_TIMEOUT) -> bool:
         """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
-        lease, and the host's thread has ended, if it has no other tenant. Whether that is so."""
+        lease, and the host's thread has ended, if it has no other tenant. Whether that is so.
+
+        A call of the app itself does not wait: the shutdown waits for the call.
+        """
+        if is_called(self.app):
+            return self._ended.done()
         self._ended.wait(timeout)
         return self._ended.done() and (not self._was_last() or self.host.join(timeout))
 
     async def wait_closed_async(self, timeout: float = _CLOSE_TIMEOUT) -> None:
         """Wait as `wait_closed` does, on any event loop; also in a task that is being cancelled."""
+        if is_called(self.app):
+            return
         with anyio.move_on_after(timeout, shield=True):
             await wait_async(self._ended)
             if self._was_last():

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, runtime_checkable
 
 import anyio
@@ -27,8 +28,15 @@ from orchnb.runtime.loops import Task, discard_task, spawn
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT = 2.0
-"""Seconds that an app may take to shut down, before it is cancelled and left behind. Jupyter kills a
-kernel that is not gone within five, and the interpreter's own end takes more than one of these."""
+"""Seconds that an app may take to end its calls and shut down, before it is cancelled and left behind.
+Jupyter kills a kernel that is not gone within five, and the interpreter's own end takes more than one of
+these."""
+
+CALLS_SHARE = 0.5
+"""The part of that time in which calls of the app may end by themselves. Then they are cancelled."""
+
+_CANCELLED_CALLS_SHARE = 0.75
+"""The part of that time after which the shutdown begins even if cancelled calls have not ended."""
 
 LAST_RESORT_TIMEOUT = 1.0
 """Seconds that a cancelled app may still take; one that swallows cancellation is then abandoned."""
@@ -55,9 +63,10 @@ async def app_lifespan_context(
 
     The first entry on a loop starts the app, later ones only count, and the last exit shuts it down
     and waits until it is. No body runs before the start-up has completed. An app without lifespan
-    support is taken as started. A shutdown that fails, or takes longer than the ``shutdown_timeout``
-    seconds of the first entry, is logged as an error and does not raise: the blocks did their work.
-    Which app it is goes by the object's identity.
+    support is taken as started. The shutdown waits for calls of the app that are under way (`app_call`),
+    at most half of the time; then it cancels them. A call that is cancelled, and a shutdown that fails or
+    takes longer than the ``shutdown_timeout`` seconds of the first entry, are logged as errors and do not
+    raise: the blocks did their work. Which app it is goes by the object's identity.
 
     Raises:
         LifespanStartupFailed: the app did not start, in its own words. Everybody who waits for this
@@ -81,6 +90,34 @@ def lifespan_state(app: ASGIApp) -> dict[str, Any]:
     return lifespan.state if lifespan is not None else {}
 
 
+@contextmanager
+def app_call(app: ASGIApp, cancel: Callable[[], object]) -> Iterator[bool]:
+    """Count the block as a call of the app, whose shutdown waits for the end of the block.
+
+    The value is whether the app is up on this loop; the block does not count otherwise. ``cancel`` is
+    called on the loop, at most once, if the call takes longer than the shutdown can wait.
+    """
+    lifespan = _lifespans.get((id(current_loop()), id(app)))
+    if lifespan is None or not lifespan.is_open:
+        yield False
+        return
+    outer = _called.set(app)
+    lifespan.calls.add(cancel)
+    try:
+        yield True
+    finally:
+        lifespan.call_ended(cancel)
+        _called.reset(outer)
+
+
+def is_called(app: ASGIApp) -> bool:
+    """Whether this code runs within an `app_call` of the app, and so must not wait for its shutdown."""
+    return _called.get() is app
+
+
+_called: ContextVar[ASGIApp | None] = ContextVar("orchnb_called", default=None)
+
+
 class _Lifespan:
     """One period of one app on one loop, from the first entry to the end of its shutdown.
 
@@ -93,10 +130,12 @@ class _Lifespan:
         self.loop = loop
         self.entrants = 1
         self.state: dict[str, Any] = {}
+        self.calls: set[Callable[[], object]] = set()
         self.task: Task | None = None
         self._shutdown_timeout = shutdown_timeout
         self._settled = anyio.Event()
         self._failure: tuple[str, BaseException | None] | None = None
+        self._calls_changed: anyio.Event | None = None
         self._closed = anyio.Event()
         self._ended = anyio.Event()
         self._cancel_at = self._give_up_at = math.inf
@@ -108,6 +147,14 @@ class _Lifespan:
     # The entrants' side.
 
     @property
+    def name(self) -> str:
+        return _name(self.app)
+
+    @property
+    def is_held(self) -> bool:
+        return self.entrants > 0
+
+    @property
     def is_open(self) -> bool:
         return not self._closed.is_set()
 
@@ -117,14 +164,57 @@ class _Lifespan:
             message, cause = self._failure
             raise LifespanStartupFailed(printable(message)) from cause
 
+    def enter(self) -> None:
+        self.entrants += 1
+        self._tell_of_calls()
+
     async def leave(self) -> None:
         self.entrants -= 1
         if self.entrants:
             return
-        self._close()
         # Whoever leaves by cancellation waits for the shutdown too: "left" means that it is down.
         with anyio.CancelScope(shield=True):
+            deadline = anyio.current_time() + self._shutdown_timeout
+            if self.calls and self.is_open:
+                await self._end_calls(deadline)
+                if self.is_held:
+                    return  # somebody has entered in the meantime, and is now the one to leave last
+            self._close(deadline)
             await self.wait_ended()
+
+    async def _end_calls(self, deadline: float) -> None:
+        """Wait for the calls to end, and cancel those that take too long. An entrant stops this."""
+        await self._wait_for_calls(deadline - (1 - CALLS_SHARE) * self._shutdown_timeout)
+        late = set() if self.is_held else self.calls.copy()
+        if not late:
+            return
+        logger.error("Cancelled %d calls of %s: they did not end in time", len(late), self.name)
+        for cancel in late:
+            cancel()
+        await self._wait_for_calls(deadline - (1 - _CANCELLED_CALLS_SHARE) * self._shutdown_timeout)
+        if left := late & self.calls:
+            logger.error(
+                "Left %d calls of %s behind: they swallowed their cancellation",
+                len(left),
+                self.name,
+            )
+
+    async def _wait_for_calls(self, deadline: float) -> None:
+        while self.calls and not self.is_held and anyio.current_time() < deadline:
+            if self._calls_changed is None:
+                self._calls_changed = anyio.Event()
+            with anyio.CancelScope(deadline=deadline):
+                await self._calls_changed.wait()
+
+    def call_ended(self, cancel: Callable[[], object]) -> None:
+        self.calls.discard(cancel)
+        if not self.calls:
+            self._tell_of_calls()
+
+    def _tell_of_calls(self) -> None:
+        changed, self._calls_changed = self._calls_changed, None
+        if changed is not None:
+            changed.set()
 
     async def wait_ended(self) -> None:
         """See a period that is not open any more to its end, which is bounded."""
@@ -133,19 +223,19 @@ class _Lifespan:
             self._cancel()
         await self._wait_until(self._give_up_at)
         if not self._ended.is_set():
-            logger.error("Left %s behind: it swallowed its cancellation", _name(self.app))
+            logger.error("Left %s behind: it swallowed its cancellation", self.name)
             self._end()
 
     async def _wait_until(self, deadline: float) -> None:
         with anyio.CancelScope(deadline=deadline):
             await self._ended.wait()
 
-    def _close(self) -> None:
+    def _close(self, deadline: float) -> None:
         """Let nobody in any more. An app that is still starting need not go on with that."""
         if not self.is_open:
             return
         self._closed.set()
-        self._cancel_at = anyio.current_time() + self._shutdown_timeout
+        self._cancel_at = deadline
         self._give_up_at = self._cancel_at + LAST_RESORT_TIMEOUT
         if not self._settled.is_set():
             self._cancel()
@@ -156,7 +246,7 @@ class _Lifespan:
             return
         self._cancelled = True
         if self._settled.is_set():
-            logger.error("Cancelled %s: it did not end in time", _name(self.app))
+            logger.error("Cancelled %s: it did not end in time", self.name)
         self.task.cancel()
 
     # The app's side.
@@ -201,11 +291,9 @@ class _Lifespan:
             return  # it has been reported; frameworks raise after having said what failed
         when = "shutdown" if self._shutdown_sent else "lifespan"
         if cancelled:
-            logger.error("The %s of %s was cancelled", when, _name(self.app))
+            logger.error("The %s of %s was cancelled", when, self.name)
         else:
-            logger.error(
-                "The %s of %s failed: %s", when, _name(self.app), _message(exc), exc_info=exc
-            )
+            logger.error("The %s of %s failed: %s", when, self.name, _message(exc), exc_info=exc)
 
     async def _receive(self) -> Message:
         if not self._startup_sent:
@@ -233,7 +321,7 @@ class _Lifespan:
         elif kind == "lifespan.shutdown.failed":
             self._shutdown_answered = True
             reason = message.get("message") or "The app gave no reason"
-            logger.error("The shutdown of %s failed: %s", _name(self.app), reason)
+            logger.error("The shutdown of %s failed: %s", self.name, reason)
         else:
             # An app that answers every scope as if it were a request knows no lifespan.
             self._startup_sent = False
@@ -243,7 +331,7 @@ class _Lifespan:
         if not self._settled.is_set():
             self._failure = (message, cause)
             self._settled.set()
-            self._close()
+            self._close(anyio.current_time() + self._shutdown_timeout)
 
     def _end(self) -> None:
         self._settled.set()
@@ -263,7 +351,7 @@ async def _join(app: ASGIApp, shutdown_timeout: float) -> _Lifespan:
     key = (id(loop), id(app))
     while (known := _lifespans.get(key)) is not None:
         if known.is_open:
-            known.entrants += 1
+            known.enter()
             return known
         await known.wait_ended()  # two periods never overlap
     _sweep()

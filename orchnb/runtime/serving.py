@@ -7,6 +7,7 @@ server on loopback.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import re
@@ -21,7 +22,7 @@ from orchnb.runtime.ephemeral import EphemeralApp, host_app
 from orchnb.runtime.fresh import FreshFolder
 from orchnb.runtime.host import HostedApp
 from orchnb.runtime.interrupts import deferred_interrupts
-from orchnb.runtime.lifespan import ASGIApp, Receive, Send
+from orchnb.runtime.lifespan import ASGIApp, Receive, Send, app_call
 from orchnb.runtime.outcome import LoopTask
 from orchnb.runtime.prefect_server import PrefectServer, known_to_prefect
 
@@ -139,7 +140,13 @@ class _Doors:
         scope["raw_path"] = raw.removeprefix(self._proxied.encode()) or b"/"
         # Each request has a copy of the state's first level (ASGI, "Lifespan State").
         scope["state"] = dict(self._lease.state)
-        await self._lease.app(scope, receive, send)
+        if scope["type"] != "http":  # a web socket ends when its client says so, which may be never
+            await self._lease.app(scope, receive, send)
+            return
+        task = asyncio.current_task()
+        assert task is not None, "uvicorn makes one for each call"
+        with app_call(self._lease.app, task.cancel):
+            await self._lease.app(scope, receive, send)
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from typing import Any, NoReturn
 
 import httpx
 
+from orchnb.http.closing import IN_FLIGHT, Flight
 from orchnb.runtime.host import HostedApp, on_host_thread
+from orchnb.runtime.lifespan import app_call
 from orchnb.runtime.loops import LoopEvent, loop_event
 from orchnb.runtime.outcome import Outcome
 
@@ -45,20 +47,25 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
 
     def __init__(self, find: Callable[[], HostedApp | None]) -> None:
         self._find = find
+        # No lock: each change is one step of the interpreter, and an interrupt right after a lock was
+        # taken would leave it so.
+        self._exchanges: set[_Exchange] = set()
+        self._ends_requests = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; raises what starting the app raises, and ``httpx.ReadTimeout``."""
         assert isinstance(request.stream, httpx.AsyncByteStream)
         body = b"".join([part async for part in request.stream])
         while True:
+            _mark(request, sent=False)
             hosted = self._usable(request)
             if not hosted.is_up:
                 await hosted.wait_started_async()
                 self._refuse_ended(hosted, request)
             event = loop_event()
-            exchange = _Exchange(hosted, request, body, event.set)
+            exchange = _Exchange(hosted, request, body, event.set, self._exchanges)
             stream = _AsyncStream(exchange)
-            hosted.host.begin(exchange)
+            self._begin(exchange)
             await stream.wait(event)
             if not exchange.unsent:
                 return exchange.response(stream)
@@ -73,18 +80,32 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
         assert isinstance(request.stream, httpx.SyncByteStream)
         body = b"".join(request.stream)
         while True:
+            _mark(request, sent=False)
             hosted = self._usable(request)
             if not hosted.is_up:
                 hosted.wait_started()
                 self._refuse_ended(hosted, request)
             told: Outcome[None] = Outcome()
-            exchange = _Exchange(hosted, request, body, told.settle)
+            exchange = _Exchange(hosted, request, body, told.settle, self._exchanges)
             stream = _SyncStream(exchange)
-            hosted.host.begin(exchange)
+            self._begin(exchange)
             stream.wait(told)
             if not exchange.unsent:
                 return exchange.response(stream)
             hosted.wait_closed()
+
+    def end_requests(self) -> None:
+        """The client is closed, on whatever thread: its requests end, and the app is told of it."""
+        self._ends_requests = True
+        for exchange in list(self._exchanges):
+            exchange.cut()
+
+    def _begin(self, exchange: _Exchange) -> None:
+        _mark(exchange.request, sent=True)
+        self._exchanges.add(exchange)
+        exchange.hosted.host.begin(exchange)
+        if self._ends_requests:
+            exchange.cut()
 
     def _usable(self, request: httpx.Request) -> HostedApp:
         hosted = self._find()
@@ -103,7 +124,8 @@ class _Exchange:
     """One request on its way through the app.
 
     The app's side runs on the host's loop, the caller's side wherever the caller is. ``_lock`` guards
-    what both touch; ``_notify`` is what wakes the caller, and is called once per wait.
+    what both touch; ``notify`` is what wakes the caller, and is called once per wait. ``under_way``
+    holds the transport's exchanges; this one takes itself out when it is over.
     """
 
     def __init__(
@@ -112,11 +134,13 @@ class _Exchange:
         request: httpx.Request,
         body: bytes,
         notify: Callable[[], object],
+        under_way: set[_Exchange],
     ) -> None:
         self.request = request
+        self._under_way = under_way
         timeouts = request.extensions.get("timeout", {})
         self.read_timeout: float | None = timeouts.get("read")
-        self._hosted = hosted
+        self.hosted = hosted
         self._body = body
         self._body_sent = False
         self._lock = threading.Lock()
@@ -127,6 +151,7 @@ class _Exchange:
         self._complete = False
         self._broken = ""
         self._called = False
+        self._cancelled = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         # asyncio's events bind to a loop when they are first waited for: the host's.
@@ -137,31 +162,43 @@ class _Exchange:
 
     def begin(self) -> None:
         """Start the app's call."""
-        self._task = self._hosted.host.loop.create_task(self._call_app())
+        self._task = self.hosted.host.loop.create_task(self._call_app())
         self._task.add_done_callback(self._over)
 
     async def _call_app(self) -> None:
-        self._called = True
+        hosted = self.hosted
         try:
-            await self._hosted.app(self._scope(), self._receive, self._send)
+            with app_call(hosted.app, self._cancel) as is_up:
+                # An app whose lifespan has ended by itself still answers, until it is closed.
+                if is_up or not hosted.closed:
+                    self._called = True
+                    await hosted.app(self._scope(), self._receive, self._send)
         except BaseException as exc:
-            if self._hosted.host.stopping:
+            if self._cancelled or hosted.host.stopping:
                 self.host_ended()
             else:
                 logger.error("The app failed on %s", self.request.method, exc_info=exc)
+
+    def _cancel(self) -> None:
+        """The app is about to be shut down, and cannot wait for this call any longer."""
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
 
     def _over(self, _: asyncio.Task[None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
         # Also of a task that was cancelled before its first step, which runs none of its code.
         self._finish("The app ended before its response was complete", answer=self._called)
-        self._hosted.host.calls.discard(self)
+        self.hosted.host.calls.discard(self)
+        self._under_way.discard(self)
         # Forgotten here, as asyncio runs a callback then: in the caller's thread it could take an
         # interrupt with it.
         self._task = None
 
     def host_ended(self) -> None:
         """Tell the caller that nothing more will come, on whatever thread."""
+        self._under_way.discard(self)
         self._finish("The server in this process was stopped before it had answered", answer=False)
 
     def _finish(self, broken: str, *, answer: bool = True) -> None:
@@ -201,7 +238,7 @@ class _Exchange:
             "headers": [(name.lower(), value) for name, value in request.headers.raw],
             "server": (url.host, url.port),
             "client": ("127.0.0.1", 0),
-            "state": self._hosted.state.copy(),
+            "state": self.hosted.state.copy(),
         }
 
     async def _receive(self) -> MutableMapping[str, Any]:
@@ -231,7 +268,7 @@ class _Exchange:
         self._tell_later()
 
     def _tell_later(self) -> None:
-        self._timer = self._hosted.host.loop.call_later(_LONGEST_DELAY, self._tell)
+        self._timer = self.hosted.host.loop.call_later(_LONGEST_DELAY, self._tell)
 
     def _add(self, chunk: bytes, *, more: bool) -> bool:
         """Take a part of the body; whether the app is to wait until there is room for the next."""
@@ -251,13 +288,18 @@ class _Exchange:
             self._timer.cancel()
         # Not now: woken while the app goes on, the caller would only wait for the interpreter lock.
         if more:
-            self._hosted.host.loop.call_soon(self._tell)
+            self.hosted.host.loop.call_soon(self._tell)
         else:
             self._disconnected.set()
             self._tell_later()
         return full
 
     # At the caller's.
+
+    def cut(self) -> None:
+        """Let the caller wait no longer, on whatever thread, and tell the app of a disconnect."""
+        self._finish("The client was closed", answer=False)
+        self.abandon()
 
     @property
     def unsent(self) -> bool:
@@ -280,7 +322,7 @@ class _Exchange:
             else:
                 return None
         if was_full:
-            self._hosted.host.post(self._room.set)
+            self.hosted.host.post(self._room.set)
         return data
 
     def response(self, stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> httpx.Response:
@@ -292,7 +334,7 @@ class _Exchange:
 
     def abandon(self) -> None:
         """The caller is gone: the app is told of a disconnect, as by any server, and goes on."""
-        self._hosted.host.post(self._disconnect)
+        self.hosted.host.post(self._disconnect)
 
     def _disconnect(self) -> None:
         self._disconnected.set()
@@ -303,6 +345,13 @@ class _Exchange:
             f"The server in this process sent nothing for {self.read_timeout:g} s",
             request=self.request,
         )
+
+
+def _mark(request: httpx.Request, *, sent: bool) -> None:
+    """Note whether the app may have got the request, for the client that sends it."""
+    flight: Flight | None = request.extensions.get(IN_FLIGHT)
+    if flight is not None:
+        flight.sent = sent
 
 
 class _AsyncStream(httpx.AsyncByteStream):

@@ -20,6 +20,7 @@ import asyncio, atexit, os, sys, threading, time
 from contextlib import asynccontextmanager
 import aiosqlite, anyio, anyio.to_thread, httpx
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from orchnb.runtime.host import HostedApp
@@ -162,6 +163,39 @@ SCRIPTS = {
         "    except httpx.RemoteProtocolError: pass\n"
         "in_background(ask); reached.wait()",
         said=("down",),
+    ),
+    "an answer that is still to come": Script(
+        "reached = threading.Event()\n"
+        "async def answer(request):\n"
+        "    reached.set(); await asyncio.sleep(0.3); return PlainTextResponse('answered')\n"
+        "hosted, client = serve(handler=answer); hosted.wait_started()\n"
+        "in_background(lambda: say(client.get('/').text)); reached.wait()",
+        said=("answered", "down"),
+    ),
+    "work after the answer": Script(
+        "async def work(): await asyncio.sleep(0.5); say('worked')\n"
+        "async def answer(request): return PlainTextResponse('', background=BackgroundTask(work))\n"
+        + UP.format("handler=answer"),
+        said=("worked", "down"),
+    ),
+    "work after the answer that does not end, and a shutdown that hangs": Script(
+        "async def work():\n"
+        "    try: await asyncio.sleep(3600)\n"
+        "    finally: say('cancelled')\n"
+        "async def hang(): say('down'); await anyio.sleep_forever()\n"
+        "async def answer(request): return PlainTextResponse('', background=BackgroundTask(work))\n"
+        + UP.format("handler=answer, ended=hang"),
+        said=("cancelled", "down"),
+    ),
+    "work after the answer and a shutdown that both swallow their cancellation": Script(
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'http':\n"
+        "        await send({'type': 'http.response.start', 'status': 200})\n"
+        "        await send({'type': 'http.response.body'}); await swallow()\n"
+        "    await receive(); await send({'type': 'lifespan.startup.complete'})\n"
+        "    await receive(); await swallow()\n"
+        "hosted = HostedApp(app); transport = HostedTransport(lambda: hosted)\n"
+        "httpx.Client(transport=transport).get('http://app/')"
     ),
     "a task of an app's that goes on": Script(
         "async def begin(): tasks.append(asyncio.create_task(asyncio.sleep(3600)))\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import socket
@@ -27,6 +28,7 @@ class App:
     def __init__(self) -> None:
         self.starts = self.ends = 0
         self.hanging = threading.Event()
+        self.worked = self.worked_when_it_ended = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -35,6 +37,7 @@ class App:
             scope["state"]["word"] = "from the lifespan"
             await send({"type": "lifespan.startup.complete"})
             await receive()
+            self.worked_when_it_ended = self.worked
             self.ends += 1
             await send({"type": "lifespan.shutdown.complete"})
             return
@@ -47,6 +50,9 @@ class App:
         headers = [(b"content-length", str(len(words)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": words.encode()})
+        if scope["path"] == "/work":
+            await asyncio.sleep(0.1)
+            self.worked = True
 
 
 @pytest.fixture
@@ -85,6 +91,17 @@ def test_after_the_close_the_port_is_free_and_the_app_down(served: Served, app: 
         assert tried.connect_ex(("127.0.0.1", served.port)) != 0
     host.close_all()
     assert (app.starts, app.ends) == (1, 1)
+
+
+@pytest.mark.parametrize("end", ["the port", "the process"])
+def test_work_after_an_answer_through_the_port_ends_before_the_app_is_shut_down(
+    served: Served, app: App, end: str
+) -> None:
+    get(f"{served.address}/work")
+    if end == "the port":
+        served.close()
+    host.close_all()
+    assert (app.ends, app.worked_when_it_ended) == (1, True)
 
 
 def test_a_request_that_hangs_does_not_keep_the_port_open(served: Served, app: App) -> None:
