@@ -36,7 +36,7 @@ from orchnb.errors import (
     UnexpectedAnswer,
 )
 from orchnb.http.response import PrefectResponse, bare_request, one_line
-from orchnb.http.retry import ASIDE, LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS
+from orchnb.http.retry import ASIDE, LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS, is_repeatable
 from orchnb.redaction import shown_url
 
 T = TypeVar("T")
@@ -138,24 +138,9 @@ class Call(Generic[T]):
         gone = self.method == "DELETE" and error.status_code == 404
         return gone and RESENT in error.response.extensions and _is_api_answer(error.response)
 
-    def explain_silence(self, error: httpx.TransportError) -> httpx.TransportError:
-        """The error of a try that got no answer: what it leaves open, where it leaves anything open."""
-        aside = ASIDE in error.request.extensions
-        if aside or self._is_repeatable or isinstance(error, UNSENT_ERRORS):
-            return error
-        request = bare_request(error.request)
-        return OutcomeUnknown(
-            f"{request.method} {shown_url(request.url)} got no answer ({type(error).__name__}), and "
-            "the server may have acted on it",
-            request=request,
-            hint=self._how_to_find_out,
-        )
-
     @property
     def _how_to_find_out(self) -> str:
-        return (
-            f"It was not sent again, as that might do it twice. Find out first: {_look(self.look)}."
-        )
+        return _find_out(self.look)
 
     def explain(self, error: PrefectHTTPStatusError) -> PrefectHTTPStatusError:
         """The error of this call's kind: what was not found, or is there already."""
@@ -181,6 +166,24 @@ class Call(Generic[T]):
         if error.status_code in _FROM_A_PROXY and not self._is_repeatable:
             error.hint = f"{error.hint} {self._how_to_find_out}"
         return error
+
+
+def explain_silence(error: httpx.TransportError, look: str = "") -> httpx.TransportError:
+    """Return the error of a try that got no answer: `OutcomeUnknown` if the server may have acted on a
+    request that is not safe to repeat, else the error itself. ``look`` is that of `Call`."""
+    request = error.request
+    if ASIDE in request.extensions or is_repeatable(request) or isinstance(error, UNSENT_ERRORS):
+        return error
+    return OutcomeUnknown(
+        f"{request.method} {shown_url(request.url)} got no answer ({type(error).__name__}), and "
+        "the server may have acted on it",
+        request=bare_request(request),
+        hint=_find_out(look),
+    )
+
+
+def _find_out(look: str) -> str:
+    return f"It was not sent again, as that might do it twice. Find out first: {_look(look)}."
 
 
 def explain_close(error: ClientClosed, look: str = "") -> ClientClosed | OutcomeUnknown:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import httpx
 from typing_extensions import Self
 
-from orchnb.api.calls import Call, Steps, explain_close
+from orchnb.api.calls import Call, Steps, explain_close, explain_silence
 from orchnb.api.described.lacking import or_lacking
 from orchnb.api.described.namespace import AsyncServerOperations, SyncServerOperations
 from orchnb.api.models.base import ModelList
@@ -34,6 +34,7 @@ from orchnb.forks import in_forked_child
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.connections import refuse_pickle
 from orchnb.http.flow import drive, drive_async
+from orchnb.http.retry import IDEMPOTENT_METHODS, ONCE
 from orchnb.http.sockets import Connections
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runtime.bounded import within
@@ -419,11 +420,18 @@ class PrefectClient(_ApiClient):
         Raises:
             ForeignAddress: ``path`` is the address of another place, which is not to get our credentials.
             ClientClosed: the client was closed, before or in the meantime.
-            OutcomeUnknown: it was closed in the meantime, the server may have acted, and the method is
-                not idempotent.
+            OutcomeUnknown: there was no answer, the server may have acted, and the method is not
+                idempotent (RFC 9110, 9.2.2). The request was not sent again. A ``POST`` that only reads,
+                such as to ``/flows/filter``, is.
         """
         try:
-            return await self._usable().request(method, self._path(path), **kwargs)
+            options = _sent_once(method, path, kwargs)
+            return await self._usable().request(method, self._path(path), **options)
+        except httpx.TransportError as exc:
+            explained = explain_silence(exc)
+            if explained is exc:
+                raise
+            raise explained from exc
         except ClientClosed as exc:
             self._raise_closed(exc)
 
@@ -436,7 +444,7 @@ class PrefectClient(_ApiClient):
                 return None
             raise call.explain(exc) from None
         except httpx.TransportError as exc:
-            explained = call.explain_silence(exc)
+            explained = explain_silence(exc, call.look)
             if explained is exc:
                 raise
             raise explained from exc
@@ -567,11 +575,18 @@ class SyncPrefectClient(_ApiClient):
         Raises:
             ForeignAddress: ``path`` is the address of another place, which is not to get our credentials.
             ClientClosed: the client was closed, before or in the meantime.
-            OutcomeUnknown: it was closed in the meantime, the server may have acted, and the method is
-                not idempotent.
+            OutcomeUnknown: there was no answer, the server may have acted, and the method is not
+                idempotent (RFC 9110, 9.2.2). The request was not sent again. A ``POST`` that only reads,
+                such as to ``/flows/filter``, is.
         """
         try:
-            return self._usable().request(method, self._path(path), **kwargs)
+            options = _sent_once(method, path, kwargs)
+            return self._usable().request(method, self._path(path), **options)
+        except httpx.TransportError as exc:
+            explained = explain_silence(exc)
+            if explained is exc:
+                raise
+            raise explained from exc
         except ClientClosed as exc:
             self._raise_closed(exc)
 
@@ -584,7 +599,7 @@ class SyncPrefectClient(_ApiClient):
                 return None
             raise call.explain(exc) from None
         except httpx.TransportError as exc:
-            explained = call.explain_silence(exc)
+            explained = explain_silence(exc, call.look)
             if explained is exc:
                 raise
             raise explained from exc
@@ -597,6 +612,18 @@ class SyncPrefectClient(_ApiClient):
         if self._http is None:
             self._refuse_unopened()
         return self._http
+
+
+_READS = re.compile(r"/(count|filter|history|paginate)/?$")
+"""The ends of the API's paths whose ``POST`` only reads."""
+
+
+def _sent_once(method: str, path: str, options: dict[str, Any]) -> dict[str, Any]:
+    """httpx's arguments with a note whether the request may be sent again after a lost answer."""
+    method = method.upper()
+    reads = method == "POST" and _READS.search(path.partition("?")[0]) is not None
+    once = method not in IDEMPOTENT_METHODS and not reads
+    return {**options, "extensions": {ONCE: once, **(options.get("extensions") or {})}}
 
 
 def _refuse_to_sleep(seconds: float) -> NoReturn:
