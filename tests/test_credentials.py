@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import orchnb
+from orchnb.api.status import server_status
 from orchnb.credentials import withheld
 from orchnb.errors import InvalidSetting
+from orchnb.notebook.object_views import status_card
 from orchnb.settings import get_settings
 from tests.api.fakes import http_server
 
@@ -132,6 +134,32 @@ def test_nothing_of_the_persons_reaches_a_server_that_the_folder_names() -> None
     encoded = base64.b64encode(b"canary:canary").decode()
     assert len(seen) == 2
     assert not any("canary" in text or encoded in text for text in seen)
+
+
+def test_the_status_and_a_401_say_what_is_not_sent_and_how_to_send_it() -> None:
+    def answer(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+        if request.path == "/api/health":
+            return 200, {"content-type": "application/json"}, b"true"
+        return 401, {"content-type": "application/json"}, b'{"detail": "Unauthorized"}'
+
+    with http_server(answer) as url:
+        write("prefect.toml", "api.url", f"{url}/api")
+        write("environment", "api.key", "pnu_canary")
+        status = server_status(get_settings())
+        with (
+            orchnb.get_client(sync_client=True) as client,
+            pytest.raises(orchnb.PrefectHTTPStatusError) as caught,
+        ):
+            client.read_flows()
+    words = (
+        "PREFECT_API_KEY (environment) is not sent, as the address comes from api.url (prefect.toml), "
+        "a file in the working folder. To send it, name the address yourself, in PREFECT_API_URL or with "
+        "%orch_server_type server URL."
+    )
+    assert status.withheld == (words,)
+    assert words in str(status)
+    assert ("Not sent", words) in status_card(status).rows
+    assert words in caught.value.hint
 
 
 @pytest.mark.parametrize(

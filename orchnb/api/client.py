@@ -20,7 +20,7 @@ from orchnb.api.described.lacking import or_lacking
 from orchnb.api.described.namespace import AsyncServerOperations, SyncServerOperations
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations import Operations
-from orchnb.credentials import without_withheld
+from orchnb.credentials import withheld, without_withheld
 from orchnb.errors import (
     ClientClosed,
     ForeignAddress,
@@ -78,11 +78,13 @@ class _ApiClient(Operations):
         settings: Settings | None = None,
     ) -> None:
         self.settings = settings or get_settings()
+        self._withheld: dict[str, str] = {}
         self._app: ASGIApp | None = None
         if isinstance(api, str):
             if api != self.settings.api_url:  # else it has been checked
                 api = Settings(api_url=api).api_url or ""
             if api == self.settings.api_url:
+                self._withheld = withheld(self.settings)
                 self.settings = without_withheld(self.settings)
             self.api_url = api
             self.server_type = server_type_of_url(
@@ -240,6 +242,12 @@ class _ApiClient(Operations):
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ClientClosed(self._why_closed)
+
+    def _explained(self, call: Call[Any], error: PrefectHTTPStatusError) -> PrefectHTTPStatusError:
+        explained = call.explain(error)
+        if explained.status_code in (401, 403) and self._withheld:
+            explained.hint = " ".join([*self._withheld.values(), explained.hint]).strip()
+        return explained
 
     def _raise_closed(self, error: ClientClosed, look: str = "") -> NoReturn:
         explained = explain_close(error, look)
@@ -442,7 +450,7 @@ class PrefectClient(_ApiClient):
         except PrefectHTTPStatusError as exc:
             if call.has_been_done(exc):
                 return None
-            raise call.explain(exc) from None
+            raise self._explained(call, exc) from None
         except httpx.TransportError as exc:
             explained = explain_silence(exc, call.look)
             if explained is exc:
@@ -597,7 +605,7 @@ class SyncPrefectClient(_ApiClient):
         except PrefectHTTPStatusError as exc:
             if call.has_been_done(exc):
                 return None
-            raise call.explain(exc) from None
+            raise self._explained(call, exc) from None
         except httpx.TransportError as exc:
             explained = explain_silence(exc, call.look)
             if explained is exc:

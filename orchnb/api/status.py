@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from orchnb.api.client import SyncPrefectClient, api_of
+from orchnb.credentials import withheld
 from orchnb.errors import ObjectNotFound, OrchnbError, PrefectHTTPStatusError
 from orchnb.http.response import one_line
 from orchnb.http.retry import RetryPolicy
@@ -50,6 +51,8 @@ class ServerStatus:
     """How many errors it has logged since its start, if it runs in this process."""
     verbose: bool = False
     """Whether the phases are to be told as well."""
+    withheld: tuple[str, ...] = ()
+    """Which credentials are not sent to it, each with the reason and what to do."""
 
     @property
     def is_up(self) -> bool:
@@ -88,6 +91,7 @@ class ServerStatus:
         return (
             f"{self.server_type}: {self.place}{version}, {self.state_in_words} "
             f"(decided by {self.decided_by}){start}{errors}"
+            + "".join(f"; {reason}" for reason in self.withheld)
         )
 
     __repr__ = __str__
@@ -114,7 +118,8 @@ def server_status(
         return ServerStatus(kind, "no server", "none", decided_by, problem="none is configured")
     api = api_of(settings)
     if not isinstance(api, EphemeralApp):
-        status = ServerStatus(kind, redact_url(api), "up", decided_by)
+        left_out = tuple(withheld(settings).values())
+        status = ServerStatus(kind, redact_url(api), "up", decided_by, withheld=left_out)
     else:
         place = f"{api.title} in this process"
         if settings.ephemeral_home and api.is_prefect:

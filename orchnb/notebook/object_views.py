@@ -55,6 +55,7 @@ def status_card(status: ServerStatus) -> Card:
         rows.append(("Its start took", status.start_in_words))
     if status.errors:
         rows.append(("Its log has", status.errors_in_words))
+    rows += [("Not sent", clean(reason)) for reason in status.withheld]
     return Card(title=str(status.server_type), tone=tones.get(status.state, "plain"), rows=rows)
 
 
