@@ -35,7 +35,6 @@ from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.connections import refuse_pickle
 from orchnb.http.flow import drive, drive_async
 from orchnb.http.retry import IDEMPOTENT_METHODS, ONCE
-from orchnb.http.sockets import Connections
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runtime.bounded import within
 from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app, host_app
@@ -534,8 +533,6 @@ class SyncPrefectClient(_ApiClient):
             httpx.ConnectTimeout: no connection was made in time.
             httpx.ReadTimeout: there was a connection, but no result in time.
         """
-        connections = Connections()
-        self._httpx_settings["event_hooks"] = {"request": [connections.watch]}
         self._httpx_settings["sleep"] = _refuse_to_sleep
 
         def call() -> T:
@@ -545,16 +542,12 @@ class SyncPrefectClient(_ApiClient):
             finally:
                 self.close_for_good()
 
-        def give_up() -> None:
-            connections.cut()
-            self._end()
-
         try:
-            return within(seconds, call, give_up=give_up)
+            return within(seconds, call, give_up=self._end)
         except (TimeoutError, httpx.TimeoutException):
             pass
-        request = connections.request or httpx.Request("GET", redact_url(self.api_url))
-        if connections.made or self._app is not None:
+        request = httpx.Request("GET", redact_url(self.api_url))
+        if self._app is not None or (self._http is not None and self._http.was_connected):
             raise httpx.ReadTimeout(f"No answer within {seconds:g} s", request=request)
         raise httpx.ConnectTimeout(f"No connection within {seconds:g} s", request=request)
 

@@ -202,6 +202,11 @@ class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[
                 outcome = exc
         return self._send_by_flow(request, kwargs, outcome, began)
 
+    @property
+    def was_connected(self) -> bool:
+        """Whether it has made a connection."""
+        return self._in_flight.was_connected
+
     def end_requests(self) -> None:
         """As `PrefectHttpxAsyncClient.end_requests`. A request that is still being connected ends when
         its connection does, or fails, and is not sent."""

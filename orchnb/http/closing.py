@@ -60,6 +60,8 @@ class InFlight:
     def __init__(self, transports: Sequence[object] = ()) -> None:
         self.is_traced = not transports
         self.closed = False
+        self.was_connected = False
+        """Whether a connection was made. Known only with httpx's own transports."""
         self._transports = transports
         self._pid = os.getpid()
         self.running: set[Flight] = set()
@@ -85,6 +87,7 @@ class InFlight:
     def connected(self, connection: socket.socket) -> None:
         """Note a connection that is to be shut down at the close."""
         self._forget_the_parents()
+        self.was_connected = True
         for known in list(self._sockets):
             if known.fileno() < 0:
                 self._sockets.discard(known)

@@ -22,7 +22,6 @@ import pytest
 from orchnb import PrefectClient, SyncPrefectClient, get_settings, temporary_settings
 from orchnb.api import client as client_module
 from orchnb.api.status import ServerStatus, server_status
-from orchnb.http.sockets import Connections
 from orchnb.notebook.object_views import status_card
 from orchnb.notebook.views import html
 from orchnb.runtime.bounded import within
@@ -294,18 +293,3 @@ def test_an_interrupted_wait_gives_the_call_up() -> None:
     with pytest.raises(KeyboardInterrupt):
         within(20, interrupt, give_up=ends.set)
     assert ends.is_set()
-
-
-def test_connections_that_are_opened_after_the_cut_are_cut_as_well() -> None:
-    connections = Connections()
-    connections.cut()
-    hooks = {"request": [connections.watch]}
-    with (
-        wire(never) as server,
-        httpx.Client(event_hooks=hooks, timeout=20) as client,
-        at_most(10),
-    ):
-        with pytest.raises(httpx.TransportError):
-            client.get(server.url)
-        OVER.set()
-    assert connections.made
