@@ -51,6 +51,9 @@ _FROM_A_PROXY = frozenset({502, 504})
 _SERVERS_LIMIT = 200
 """So many objects Prefect's server gives at most."""
 
+_BATCH = 1_000
+"""Objects of a list that are checked at a time."""
+
 AT_MOST = re.compile(r"limit: must be less than or equal to (\d+)")
 """What Prefect's server says to who asks for more objects than it gives."""
 
@@ -251,7 +254,7 @@ def a(kind: Callable[[], type[T]]) -> Callable[[PrefectResponse], T]:
     """Read the answer as something of this type, which is asked for when there is an answer: models are
     imported when they are first used."""
     adapter = functools.cache(lambda: TypeAdapter(kind()))
-    return lambda response: _validated(adapter(), response)
+    return lambda response: _validated(adapter(), json_of(response), response)
 
 
 def list_of(kind: Callable[[], type[M]]) -> Callable[[PrefectResponse], ModelList[M]]:
@@ -261,7 +264,15 @@ def list_of(kind: Callable[[], type[M]]) -> Callable[[PrefectResponse], ModelLis
     )
 
     def read(response: PrefectResponse) -> ModelList[M]:
-        items: list[M] = _validated(adapter(), response)
+        data = json_of(response)
+        # A batch at a time: an interrupt has to wait while pydantic is at work.
+        starts = range(0, len(data), _BATCH) if isinstance(data, list) else ()
+        items: list[M] = []
+        for start in starts:
+            batch: list[M] = _validated(adapter(), data[start : start + _BATCH], response, start)
+            items += batch
+        if not starts:
+            items = _validated(adapter(), data, response)
         return ModelList(items, model=kind(), cut=bool(items) and len(items) == _limit_of(response))
 
     return read
@@ -276,14 +287,21 @@ def _limit_of(response: PrefectResponse) -> int:
     return asked if isinstance(asked, int) else _SERVERS_LIMIT
 
 
-def _validated(adapter: TypeAdapter[T], response: PrefectResponse) -> T:
-    data = json_of(response)
+def _validated(adapter: TypeAdapter[T], data: Any, response: PrefectResponse, start: int = 0) -> T:
+    """The data as what the adapter makes of it; ``start`` is where in a list it begins."""
     try:
         return adapter.validate_python(data)
     except ValidationError as exc:
+        found = exc.errors(include_url=False, include_input=False)[:3]
+        places = [
+            (problem["loc"][0] + start, *problem["loc"][1:])
+            if start and isinstance(problem["loc"][0], int)
+            else problem["loc"]
+            for problem in found
+        ]
         problems = "; ".join(
-            ": ".join(filter(None, (one_line(".".join(map(str, problem["loc"]))), problem["msg"])))
-            for problem in exc.errors(include_url=False, include_input=False)[:3]
+            ": ".join(filter(None, (one_line(".".join(map(str, place))), problem["msg"])))
+            for place, problem in zip(places, found, strict=True)
         )
         raise UnexpectedAnswer(
             f"{shown_url(response.request.url)} answered with JSON of another form than the "

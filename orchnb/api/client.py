@@ -30,6 +30,7 @@ from orchnb.errors import (
 )
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.flow import drive, drive_async
+from orchnb.http.response import PrefectResponse
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.runtime.host import HostedApp, on_host_thread
@@ -390,6 +391,8 @@ class PrefectClient(_ApiClient):
             if explained is exc:
                 raise
             raise explained from exc
+        if isinstance(response, PrefectResponse):
+            await response.aparse()
         return self._read(call, response)
 
     def _usable(self) -> PrefectHttpxAsyncClient:

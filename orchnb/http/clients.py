@@ -13,6 +13,7 @@ import anyio
 import httpx
 
 from orchnb import __version__
+from orchnb.http.body import ENCODINGS, LARGEST_SMALL_ANSWER
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
@@ -74,6 +75,7 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
     ) -> None:
         settings = settings or get_settings()
         super().__init__(**_httpx_options(kwargs))
+        self.event_hooks["response"].insert(0, _aour_own)
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
         self._sleep = sleep
@@ -102,9 +104,7 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         return await self._send_by_flow(request, kwargs, outcome, began)
 
     async def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        """As httpx sends; our own response, which knows a limit, reads what has one."""
-        if LARGEST not in request.extensions:
-            return await super().send(request, **kwargs)
+        """As httpx sends, but our own response, which knows a limit, is what reads the answer."""
         response = await super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
         return answer if kwargs.get("stream") else await _aread(answer)
@@ -147,6 +147,7 @@ class PrefectHttpxSyncClient(httpx.Client):
     ) -> None:
         settings = settings or get_settings()
         super().__init__(**_httpx_options(kwargs))
+        self.event_hooks["response"].insert(0, PrefectResponse.from_httpx_response)
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
         self._sleep = sleep
@@ -170,8 +171,6 @@ class PrefectHttpxSyncClient(httpx.Client):
 
     def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         """As `PrefectHttpxAsyncClient._send_once`."""
-        if LARGEST not in request.extensions:
-            return super().send(request, **kwargs)
         response = super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
         return answer if kwargs.get("stream") else _read(answer)
@@ -199,6 +198,11 @@ class PrefectHttpxSyncClient(httpx.Client):
         flow = _flow(self._csrf, self._retrier, request, began)
         response = drive(flow, perform, outcome)
         return _finish(response, raising=self.raise_on_all_errors)
+
+
+async def _aour_own(response: httpx.Response) -> None:
+    """Make each response our own before anybody reads it: a hook, an ``Auth``, what follows redirects."""
+    PrefectResponse.from_httpx_response(response)
 
 
 async def _aread(response: httpx.Response) -> httpx.Response:
@@ -237,7 +241,10 @@ def _csrf_guard(
 ) -> CsrfGuard:
     def build_token_request(client_id: str) -> httpx.Request:
         return client.build_request(
-            "GET", "/csrf-token", params={"client": client_id}, extensions={ASIDE: True}
+            "GET",
+            "/csrf-token",
+            params={"client": client_id},
+            extensions={ASIDE: True, LARGEST: LARGEST_SMALL_ANSWER},
         )
 
     return CsrfGuard(build_token_request, enabled=enabled, now=retrier.policy.now)
@@ -258,6 +265,8 @@ def _add_headers(headers: httpx.Headers, settings: Settings) -> None:
 
 def _httpx_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     """httpx's arguments, with an SSL context that all clients share: making one takes 15 ms."""
+    kwargs = {**kwargs, "headers": httpx.Headers(kwargs.get("headers"))}
+    kwargs["headers"].setdefault("Accept-Encoding", ENCODINGS)
     if "transport" in kwargs or kwargs.get("cert"):
         return kwargs
     verify = kwargs.get("verify", True)

@@ -65,7 +65,11 @@ ASIDE = "orchnb.aside"
 what becomes of it says nothing about that one."""
 
 LARGEST = "orchnb.largest"
-"""The key in a request's ``extensions`` that says how many bytes an answer may have, unpacked."""
+"""The key in a request's ``extensions`` that says how many bytes an answer may have, decoded."""
+
+UNREAD = "orchnb.unread"
+"""The key in the ``extensions`` of a response that is no success, and that says why it was not read to
+its end."""
 
 LONGEST_RETRY_AFTER = 24 * 3600.0
 """Seconds. A server that asks for more is taken to be confused, and the usual back-off applies."""
