@@ -38,20 +38,27 @@ class Decoder:
     """
 
     def __init__(self, encodings: Sequence[str], limit: float, announced: str = "") -> None:
-        names = [name.strip().lower() for name in encodings] if encodings else []
+        self._limit = limit
+        self._layers: list[_Layer] = []
+        self._left = [limit]
+        """What may still come: off the wire first, then out of each layer."""
+        if encodings:
+            self._add_layers(encodings)
+        if announced.isdecimal() and len(announced) < 20 and int(announced) > self._left[0]:
+            raise self._too_large()
+
+    def _add_layers(self, encodings: Sequence[str]) -> None:
+        names = [name.strip().lower() for name in encodings]
         names = [name for name in names if name not in ("", "identity")]
         if len(names) > _MOST_LAYERS:
             raise BodyRefused(f"with {len(names)} layers of Content-Encoding")
         for name in names:
             if name not in _WINDOWS:
                 raise BodyRefused("in a Content-Encoding that was not asked for")
-        self._limit = limit
         self._layers = [_Layer(name) for name in reversed(names)]
         # Packed data that cannot be compressed is a little larger than the data.
-        packed = limit * 1.01 + 1024
-        self._left = [*(packed for _ in names), limit]
-        if announced.isdecimal() and len(announced) < 20 and int(announced) > self._left[0]:
-            raise self._too_large()
+        packed = self._limit * 1.01 + 1024
+        self._left = [*(packed for _ in names), self._limit]
 
     def decode(self, raw: bytes) -> Iterable[bytes]:
         """Give what these bytes of the body decode to, in pieces of at most 64 KiB.

@@ -97,17 +97,19 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
             try:
                 response = await self._send_once(request, **kwargs)
                 if self._retrier.settles(response):
-                    return PrefectResponse.from_httpx_response(response)
+                    return response
                 outcome = await _aread(response)
             except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
                 outcome = exc
         return await self._send_by_flow(request, kwargs, outcome, began)
 
-    async def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+    async def _send_once(self, request: httpx.Request, **kwargs: Any) -> PrefectResponse:
         """As httpx sends, but our own response, which knows a limit, is what reads the answer."""
         response = await super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
-        return answer if kwargs.get("stream") else await _aread(answer)
+        if not kwargs.get("stream"):
+            await _aread(answer)
+        return answer
 
     async def _send_by_flow(
         self,
@@ -163,17 +165,19 @@ class PrefectHttpxSyncClient(httpx.Client):
             try:
                 response = self._send_once(request, **kwargs)
                 if self._retrier.settles(response):
-                    return PrefectResponse.from_httpx_response(response)
+                    return response
                 outcome = _read(response)
             except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
                 outcome = exc
         return self._send_by_flow(request, kwargs, outcome, began)
 
-    def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+    def _send_once(self, request: httpx.Request, **kwargs: Any) -> PrefectResponse:
         """As `PrefectHttpxAsyncClient._send_once`."""
         response = super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
-        return answer if kwargs.get("stream") else _read(answer)
+        if not kwargs.get("stream"):
+            _read(answer)
+        return answer
 
     def _send_by_flow(
         self,

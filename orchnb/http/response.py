@@ -10,7 +10,6 @@ import re
 import unicodedata
 import zlib
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
-from contextlib import aclosing
 from typing import Any
 
 import anyio.lowlevel
@@ -129,16 +128,16 @@ class PrefectResponse(httpx.Response):
                 yield chunk
             return
         chunks = Chunks(chunk_size)
+        parts = self.aiter_raw()
         try:
             decoder = self._decoder_of_body()
-            # httpx says iterator; it is a generator, whose end must not wait for the garbage collector
-            async with aclosing(self.aiter_raw()) as parts:  # type: ignore[type-var]
-                async for raw in parts:
-                    for piece in decoder.decode(raw):
-                        for chunk in chunks.add(piece):
-                            yield chunk
+            async for raw in parts:
+                for piece in decoder.decode(raw):
+                    for chunk in chunks.add(piece):
+                        yield chunk
         except (BodyRefused, zlib.error) as exc:
             self._refuse(exc)
+            await parts.aclose()  # type: ignore[attr-defined] # httpx says iterator; it is a generator
             await self.aclose()
         for chunk in chunks.rest():
             yield chunk
@@ -201,10 +200,11 @@ class PrefectResponse(httpx.Response):
             ValueError: it is not JSON, or too deeply nested.
         """
         if self._parsed is None:
-            if not kwargs and len(self.content) >= _LARGE:
+            content = self.content
+            if not kwargs and len(content) >= _LARGE:
                 return finish(self._parse())
             try:
-                return super().json(**kwargs)
+                return json.loads(content, **kwargs)
             except RecursionError:
                 raise ValueError(TOO_DEEP) from None
         (value, error), self._parsed = self._parsed, None
