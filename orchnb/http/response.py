@@ -301,17 +301,45 @@ def printable(text: str) -> str:
     """Text without what does something instead of being seen; line ends stay."""
     if text.isascii() and text.isprintable():
         return text
-    text = _TERMINAL_SEQUENCE.sub("", text)
+    text = "".join(_outside_sequences(text))
     return "".join(
         char for char in text if char == "\n" or unicodedata.category(char) not in _UNPRINTABLE
     )
 
 
-# Whole, or what is left of it would be read: CSI, then OSC, DCS and their like up to their end (ECMA-48).
-_TERMINAL_SEQUENCE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]|"
-    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\x9c)"
+def _outside_sequences(text: str) -> Iterator[str]:
+    """The text without terminal sequences (ECMA-48). They go whole, or what is left would be read.
+
+    A regular expression for the long kind would look for its end again and again; this looks once.
+    """
+    done = 0
+    end: re.Match[str] | None = (
+        None  # the first possible end of a long one, from where it was sought
+    )
+    for match in _SEQUENCE_START.finditer(text):
+        if match.start() < done:
+            continue  # it is within the one before
+        after = match.end()
+        if match["long"]:
+            if end is None or end.start() < after:
+                end = _LONG_END.search(text, after)
+            if end is None:
+                break  # neither this one nor those that follow have an end, and short ones go below
+            if end["stray"] is not None or end.start() - after > _LONGEST_SEQUENCE:
+                continue
+            after = end.end()
+        yield text[done : match.start()]
+        done = after
+    yield _SHORT_SEQUENCE.sub("", text[done:])
+
+
+# CSI, whole; or the start of OSC, DCS and their like.
+_SHORT_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]")
+_SEQUENCE_START = re.compile(
+    rf"{_SHORT_SEQUENCE.pattern}|(?P<long>\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])"
 )
+_LONG_END = re.compile(r"\x07|\x1b\\|\x9c|(?P<stray>\x1b)")
+_LONGEST_SEQUENCE = 4096
 
 
 # Control and format characters (terminal escapes, bidi overrides), surrogates, private use.
