@@ -14,6 +14,7 @@ import httpx
 
 from orchnb import __version__
 from orchnb.http.body import ENCODINGS, LARGEST_SMALL_ANSWER
+from orchnb.http.cookies import HostCookies, host_cookies
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
@@ -76,6 +77,7 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         settings = settings or get_settings()
         super().__init__(**_httpx_options(kwargs))
         self.event_hooks["response"].insert(0, _aour_own)
+        _guard_cookies(self, is_async=True)
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
         self._sleep = sleep
@@ -150,6 +152,7 @@ class PrefectHttpxSyncClient(httpx.Client):
         settings = settings or get_settings()
         super().__init__(**_httpx_options(kwargs))
         self.event_hooks["response"].insert(0, PrefectResponse.from_httpx_response)
+        _guard_cookies(self, is_async=False)
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
         self._sleep = sleep
@@ -207,6 +210,18 @@ class PrefectHttpxSyncClient(httpx.Client):
 async def _aour_own(response: httpx.Response) -> None:
     """Make each response our own before anybody reads it: a hook, an ``Auth``, what follows redirects."""
     PrefectResponse.from_httpx_response(response)
+
+
+def _guard_cookies(client: httpx.Client | httpx.AsyncClient, *, is_async: bool) -> None:
+    """Have each request, also one that follows a redirect, carry the cookies of its own host only."""
+    jar, hooks = client.cookies.jar, client.event_hooks["request"]
+    if not isinstance(jar, HostCookies):
+        return
+
+    async def keep_to_host(request: httpx.Request) -> None:
+        jar.keep_to_host(request)
+
+    jar.when_used(lambda: hooks.append(keep_to_host if is_async else jar.keep_to_host))
 
 
 async def _aread(response: httpx.Response) -> httpx.Response:
@@ -268,9 +283,11 @@ def _add_headers(headers: httpx.Headers, settings: Settings) -> None:
 
 
 def _httpx_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """httpx's arguments, with an SSL context that all clients share: making one takes 15 ms."""
+    """httpx's arguments, with what is ours: the encodings that are asked for, where cookies are kept, and
+    an SSL context that all clients share, as making one takes 15 ms."""
     kwargs = {**kwargs, "headers": httpx.Headers(kwargs.get("headers"))}
     kwargs["headers"].setdefault("Accept-Encoding", ENCODINGS)
+    kwargs["cookies"] = host_cookies(kwargs)
     if "transport" in kwargs or kwargs.get("cert"):
         return kwargs
     verify = kwargs.get("verify", True)
