@@ -17,6 +17,7 @@ from orchnb.http.body import ENCODINGS, LARGEST_SMALL_ANSWER
 from orchnb.http.cookies import HostCookies, host_cookies
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
+from orchnb.http.proxies import check_proxies
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy
 from orchnb.redaction import redact_url
@@ -285,6 +286,7 @@ def _add_headers(headers: httpx.Headers, settings: Settings) -> None:
 def _httpx_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     """httpx's arguments, with what is ours: the encodings that are asked for, where cookies are kept, and
     an SSL context that all clients share, as making one takes 15 ms."""
+    check_proxies(kwargs)
     kwargs = {**kwargs, "headers": httpx.Headers(kwargs.get("headers"))}
     kwargs["headers"].setdefault("Accept-Encoding", ENCODINGS)
     kwargs["cookies"] = host_cookies(kwargs)

@@ -7,7 +7,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timezone
@@ -18,6 +18,7 @@ import httpx
 
 from orchnb.errors import OrchnbError
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl
+from orchnb.http.proxies import proxy_secrets
 from orchnb.observers import retry_observers
 from orchnb.redaction import redact_url, scrub, secrets_of
 from orchnb.settings import Settings
@@ -361,7 +362,10 @@ def without_secrets(error: httpx.TransportError, request: httpx.Request) -> http
     """The error itself, or one of its kind without what it repeats of the request's secrets: h11 quotes
     the header that it cannot send, and the line of an answer that it cannot read."""
     words = str(error)
-    scrubbed = scrub(words, secrets_of(request))
+    secrets: Iterable[str] = secrets_of(request)
+    if isinstance(error, httpx.ProxyError):  # these are the proxy's words
+        secrets = {*secrets, *proxy_secrets()}
+    scrubbed = scrub(words, secrets)
     if scrubbed == words:
         return error
     return type(error)(scrubbed, request=request).with_traceback(error.__traceback__)
