@@ -190,6 +190,7 @@ EVERY_NAME: dict[str, tuple[str, str, Any]] = {
     "ORCHNB_EPHEMERAL_APP": ("m:a", "ephemeral_app", "m:a"),
     "ORCHNB_EPHEMERAL_HOME": ("/own", "ephemeral_home", Path("/own")),
     "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT": ("9", "ephemeral_startup_timeout", 9.0),
+    "ORCHNB_CLIENT_MAX_WAIT": ("90.5", "client_max_wait", 90.5),
     "ORCHNB_EPHEMERAL_PREWARM": ("0", "ephemeral_prewarm", False),
     "ORCHNB_DISPLAY": ("text", "display", "text"),
 }
@@ -608,6 +609,8 @@ BAD_VALUES: list[tuple[str, str, str]] = [
     ("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X": 5}', "string"),
     ("PREFECT_CLIENT_CSRF_SUPPORT_ENABLED", CANARY, "true or false"),
     ("ORCHNB_EPHEMERAL_STARTUP_TIMEOUT", "-5", "greater than 0"),
+    ("ORCHNB_CLIENT_MAX_WAIT", "-1", "greater than or equal to 0"),
+    ("ORCHNB_CLIENT_MAX_WAIT", "nan", "greater than or equal to 0"),
 ]
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import anyio
@@ -19,7 +19,7 @@ from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.proxies import check_proxies
 from orchnb.http.response import PrefectResponse
-from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy
+from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy, Waits
 from orchnb.redaction import redact_url
 from orchnb.settings import Settings, get_settings
 
@@ -247,7 +247,7 @@ def _read(response: httpx.Response) -> httpx.Response:
 
 def _flow(csrf: CsrfGuard, retrier: Retrier, request: httpx.Request, began: float) -> Flow:
     if csrf.concerns(request):
-        return csrf.flow(request, retrier.flow)
+        return csrf.flow(request, partial(retrier.flow, waits=Waits(retrier.policy)))
     return retrier.flow(request, began=began)
 
 

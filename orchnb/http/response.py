@@ -25,7 +25,7 @@ from orchnb.http.body import (
     Decoder,
 )
 from orchnb.http.json_steps import TOO_DEEP, finish, parse
-from orchnb.http.retry import ASIDE, LARGEST, RESENT, UNREAD
+from orchnb.http.retry import ASIDE, LARGEST, NOT_AWAITED, RESENT, UNREAD
 from orchnb.redaction import (
     redact_headers,
     redact_url,
@@ -287,7 +287,7 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
         response=_bare_response(response, bare, clean, secrets),
         detail=detail,
         fields=fields,
-        hint=_hint(response, body, secrets),
+        hint=_hint_of_waits(response) or _hint(response, body, secrets),
     )
 
 
@@ -428,6 +428,11 @@ def _hint(response: httpx.Response, body: Any, secrets: Iterable[str]) -> str:
     return _HINTS.get(
         code, "The server failed; its log says why. Try again later." if code >= 500 else ""
     )
+
+
+def _hint_of_waits(response: httpx.Response) -> str:
+    refusal = response.extensions.get(NOT_AWAITED)
+    return f"{refusal}. Try again later, or allow more." if refusal else ""
 
 
 def bare_request(request: httpx.Request) -> httpx.Request:
