@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import (
+    Annotated,
     Any,
     Generic,
     NewType,
@@ -22,7 +23,7 @@ from typing import (
 from urllib.parse import quote
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FailFast, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 from typing_extensions import LiteralString
 
@@ -260,7 +261,7 @@ def a(kind: Callable[[], type[T]]) -> Callable[[PrefectResponse], T]:
 def list_of(kind: Callable[[], type[M]]) -> Callable[[PrefectResponse], ModelList[M]]:
     """Read the answer as a list of these models."""
     adapter: Callable[[], TypeAdapter[list[M]]] = functools.cache(
-        lambda: TypeAdapter(list[kind()])  # type: ignore[arg-type, misc] # made at run time
+        lambda: TypeAdapter(Annotated[list[kind()], FailFast()])  # type: ignore[arg-type, misc] # made at run time
     )
 
     def read(response: PrefectResponse) -> ModelList[M]:
