@@ -101,7 +101,8 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
                 response = await self._send_once(request, **kwargs)
                 if self._retrier.settles(response):
                     return response
-                outcome = await _aread(response)
+                await response.aread()
+                outcome = response
             except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
                 outcome = exc
         return await self._send_by_flow(request, kwargs, outcome, began)
@@ -111,7 +112,7 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
         response = await super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
         if not kwargs.get("stream"):
-            await _aread(answer)
+            await answer.aread()
         return answer
 
     async def _send_by_flow(
@@ -130,7 +131,11 @@ class PrefectHttpxAsyncClient(httpx.AsyncClient):
                 await control.asleep(self._sleep, effect.seconds)
                 return None
             response = await send(effect.request, **({} if effect.aside else options))
-            return response if self._retrier.settles(response) else await _aread(response)
+            if not self._retrier.settles(response):
+                # Also where successes stream: its words are wanted, and whatever the flow gives up is
+                # closed by it.
+                await response.aread()
+            return response
 
         flow = _flow(self._csrf, self._retrier, request, began)
         response = await drive_async(flow, perform, outcome)
@@ -170,7 +175,8 @@ class PrefectHttpxSyncClient(httpx.Client):
                 response = self._send_once(request, **kwargs)
                 if self._retrier.settles(response):
                     return response
-                outcome = _read(response)
+                response.read()
+                outcome = response
             except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
                 outcome = exc
         return self._send_by_flow(request, kwargs, outcome, began)
@@ -180,7 +186,7 @@ class PrefectHttpxSyncClient(httpx.Client):
         response = super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
         if not kwargs.get("stream"):
-            _read(answer)
+            answer.read()
         return answer
 
     def _send_by_flow(
@@ -201,7 +207,9 @@ class PrefectHttpxSyncClient(httpx.Client):
                     (effect.control or WaitControl()).sleep(effect.seconds)
                 return None
             response = send(effect.request, **({} if effect.aside else options))
-            return response if self._retrier.settles(response) else _read(response)
+            if not self._retrier.settles(response):
+                response.read()
+            return response
 
         flow = _flow(self._csrf, self._retrier, request, began)
         response = drive(flow, perform, outcome)
@@ -223,26 +231,6 @@ def _guard_cookies(client: httpx.Client | httpx.AsyncClient, *, is_async: bool) 
         jar.keep_to_host(request)
 
     jar.when_used(lambda: hooks.append(keep_to_host if is_async else jar.keep_to_host))
-
-
-async def _aread(response: httpx.Response) -> httpx.Response:
-    """Read what went wrong, also where successes stream: its words are wanted, and whatever a flow
-    may give up is closed by it. What cannot be read is closed as well."""
-    try:
-        await response.aread()
-    except BaseException:
-        await response.aclose()
-        raise
-    return response
-
-
-def _read(response: httpx.Response) -> httpx.Response:
-    try:
-        response.read()
-    except BaseException:
-        response.close()
-        raise
-    return response
 
 
 def _flow(csrf: CsrfGuard, retrier: Retrier, request: httpx.Request, began: float) -> Flow:

@@ -91,19 +91,27 @@ class PrefectResponse(httpx.Response):
         return response  # type: ignore[return-value] # it is one now
 
     def read(self) -> bytes:
-        """Read the whole body, up to its limit.
+        """Read the whole body, up to its limit. What cannot be read is closed.
 
         Raises:
             UnexpectedAnswer: a successful answer is larger, or encoded in a way that was not asked for.
                 Of one that is no success, what was read stays, and ``extensions`` says so.
         """
         self._whole = True
-        return super().read()
+        try:
+            return super().read()
+        except BaseException:  # an interrupt as well: the connection must not be used again
+            self.close()
+            raise
 
     async def aread(self) -> bytes:
         """As `read`."""
         self._whole = True
-        return await super().aread()
+        try:
+            return await super().aread()
+        except BaseException:  # an interrupt as well: the connection must not be used again
+            await self.aclose()
+            raise
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """Decode the body piece by piece. Pieces are small, however well it is packed."""

@@ -6,7 +6,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import anyio
@@ -247,6 +247,28 @@ def test_what_is_read_in_parts_comes_in_small_pieces_without_end(read: Any) -> N
 @pytest.mark.parametrize("read", READERS)
 def test_chunks_have_the_size_that_is_asked_for(read: Any) -> None:
     assert read(streamed(bytes(700), bytes(300)), 400) == [400, 400, 200]
+
+
+class Reads(httpx.Auth):
+    """An authentication that wants to see the body of each answer."""
+
+    requires_response_body = True
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        yield request
+
+
+@both
+@pytest.mark.parametrize("status", [200, 302])
+@pytest.mark.parametrize("options", [{"auth": Reads()}, {"follow_redirects": True}])
+def test_who_reads_the_answer_first_reads_it_to_the_limit(
+    ask: Any, status: int, options: dict[str, Any]
+) -> None:
+    body = Body(BOMB)
+    transport = answer(body, status=status, encoding="gzip, gzip", Location="/y")
+    with pytest.raises((OrchnbError, httpx.HTTPError)):
+        ask(transport, **options)
+    assert body.closed == transport.sent
 
 
 @both
