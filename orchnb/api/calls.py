@@ -35,6 +35,7 @@ from orchnb.errors import (
     PrefectHTTPStatusError,
     UnexpectedAnswer,
 )
+from orchnb.http.json_steps import JSONRefused
 from orchnb.http.response import PrefectResponse, bare_request, one_line
 from orchnb.http.retry import ASIDE, LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS
 from orchnb.redaction import shown_url
@@ -229,6 +230,11 @@ def json_of(response: PrefectResponse) -> Any:
     """The answer's JSON; a successful answer that is none comes from something that is no API."""
     try:
         return response.json()
+    except JSONRefused as exc:
+        raise UnexpectedAnswer(
+            f"{shown_url(response.request.url)} answered {response.status_code} with JSON {exc}",
+            hint=_API_HINT,
+        ) from None
     except (ValueError, RecursionError):
         kind = one_line(response.headers.get("content-type", "")).split(";")[0]
         words = kind if response.content else "nothing"

@@ -18,7 +18,13 @@ _WINDOW = 1 << 20
 _DEEPEST = 50
 """Levels of large arrays and objects that are walked; what is deeper is parsed in one call."""
 
-TOO_DEEP = "the JSON is nested too deeply"
+_MOST_VALUES = 30_000_000
+"""Commas and brackets, also those in texts: each can be a value, which takes up to 70 bytes of memory."""
+
+
+class JSONRefused(ValueError):
+    """JSON that is not turned into objects; the message says why, as the end of a sentence."""
+
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # typeshed lacks it
@@ -29,8 +35,11 @@ def parse(text: str, window: int = _WINDOW) -> Generator[None, None, Any]:
     """Parse ``text`` as ``json.loads`` does; each step is about a window.
 
     Raises:
-        ValueError: it is not JSON, or nested more deeply than Python allows.
+        JSONRefused: it is nested more deeply than Python allows, or has too many values.
+        ValueError: it is not JSON.
     """
+    if len(text) > _MOST_VALUES and sum(map(text.count, ",[{")) > _MOST_VALUES:
+        raise JSONRefused(f"of more than {_MOST_VALUES:,} values")
     try:
         if len(text) <= window:
             return json.loads(text)
@@ -40,7 +49,12 @@ def parse(text: str, window: int = _WINDOW) -> Generator[None, None, Any]:
             raise json.JSONDecodeError("Extra data", text, end)
         return value
     except RecursionError:
-        raise ValueError(TOO_DEEP) from None
+        raise too_deep() from None
+
+
+def too_deep() -> JSONRefused:
+    """What a RecursionError amounts to."""
+    return JSONRefused("that is nested too deeply")
 
 
 def finish(steps: Generator[None, None, Any]) -> Any:
@@ -118,10 +132,9 @@ class _Walk:
                 yield
                 continue
             # It begins the window and is not whole in it.
-            if closing == "}":
-                key, pos = self._key(text, pos)
+            key, pos = self._key(text, pos) if closing == "}" else ("", pos)
             value, end = yield from self.value(pos, depth + 1)
-            found.append(value if closing == "]" else (key, value))
+            found.append((key, value) if closing == "}" else value)
             end = _after_space(text, end)
             if text[end : end + 1] == closing:
                 return found, end + 1

@@ -24,7 +24,7 @@ from orchnb.http.body import (
     Chunks,
     Decoder,
 )
-from orchnb.http.json_steps import TOO_DEEP, finish, parse
+from orchnb.http.json_steps import finish, parse, too_deep
 from orchnb.http.retry import ASIDE, LARGEST, NOT_AWAITED, RESENT, UNREAD
 from orchnb.redaction import (
     redact_headers,
@@ -205,7 +205,7 @@ class PrefectResponse(httpx.Response):
         """Parse the body as JSON. An interrupt can end it, however large it is.
 
         Raises:
-            ValueError: it is not JSON, or too deeply nested.
+            ValueError: it is not JSON, is too deeply nested, or has too many values.
         """
         if self._parsed is None:
             content = self.content
@@ -214,7 +214,7 @@ class PrefectResponse(httpx.Response):
             try:
                 return json.loads(content, **kwargs)
             except RecursionError:
-                raise ValueError(TOO_DEEP) from None
+                raise too_deep() from None
         (value, error), self._parsed = self._parsed, None
         if error is not None:
             raise error

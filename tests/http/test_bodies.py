@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import orchnb
 from orchnb.errors import OrchnbError, PrefectHTTPStatusError, UnexpectedAnswer
 from orchnb.http.body import LARGEST_SMALL_ANSWER, BodyRefused, Decoder
-from orchnb.http.json_steps import finish, parse
+from orchnb.http.json_steps import JSONRefused, finish, parse
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import LARGEST
 from tests.http.test_clients_edges import Body, Scripted, both, quiet
@@ -362,6 +362,13 @@ def test_json_in_steps_is_as_json_in_one(
 def test_what_is_nested_too_deeply_is_no_json(window: int, opening: str) -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         finish(parse(opening * 200_000, window))
+
+
+@pytest.mark.parametrize("text", ["[],", '"",'])
+def test_json_of_too_many_values_is_not_parsed(text: str) -> None:
+    steps = parse("[" + text * 31_000_000)
+    with pytest.raises(JSONRefused, match="more than 30,000,000 values"):
+        next(steps)
 
 
 ROW = {"id": "x" * 30, "values": [1, 2.5, None], "text": "a, [b] {c}"}
