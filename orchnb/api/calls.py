@@ -230,17 +230,13 @@ def json_of(response: PrefectResponse) -> Any:
     """The answer's JSON; a successful answer that is none comes from something that is no API."""
     try:
         return response.json()
-    except JSONRefused as exc:
-        raise UnexpectedAnswer(
-            f"{shown_url(response.request.url)} answered {response.status_code} with JSON {exc}",
-            hint=_API_HINT,
-        ) from None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as exc:
         kind = one_line(response.headers.get("content-type", "")).split(";")[0]
         words = kind if response.content else "nothing"
+        why = f": {exc}" if isinstance(exc, JSONRefused) else ""
         raise UnexpectedAnswer(
             f"{shown_url(response.request.url)} answered {response.status_code} with "
-            f"{words or 'no content type'} where JSON was expected",
+            f"{words or 'no content type'} where JSON was expected{why}",
             hint=_API_HINT,
         ) from None
 

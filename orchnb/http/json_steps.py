@@ -23,7 +23,7 @@ _MOST_VALUES = 30_000_000
 
 
 class JSONRefused(ValueError):
-    """JSON that is not turned into objects; the message says why, as the end of a sentence."""
+    """JSON that is not turned into objects; the message says why."""
 
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -39,7 +39,7 @@ def parse(text: str, window: int = _WINDOW) -> Generator[None, None, Any]:
         ValueError: it is not JSON.
     """
     if len(text) > _MOST_VALUES and sum(map(text.count, ",[{")) > _MOST_VALUES:
-        raise JSONRefused(f"of more than {_MOST_VALUES:,} values")
+        raise JSONRefused(f"it has more than {_MOST_VALUES:,} values")
     try:
         if len(text) <= window:
             return json.loads(text)
@@ -54,7 +54,7 @@ def parse(text: str, window: int = _WINDOW) -> Generator[None, None, Any]:
 
 def too_deep() -> JSONRefused:
     """What a RecursionError amounts to."""
-    return JSONRefused("that is nested too deeply")
+    return JSONRefused("it is nested too deeply")
 
 
 def finish(steps: Generator[None, None, Any]) -> Any:
