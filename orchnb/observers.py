@@ -22,6 +22,11 @@ class Observers(Generic[Event]):
         self._observers: dict[object, Callable[[Event], object]] = {}
         self._lock = threading.Lock()
 
+    @property
+    def are_any(self) -> bool:
+        """Whether anybody wants to know."""
+        return bool(self._observers)
+
     @contextmanager
     def observe(self, observer: Callable[[Event], object]) -> Iterator[None]:
         """Have an observer told of every event during a ``with`` block."""

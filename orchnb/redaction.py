@@ -12,8 +12,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, quote_plus, unquote_plus, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote_plus, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     import httpx
@@ -97,17 +98,26 @@ def shown_url(url: object) -> str:
 
 def redact_headers(headers: Mapping[str, str], secrets: Iterable[str] = ()) -> dict[str, str]:
     """The headers with every value masked that is not known to be harmless, the others scrubbed."""
-    forms = _written_forms(secrets)
+    mask = _finder(secrets).mask
 
     def shown(name: str, value: str) -> str:
         if name.lower() in _HARMLESS_HEADERS:
-            return _mask(value, forms)
-        return _mask(redact_url(value), forms) if name.lower() in _URL_HEADERS else MASK
+            return mask(value)
+        return mask(redact_url(value)) if name.lower() in _URL_HEADERS else MASK
 
     return {name: shown(name, value) for name, value in headers.items()}
 
 
-def secrets_of(*requests: httpx.Request) -> frozenset[str]:
+class Secrets(frozenset[str]):
+    """Texts that must not be repeated to anybody."""
+
+    @cached_property
+    def finder(self) -> _Finder:
+        """Finds them; made once, as there may be very many."""
+        return _Finder(self)
+
+
+def secrets_of(*requests: httpx.Request) -> Secrets:
     """Every text in these requests that must not be repeated to anybody: the values of their headers,
     the credentials and query values of their URLs, and the values in their JSON or form bodies."""
     found: set[str] = set()
@@ -123,12 +133,12 @@ def secrets_of(*requests: httpx.Request) -> frozenset[str]:
     found = {secret for secret in found if len(secret) >= _SHORTEST_SECRET}
     for request in requests:
         found.update(_body_values(request))
-    return frozenset(found)
+    return Secrets(found)
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """``text`` with each of the secrets masked, also as a URL, HTML or JSON would write it."""
-    return _mask(text, _written_forms(secrets))
+    return _finder(secrets).mask(text)
 
 
 def scrub_json(value: Any, secrets: Iterable[str]) -> Any:
@@ -136,47 +146,82 @@ def scrub_json(value: Any, secrets: Iterable[str]) -> Any:
 
     What is nested very deeply is masked as a whole.
     """
-    return _clean(value, _written_forms(secrets), _DEEPEST_JSON)
+    return _clean(value, _finder(secrets), _DEEPEST_JSON)
 
 
-def _clean(value: Any, forms: frozenset[str], depth: int) -> Any:
+def _clean(value: Any, secrets: _Finder, depth: int) -> Any:
     if isinstance(value, (dict, list)) and depth == 0:
         return MASK
     if isinstance(value, dict):
         return {
-            _mask(key, forms): _clean(item, forms, depth - 1)
+            secrets.mask(key): _clean(item, secrets, depth - 1)
             for key, item in value.items()
             if key not in ("input", "request_body")
         }
     if isinstance(value, list):
-        return [_clean(item, forms, depth - 1) for item in value]
+        return [_clean(item, secrets, depth - 1) for item in value]
     if isinstance(value, str):
-        return _ECHO.sub(MASK, _mask(value, forms))
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and str(value) in forms:
+        return _ECHO.sub(MASK, secrets.mask(value))
+    if (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and str(value) in secrets.forms
+    ):
         return MASK
     return value
 
 
-def _mask(text: str, forms: Iterable[str]) -> str:
-    """``text`` with all of the forms masked; where they overlap, nothing of either stays."""
-    spans = []
-    for form in forms:
-        start = text.find(form)
-        while start >= 0:
-            spans.append((start, start + len(form)))
-            start = text.find(form, start + 1)
-    parts: list[str] = []
-    done = 0
-    for start, end in sorted(spans):
-        if end > done:
-            # Next to or within the one before: one mask for both.
-            parts += [text[done:start], MASK] if start > done or not parts else []
-            done = end
-    return "".join(parts) + text[done:]
+class _Finder:
+    """Finds secrets in texts, in time that does not depend on how many there are.
+
+    One that is longer than `_PIECE` is found by its pieces of that length, so that part of it is masked
+    as well. What begins with the same letters is looked up by its length.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self.forms = _written_forms(secrets)
+        self._pieces: set[str] = set()
+        for form in self.forms:
+            self._pieces.update(
+                form[start : start + _PIECE] for start in range(0, len(form) - _PIECE, _PIECE)
+            )
+            self._pieces.add(form[-_PIECE:])
+        self._start = min(map(len, self._pieces), default=1)
+        self._start = min(self._start, _SHORTEST_SECRET)
+        lengths: dict[str, set[int]] = {}
+        for piece in self._pieces:
+            lengths.setdefault(piece[: self._start], set()).add(len(piece))
+        self._lengths = {start: sorted(each, reverse=True) for start, each in lengths.items()}
+
+    def mask(self, text: str) -> str:
+        """``text`` with all of them masked; where they overlap, nothing of either stays."""
+        parts: list[str] = []
+        done = 0
+        if not self._pieces:
+            return text
+        size = self._start
+        for start in range(len(text) - size + 1):
+            for length in self._lengths.get(text[start : start + size], ()):
+                if text[start : start + length] in self._pieces:
+                    # Next to or within the one before: one mask for both.
+                    parts += [text[done:start], MASK] if start > done or not parts else []
+                    done = max(done, start + length)
+                    break
+        return "".join(parts) + text[done:]
+
+
+_PIECE = 64
+
+
+def _finder(secrets: Iterable[str]) -> _Finder:
+    return secrets.finder if isinstance(secrets, Secrets) else _Finder(secrets)
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 """What neither URLs (RFC 3986, 2.3) nor HTML nor JSON escape."""
+
+
+_AS_JSON = [json.JSONEncoder(ensure_ascii=plain).encode for plain in (True, False)]
 
 
 def _written_forms(secrets: Iterable[str]) -> frozenset[str]:
@@ -185,15 +230,12 @@ def _written_forms(secrets: Iterable[str]) -> frozenset[str]:
         forms.add(secret)
         if _PLAIN.fullmatch(secret):
             continue  # everybody writes it as it is; of a large body there are very many
-        for quoted in (
-            quote(secret, safe="", errors="replace"),
-            quote(secret, errors="replace"),
-            quote_plus(secret, errors="replace"),
-        ):
-            forms.add(quoted)
-            forms.add(re.sub("%..", lambda code: code.group().lower(), quoted))
+        percent = quote(secret, safe="", errors="replace")
+        for quoted in (percent, re.sub("%..", lambda code: code.group().lower(), percent)):
+            slashes = quoted.replace("%2F", "/").replace("%2f", "/")
+            forms.update((quoted, slashes, quoted.replace("%20", "+")))
         forms.update((html.escape(secret), html.escape(secret, quote=False)))
-        forms.update(json.dumps(secret, ensure_ascii=plain)[1:-1] for plain in (True, False))
+        forms.update(encode(secret)[1:-1] for encode in _AS_JSON)
     forms.discard("")
     return frozenset(forms)
 

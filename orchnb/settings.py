@@ -173,6 +173,12 @@ class Settings(BaseSettings):
         ),
     )
     """HTTP statuses to retry beyond 408, 429, 502 and 503."""
+    client_max_wait: float = Field(
+        3600.0,
+        ge=0,
+        json_schema_extra=_names("ORCHNB_CLIENT_MAX_WAIT", toml="orchnb.client_max_wait"),
+    )
+    """Seconds that all waits of one request between its tries may take together."""
     client_custom_headers: Annotated[dict[str, SecretStr], BeforeValidator(_parse_headers)] = Field(
         default_factory=dict,
         json_schema_extra=_names(

@@ -191,6 +191,7 @@ EVERY_NAME: dict[str, tuple[str, str, Any]] = {
     "ORCHNB_EPHEMERAL_HOME": ("/own", "ephemeral_home", Path("/own")),
     "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT": ("9", "ephemeral_startup_timeout", 9.0),
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": ("110", "ephemeral_startup_timeout", 110.0),
+    "ORCHNB_CLIENT_MAX_WAIT": ("90.5", "client_max_wait", 90.5),
     "ORCHNB_EPHEMERAL_PREWARM": ("0", "ephemeral_prewarm", False),
     "ORCHNB_DISPLAY": ("text", "display", "text"),
 }
@@ -662,6 +663,8 @@ BAD_VALUES: list[tuple[str, str, str]] = [
     ("PREFECT_CLIENT_CSRF_SUPPORT_ENABLED", CANARY, "true or false"),
     ("ORCHNB_EPHEMERAL_STARTUP_TIMEOUT", "-5", "greater than 0"),
     ("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", CANARY, "number"),
+    ("ORCHNB_CLIENT_MAX_WAIT", "-1", "greater than or equal to 0"),
+    ("ORCHNB_CLIENT_MAX_WAIT", "nan", "greater than or equal to 0"),
 ]
 
 

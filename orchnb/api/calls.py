@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import (
+    Annotated,
     Any,
     Generic,
     NewType,
@@ -22,7 +23,7 @@ from typing import (
 from urllib.parse import quote
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FailFast, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 from typing_extensions import LiteralString
 
@@ -35,6 +36,7 @@ from orchnb.errors import (
     PrefectHTTPStatusError,
     UnexpectedAnswer,
 )
+from orchnb.http.json_steps import JSONRefused
 from orchnb.http.response import PrefectResponse, bare_request, one_line
 from orchnb.http.retry import ASIDE, LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS, is_repeatable
 from orchnb.redaction import shown_url
@@ -51,6 +53,9 @@ _FROM_A_PROXY = frozenset({502, 504})
 
 _SERVERS_LIMIT = 200
 """So many objects Prefect's server gives at most."""
+
+_BATCH = 1_000
+"""Objects of a list that are checked at a time."""
 
 AT_MOST = re.compile(r"limit: must be less than or equal to (\d+)")
 """What Prefect's server says to who asks for more objects than it gives."""
@@ -247,12 +252,13 @@ def json_of(response: PrefectResponse) -> Any:
     """The answer's JSON; a successful answer that is none comes from something that is no API."""
     try:
         return response.json()
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as exc:
         kind = one_line(response.headers.get("content-type", "")).split(";")[0]
         words = kind if response.content else "nothing"
+        why = f": {exc}" if isinstance(exc, JSONRefused) else ""
         raise UnexpectedAnswer(
             f"{shown_url(response.request.url)} answered {response.status_code} with "
-            f"{words or 'no content type'} where JSON was expected",
+            f"{words or 'no content type'} where JSON was expected{why}",
             hint=_API_HINT,
         ) from None
 
@@ -273,17 +279,25 @@ def a(kind: Callable[[], type[T]]) -> Callable[[PrefectResponse], T]:
     """Read the answer as something of this type, which is asked for when there is an answer: models are
     imported when they are first used."""
     adapter = functools.cache(lambda: TypeAdapter(kind()))
-    return lambda response: _validated(adapter(), response)
+    return lambda response: _validated(adapter(), json_of(response), response)
 
 
 def list_of(kind: Callable[[], type[M]]) -> Callable[[PrefectResponse], ModelList[M]]:
     """Read the answer as a list of these models."""
     adapter: Callable[[], TypeAdapter[list[M]]] = functools.cache(
-        lambda: TypeAdapter(list[kind()])  # type: ignore[arg-type, misc] # made at run time
+        lambda: TypeAdapter(Annotated[list[kind()], FailFast()])  # type: ignore[arg-type, misc] # made at run time
     )
 
     def read(response: PrefectResponse) -> ModelList[M]:
-        items: list[M] = _validated(adapter(), response)
+        data = json_of(response)
+        # A batch at a time: an interrupt has to wait while pydantic is at work.
+        starts = range(0, len(data), _BATCH) if isinstance(data, list) else ()
+        items: list[M] = []
+        for start in starts:
+            batch: list[M] = _validated(adapter(), data[start : start + _BATCH], response, start)
+            items += batch
+        if not starts:
+            items = _validated(adapter(), data, response)
         return ModelList(items, model=kind(), cut=bool(items) and len(items) == _limit_of(response))
 
     return read
@@ -298,14 +312,21 @@ def _limit_of(response: PrefectResponse) -> int:
     return asked if isinstance(asked, int) else _SERVERS_LIMIT
 
 
-def _validated(adapter: TypeAdapter[T], response: PrefectResponse) -> T:
-    data = json_of(response)
+def _validated(adapter: TypeAdapter[T], data: Any, response: PrefectResponse, start: int = 0) -> T:
+    """The data as what the adapter makes of it; ``start`` is where in a list it begins."""
     try:
         return adapter.validate_python(data)
     except ValidationError as exc:
+        found = exc.errors(include_url=False, include_input=False)[:3]
+        places = [
+            (problem["loc"][0] + start, *problem["loc"][1:])
+            if start and isinstance(problem["loc"][0], int)
+            else problem["loc"]
+            for problem in found
+        ]
         problems = "; ".join(
-            ": ".join(filter(None, (one_line(".".join(map(str, problem["loc"]))), problem["msg"])))
-            for problem in exc.errors(include_url=False, include_input=False)[:3]
+            ": ".join(filter(None, (one_line(".".join(map(str, place))), problem["msg"])))
+            for place, problem in zip(places, found, strict=True)
         )
         raise UnexpectedAnswer(
             f"{shown_url(response.request.url)} answered with JSON of another form than the "

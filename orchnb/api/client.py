@@ -34,6 +34,7 @@ from orchnb.forks import in_forked_child
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.connections import refuse_pickle
 from orchnb.http.flow import drive, drive_async
+from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import IDEMPOTENT_METHODS, ONCE
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runtime.bounded import within
@@ -457,6 +458,8 @@ class PrefectClient(_ApiClient):
             raise explained from exc
         except ClientClosed as exc:
             self._raise_closed(exc, call.look)
+        if isinstance(response, PrefectResponse):
+            await response.aparse()
         return self._read(call, response)
 
     def _usable(self) -> PrefectHttpxAsyncClient:

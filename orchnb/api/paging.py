@@ -3,7 +3,8 @@
 The API pages by offset, and rows come and go meanwhile. So they are asked for in an order that does not
 change, mostly that of their ids; what has been given is known by its id; and each page begins with the
 last row of the one before. A page without any row that is known is one too far, because rows have been
-deleted: then it goes back.
+deleted: then it goes back. A page without any row that is new happens while many rows are created; but a
+server, or a cache in between, that repeats itself would be asked without end, so there is a limit.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing_extensions import ParamSpec
 from orchnb.api.calls import AT_MOST, Call, M, Steps
 from orchnb.api.methods import dressed, hints_of
 from orchnb.api.models.base import ModelList
-from orchnb.errors import PrefectHTTPStatusError
+from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
 
 if TYPE_CHECKING:
     from orchnb.api.client import PrefectClient, SyncPrefectClient
@@ -36,6 +37,11 @@ P = ParamSpec("P")
 
 PAGE = 200
 """Rows of a page: so many Prefect's server gives at most, unless it is set to give fewer."""
+
+
+_MOST_REPEATED = 3 * PAGE
+"""Rows that may come again with no new one among them: as many as were created before them while a few
+pages were read."""
 
 
 class Identified(Protocol):
@@ -100,13 +106,19 @@ class Paging(Generic[Row]):
         return (yield from self._page(self._offset, self._size))
 
     def take(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """What of that page was not given before."""
+        """What of that page was not given before.
+
+        Raises:
+            UnexpectedAnswer: the pages repeat themselves.
+        """
         if self._offset and not any(row in self._given for row in rows):
             self._offset = max(0, self._offset - self._size + 1)
             return []
-        new = self._given.add(rows)
+        new = self._given.add(rows, weight=len(rows) - 1)
         self._offset += len(rows) - 1
         self.done = len(rows) < self._size or self._given.are_enough
+        if not self.done:
+            self._given.refuse_repetition()
         return new
 
 
@@ -117,6 +129,14 @@ def pages_of(query: Steps[ModelList[M]]) -> Callable[[int, int], Call[ModelList[
     return lambda offset, limit: dataclasses.replace(
         query, json={**query.json, "offset": offset, "limit": limit}
     )
+
+
+def every(pages: Pages[Row]) -> Generator[Call[Any], Any, list[Row]]:
+    """Read all pages, within an operation of several calls."""
+    found: list[Row] = []
+    while not pages.done:
+        found.extend(pages.take((yield from pages.call())))
+    return found
 
 
 class Chain(Generic[Row]):
@@ -152,9 +172,15 @@ class Chain(Generic[Row]):
         return self._next
 
     def take(self, page: Any) -> Sequence[Row]:
-        """What of that page was not given before."""
-        new = self._given.add(self._rows(page))
+        """What of that page was not given before.
+
+        Raises:
+            UnexpectedAnswer: the pages repeat themselves.
+        """
+        new = self._given.add(self._rows(page), weight=PAGE)  # three in a row are too many
         self._next = None if self._given.are_enough else self._following(page)
+        if self._next is not None:
+            self._given.refuse_repetition()
         return new
 
 
@@ -166,6 +192,8 @@ class _Given(Generic[Row]):
             raise ValueError(f"limit should be 0 or more, or None for all; it is {limit}")
         self._limit = limit
         self._ids: set[Any] = set()
+        self._repeated = 0
+        """Rows that have come again since the last new one."""
 
     def __contains__(self, row: Row) -> bool:
         return row.id in self._ids
@@ -175,13 +203,25 @@ class _Given(Generic[Row]):
         """Whether no more are wanted."""
         return len(self._ids) == self._limit
 
-    def add(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Take note of those that are to be given now, and return them."""
-        new = [row for row in rows if row not in self]
+    def add(self, rows: Sequence[Row], *, weight: int) -> Sequence[Row]:
+        """Take note of those that are to be given now, and return them; ``weight`` counts if there are
+        none."""
+        new = list({row.id: row for row in rows if row not in self}.values())
         if self._limit is not None:
             new = new[: self._limit - len(self._ids)]
         self._ids.update(row.id for row in new)
+        self._repeated = 0 if new else self._repeated + weight
         return new
+
+    def refuse_repetition(self) -> None:
+        """Raise `UnexpectedAnswer` if too much has come again without anything new."""
+        if self._repeated >= _MOST_REPEATED:
+            raise UnexpectedAnswer(
+                f"Reading page by page gets no further: after {len(self._ids):,} rows the server answers "
+                "with pages of rows that it has given before",
+                hint="A cache or proxy in between may repeat an old page: check what PREFECT_API_URL "
+                "leads to. A narrower filter needs fewer pages.",
+            )
 
 
 class iteration(Generic[P, Row]):

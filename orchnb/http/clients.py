@@ -7,19 +7,22 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import anyio
 import httpx
 
 from orchnb import __version__
+from orchnb.http.body import ENCODINGS, LARGEST_SMALL_ANSWER
 from orchnb.http.closing import AsyncFlight, Flight, InFlight, on_asyncio
 from orchnb.http.connections import LoopConnections, ProcessConnections
+from orchnb.http.cookies import HostCookies, host_cookies
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
+from orchnb.http.proxies import check_proxies
 from orchnb.http.response import PrefectResponse
-from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy, is_repeatable
+from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy, Waits, is_repeatable
 from orchnb.redaction import redact_url
 from orchnb.settings import Settings, get_settings
 
@@ -78,6 +81,8 @@ class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: igno
         settings = settings or get_settings()
         self._in_flight = InFlight(_transports(kwargs))
         super().__init__(**_httpx_options(kwargs))
+        self.event_hooks["response"].insert(0, _aour_own)
+        _guard_cookies(self, is_async=True)
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
         self._sleep = sleep
@@ -100,9 +105,10 @@ class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: igno
             flight = AsyncFlight(self._in_flight, request)
             try:
                 flight.begin()
-                outcome = await super().send(request, **kwargs)
-                if self._retrier.settles(outcome):
-                    return PrefectResponse.from_httpx_response(outcome)
+                response = await self._send_up_to(request, **kwargs)
+                if self._retrier.settles(response):
+                    return response
+                outcome = response
             except asyncio.CancelledError:
                 if not flight.was_cancelled():
                     raise
@@ -127,18 +133,19 @@ class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: igno
         self.end_requests()
         await super().__aexit__(*exc_info)
 
-    async def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        # Our own response, which knows a limit, reads what has one.
-        send = self._send_up_to if LARGEST in request.extensions else super().send
+    async def _send_once(self, request: httpx.Request, **kwargs: Any) -> PrefectResponse:
         flight = AsyncFlight(self._in_flight, request)
         run = flight.arun if is_repeatable(request) else flight.asend
-        response = await run(send, request, **kwargs)
+        response = await run(self._send_up_to, request, **kwargs)
         return flight.keep(response) if kwargs.get("stream") else response
 
-    async def _send_up_to(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+    async def _send_up_to(self, request: httpx.Request, **kwargs: Any) -> PrefectResponse:
+        """As httpx sends, but our own response, which knows a limit, is what reads the answer."""
         response = await super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
-        return answer if kwargs.get("stream") else await _aread(answer)
+        if not kwargs.get("stream"):
+            await answer.aread()
+        return answer
 
     async def _send_by_flow(
         self,
@@ -158,7 +165,11 @@ class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: igno
                 await waiting.arun(control.asleep, self._sleep, effect.seconds)
                 return None
             response = await send(effect.request, **({} if effect.aside else options))
-            return response if self._retrier.settles(response) else await _aread(response)
+            if not self._retrier.settles(response):
+                # Also where successes stream: its words are wanted, and whatever the flow gives up is
+                # closed by it.
+                await response.aread()
+            return response
 
         flow = _flow(self._csrf, self._retrier, request, began)
         response = await drive_async(flow, perform, outcome)
@@ -181,6 +192,8 @@ class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[
         settings = settings or get_settings()
         self._in_flight = InFlight(_transports(kwargs))
         super().__init__(**_httpx_options(kwargs))
+        self.event_hooks["response"].insert(0, PrefectResponse.from_httpx_response)
+        _guard_cookies(self, is_async=False)
         _add_headers(self.headers, settings)
         self.raise_on_all_errors = raise_on_all_errors
         self._sleep = sleep
@@ -196,8 +209,9 @@ class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[
             try:
                 response = self._send_once(request, **kwargs)
                 if self._retrier.settles(response):
-                    return PrefectResponse.from_httpx_response(response)
-                outcome = _read(response)
+                    return response
+                response.read()
+                outcome = response
             except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
                 outcome = exc
         return self._send_by_flow(request, kwargs, outcome, began)
@@ -223,16 +237,18 @@ class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[
         self._in_flight.wait()
         super().__exit__(*exc_info)
 
-    def _send_once(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        send = self._send_up_to if LARGEST in request.extensions else super().send
+    def _send_once(self, request: httpx.Request, **kwargs: Any) -> PrefectResponse:
         flight = Flight(self._in_flight, request)
-        response = flight.send(send, request, **kwargs)
+        response = flight.send(self._send_up_to, request, **kwargs)
         return flight.keep(response) if kwargs.get("stream") else response
 
-    def _send_up_to(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+    def _send_up_to(self, request: httpx.Request, **kwargs: Any) -> PrefectResponse:
+        """As `PrefectHttpxAsyncClient._send_up_to`."""
         response = super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
-        return answer if kwargs.get("stream") else _read(answer)
+        if not kwargs.get("stream"):
+            answer.read()
+        return answer
 
     def _send_by_flow(
         self,
@@ -253,36 +269,35 @@ class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[
                 waiting.run(self._sleep or control.sleep, effect.seconds)
                 return None
             response = send(effect.request, **({} if effect.aside else options))
-            return response if self._retrier.settles(response) else _read(response)
+            if not self._retrier.settles(response):
+                response.read()
+            return response
 
         flow = _flow(self._csrf, self._retrier, request, began)
         response = drive(flow, perform, outcome)
         return _finish(response, raising=self.raise_on_all_errors)
 
 
-async def _aread(response: httpx.Response) -> httpx.Response:
-    """Read what went wrong, also where successes stream: its words are wanted, and whatever a flow
-    may give up is closed by it. What cannot be read is closed as well."""
-    try:
-        await response.aread()
-    except BaseException:
-        await response.aclose()
-        raise
-    return response
+async def _aour_own(response: httpx.Response) -> None:
+    """Make each response our own before anybody reads it: a hook, an ``Auth``, what follows redirects."""
+    PrefectResponse.from_httpx_response(response)
 
 
-def _read(response: httpx.Response) -> httpx.Response:
-    try:
-        response.read()
-    except BaseException:
-        response.close()
-        raise
-    return response
+def _guard_cookies(client: httpx.Client | httpx.AsyncClient, *, is_async: bool) -> None:
+    """Have each request, also one that follows a redirect, carry the cookies of its own host only."""
+    jar, hooks = client.cookies.jar, client.event_hooks["request"]
+    if not isinstance(jar, HostCookies):
+        return
+
+    async def keep_to_host(request: httpx.Request) -> None:
+        jar.keep_to_host(request)
+
+    jar.when_used(lambda: hooks.append(keep_to_host if is_async else jar.keep_to_host))
 
 
 def _flow(csrf: CsrfGuard, retrier: Retrier, request: httpx.Request, began: float) -> Flow:
     if csrf.concerns(request):
-        return csrf.flow(request, retrier.flow)
+        return csrf.flow(request, partial(retrier.flow, waits=Waits(retrier.policy)))
     return retrier.flow(request, began=began)
 
 
@@ -296,7 +311,10 @@ def _csrf_guard(
 ) -> CsrfGuard:
     def build_token_request(client_id: str) -> httpx.Request:
         return client.build_request(
-            "GET", "/csrf-token", params={"client": client_id}, extensions={ASIDE: True}
+            "GET",
+            "/csrf-token",
+            params={"client": client_id},
+            extensions={ASIDE: True, LARGEST: LARGEST_SMALL_ANSWER},
         )
 
     return CsrfGuard(build_token_request, enabled=enabled, now=retrier.policy.now)
@@ -316,10 +334,8 @@ def _add_headers(headers: httpx.Headers, settings: Settings) -> None:
 
 
 def _is_plain(request: httpx.Request, options: dict[str, Any]) -> bool:
-    """Whether the answer is read whole, whatever its size, and the request may be repeated."""
-    return (
-        not options.get("stream") and LARGEST not in request.extensions and is_repeatable(request)
-    )
+    """Whether the answer is read whole, and the request may be repeated."""
+    return not options.get("stream") and is_repeatable(request)
 
 
 def _transports(kwargs: dict[str, Any]) -> list[object]:
@@ -329,7 +345,12 @@ def _transports(kwargs: dict[str, Any]) -> list[object]:
 
 
 def _httpx_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """httpx's arguments, with an SSL context that all clients share: making one takes 15 ms."""
+    """httpx's arguments, with what is ours: the encodings that are asked for, where cookies are kept, and
+    an SSL context that all clients share, as making one takes 15 ms."""
+    check_proxies(kwargs)
+    kwargs = {**kwargs, "headers": httpx.Headers(kwargs.get("headers"))}
+    kwargs["headers"].setdefault("Accept-Encoding", ENCODINGS)
+    kwargs["cookies"] = host_cookies(kwargs)
     if "transport" in kwargs or kwargs.get("cert"):
         return kwargs
     verify = kwargs.get("verify", True)

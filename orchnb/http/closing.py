@@ -28,6 +28,7 @@ from orchnb.http.retry import is_repeatable
 from orchnb.redaction import shown_url
 
 T = TypeVar("T")
+R = TypeVar("R", bound=httpx.Response)
 
 _AsyncioLoop = asyncio.AbstractEventLoop
 
@@ -169,9 +170,7 @@ class Flight:
             error.may_have_acted(repeatable=is_repeatable(self.request))
         return error
 
-    def send(
-        self, send: Callable[..., httpx.Response], request: httpx.Request, **options: Any
-    ) -> httpx.Response:
+    def send(self, send: Callable[..., R], request: httpx.Request, **options: Any) -> R:
         """Send the request by ``send``, as httpx does.
 
         Raises:
@@ -184,7 +183,7 @@ class Flight:
         finally:
             request.extensions = extensions
 
-    def keep(self, response: httpx.Response) -> httpx.Response:
+    def keep(self, response: R) -> R:
         """Keep a response in flight that is the caller's to read."""
         assert isinstance(response.stream, httpx.SyncByteStream)
         self._keep()
@@ -289,10 +288,10 @@ class AsyncFlight(Flight):
 
     async def asend(
         self,
-        send: Callable[..., Awaitable[httpx.Response]],
+        send: Callable[..., Awaitable[R]],
         request: httpx.Request,
         **options: Any,
-    ) -> httpx.Response:
+    ) -> R:
         """`send` for async code. A request that may be repeated can do without, by `arun`: it makes no
         difference how far it has come."""
         extensions = request.extensions
@@ -302,7 +301,7 @@ class AsyncFlight(Flight):
         finally:
             request.extensions = extensions
 
-    def keep(self, response: httpx.Response) -> httpx.Response:
+    def keep(self, response: R) -> R:
         """As `Flight.keep`."""
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self._keep()

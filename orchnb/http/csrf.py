@@ -26,6 +26,8 @@ _CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # tokens under the same client id, and the server's 403 is then the honest answer.
 _MOST_REFRESHES = 5
 _POLL_INTERVAL = 0.02
+# Prefect's have 64 characters; servers refuse headers of many thousands.
+_TOKEN = r"[\x21-\x7e]{1,4096}"  # noqa: S105 - a pattern
 
 
 class InnerFlow(Protocol):
@@ -137,10 +139,10 @@ class CsrfGuard:
             raise status_error(response)
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         text = answer.get("token") if isinstance(answer, dict) else None
-        if not isinstance(text, str) or not re.fullmatch(r"[\x21-\x7e]+", text):
+        if not isinstance(text, str) or not re.fullmatch(_TOKEN, text):
             raise UnexpectedAnswer(
                 f"{shown_url(response.request.url)} gave no CSRF token",
                 hint="Check that PREFECT_API_URL ends in /api and that no login page or proxy "

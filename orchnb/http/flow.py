@@ -55,6 +55,11 @@ class WaitControl:
         self._ended = threading.Event()
         self._wake: Callable[[], object] | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether somebody has ended the wait."""
+        return self._ended.is_set()
+
     def try_now(self) -> None:
         """End the wait, and try again."""
         self._ended.set()

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import html
 import json
 import math
 import re
 import unicodedata
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+import zlib
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
+import anyio.lowlevel
 import httpx
 from typing_extensions import Self
 
 from orchnb.errors import FieldProblem, PrefectHTTPStatusError, UnexpectedAnswer
-from orchnb.http.retry import ASIDE, LARGEST, RESENT
+from orchnb.http.body import (
+    LARGEST_RESULT,
+    LARGEST_SMALL_ANSWER,
+    BodyRefused,
+    Chunks,
+    Decoder,
+)
+from orchnb.http.json_steps import finish, parse, too_deep
+from orchnb.http.retry import ASIDE, LARGEST, NOT_AWAITED, RESENT, UNREAD
 from orchnb.redaction import (
     redact_headers,
     redact_url,
@@ -28,6 +39,12 @@ _LONGEST_DETAIL = 500
 _LONGEST_LOOKED_AT = 20_000
 _MOST_ROWS = 10
 _LONGEST_URL = 20_000  # httpx refuses addresses of 65,536 characters, escapes included
+_LARGE = 1_000_000  # bytes of JSON; they take about ten milliseconds to parse
+_SLOW_CHARSETS = frozenset({"punycode", "idna"})
+_UNREAD_HINT = (
+    "Ask for less at a time: by a limit or a filter, or page by page with client.iter_flow_runs(...) and "
+    "its like. If it should not be that large, check that PREFECT_API_URL is the address of an API."
+)
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
 _HINTS = {
@@ -55,7 +72,13 @@ _NO_SUCH_PATH = "Not Found"
 
 
 class PrefectResponse(httpx.Response):
-    """An ``httpx.Response`` whose ``raise_for_status`` says what the server said."""
+    """An ``httpx.Response`` whose ``raise_for_status`` says what the server said, and which is read up to
+    a limit."""
+
+    _whole = False
+    """Whether it is being read whole."""
+    _parsed: tuple[Any, ValueError | None] | None = None
+    """The body's JSON, or why it is none, if it was parsed in advance."""
 
     @classmethod
     def from_httpx_response(cls, response: httpx.Response) -> Self:
@@ -67,39 +90,155 @@ class PrefectResponse(httpx.Response):
         response.__class__ = cls
         return response  # type: ignore[return-value] # it is one now
 
+    def read(self) -> bytes:
+        """Read the whole body, up to its limit. What cannot be read is closed.
+
+        Raises:
+            UnexpectedAnswer: a successful answer is larger, or encoded in a way that was not asked for.
+                Of one that is no success, what was read stays, and ``extensions`` says so.
+        """
+        self._whole = True
+        try:
+            return super().read()
+        except BaseException:  # an interrupt as well: the connection must not be used again
+            self.close()
+            raise
+
+    async def aread(self) -> bytes:
+        """As `read`."""
+        self._whole = True
+        try:
+            return await super().aread()
+        except BaseException:  # an interrupt as well: the connection must not be used again
+            await self.aclose()
+            raise
+
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
-        """httpx's, up to the size that the request allows."""
-        left = self._room()
-        for chunk in super().iter_bytes(chunk_size):
-            left -= len(chunk)
-            self._refuse_beyond(left)
-            yield chunk
+        """Decode the body piece by piece. Pieces are small, however well it is packed."""
+        if self.is_stream_consumed:  # it was read, or httpx says that it is gone
+            yield from super().iter_bytes(chunk_size)
+            return
+        chunks = Chunks(chunk_size)
+        try:
+            decoder = self._decoder_of_body()
+            for raw in self.iter_raw():
+                for piece in decoder.decode(raw):
+                    yield from chunks.add(piece)
+        except (BodyRefused, zlib.error) as exc:
+            self._refuse(exc)
+            self.close()
+        yield from chunks.rest()
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """As `iter_bytes`."""
-        left = self._room()
-        async for chunk in super().aiter_bytes(chunk_size):
-            left -= len(chunk)
-            self._refuse_beyond(left)
+        if self.is_stream_consumed:  # it was read, or httpx says that it is gone
+            async for chunk in super().aiter_bytes(chunk_size):
+                yield chunk
+            return
+        chunks = Chunks(chunk_size)
+        parts = self.aiter_raw()
+        try:
+            decoder = self._decoder_of_body()
+            async for raw in parts:
+                for piece in decoder.decode(raw):
+                    for chunk in chunks.add(piece):
+                        yield chunk
+        except (BodyRefused, zlib.error) as exc:
+            self._refuse(exc)
+            await parts.aclose()  # type: ignore[attr-defined] # httpx says iterator; it is a generator
+            await self.aclose()
+        for chunk in chunks.rest():
             yield chunk
 
-    def _room(self) -> float:
-        """How many bytes may come. What announces more is refused before it is read."""
-        if self._request is None:  # it was made by hand
-            return math.inf
-        largest: float = self.request.extensions.get(LARGEST, math.inf)
-        announced = self.headers.get("content-length", "")
-        if announced.isdecimal() and len(announced) < 20:
-            self._refuse_beyond(largest - int(announced))
-        return largest
+    def _decoder_of_body(self) -> Decoder:
+        encodings: list[str] = []
+        announced = ""
+        for name, value in self.headers.raw:  # one look at each: every answer comes along here
+            lower = name.lower()
+            if lower == b"content-encoding":
+                encodings += value.decode("latin-1").split(",")
+            elif lower == b"content-length":
+                announced = value.decode("latin-1")
+        return Decoder(encodings, self._limit(), announced)
 
-    def _refuse_beyond(self, left: float) -> None:
-        if left < 0:
+    def _limit(self) -> float:
+        """How many bytes the body may have, decoded. One that is read in parts has none of its own."""
+        try:
+            request = self.request
+        except RuntimeError:  # it was made by hand
+            return math.inf
+        if not self._whole and LARGEST not in request.extensions:
+            return math.inf
+        largest: int = request.extensions.get(LARGEST, LARGEST_RESULT)
+        if self.is_success:
+            return largest
+        # A server that finds fault with a request may repeat it, escaped.
+        return min(largest, LARGEST_SMALL_ANSWER + 4 * _length_of_body(request))
+
+    def _refuse(self, refusal: BodyRefused | zlib.error) -> None:
+        """Raise what a body amounts to that is not decoded. An error is told by its status alone then."""
+        place = shown_url(self.request.url)
+        if isinstance(refusal, zlib.error):
+            raise httpx.DecodingError(
+                f"{place} answered in a broken Content-Encoding ({refusal})", request=self.request
+            ) from None
+        if self.is_success:
             raise UnexpectedAnswer(
-                f"{shown_url(self.request.url)} answered with more than "
-                f"{self.request.extensions[LARGEST]:,} bytes, and was not read any further",
-                hint="Check that PREFECT_API_URL is the address of an API.",
-            )
+                f"{place} answered {refusal}, and was not read any further", hint=_UNREAD_HINT
+            ) from None
+        self.extensions[UNREAD] = str(refusal)
+
+    @property
+    def charset_encoding(self) -> str | None:
+        """The charset of the content type; None for what is not one, or takes ever longer the longer the
+        text is. Python knows codecs as "zip", of which a little can become very much."""
+        name = super().charset_encoding
+        if name is None:
+            return None
+        try:
+            "".encode(name)
+            return None if codecs.lookup(name).name in _SLOW_CHARSETS else name
+        except (LookupError, ValueError):
+            return None
+
+    def json(self, **kwargs: Any) -> Any:
+        """Parse the body as JSON. An interrupt can end it, however large it is.
+
+        Raises:
+            ValueError: it is not JSON, is too deeply nested, or has too many values.
+        """
+        if self._parsed is None:
+            content = self.content
+            if not kwargs and len(content) >= _LARGE:
+                return finish(self._parse())
+            try:
+                return json.loads(content, **kwargs)
+            except RecursionError:
+                raise too_deep() from None
+        (value, error), self._parsed = self._parsed, None
+        if error is not None:
+            raise error
+        return value
+
+    async def aparse(self) -> None:
+        """Parse the body for the next call of `json`, without blocking the event loop."""
+        if len(self.content) < _LARGE:
+            return
+        steps = self._parse()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                self._parsed = done.value, None
+                return
+            except ValueError as exc:
+                self._parsed = None, exc
+                return
+            await anyio.lowlevel.checkpoint()
+
+    def _parse(self) -> Generator[None, None, Any]:
+        text = self.content.decode(json.detect_encoding(self.content), "surrogatepass")
+        return (yield from parse(text))
 
     def raise_for_status(self) -> Self:
         """Return the response itself if it was a success (2xx).
@@ -113,11 +252,17 @@ class PrefectResponse(httpx.Response):
         raise status_error(self)
 
 
+def _length_of_body(request: httpx.Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() and len(length) < 20 else 0
+
+
 def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     """The error that a response of a status other than 2xx amounts to, free of secrets."""
     request = response.request
     secrets = secrets_of(request, *(earlier.request for earlier in response.history))
-    body = _body(response)
+    unread = response.extensions.get(UNREAD)
+    body = None if unread else _body(response)
     clean = scrub_json(body, secrets)
     words, fields = _explain(clean)
     # Again: markup, escapes and characters that nobody sees may have hidden some.
@@ -136,6 +281,8 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     message = f"{status} for {bare.method} {shown_url(bare.url)}"
     if detail:
         message += f": {detail}"
+    if unread:
+        message += f" (the server's explanation came {unread} and was not read)"
     for field in fields[:_MOST_ROWS]:
         message += (
             f"; {field.location}: {field.message}" if field.location else f"; {field.message}"
@@ -148,7 +295,7 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
         response=_bare_response(response, bare, clean, secrets),
         detail=detail,
         fields=fields,
-        hint=_hint(response, body, secrets),
+        hint=_hint_of_waits(response) or _hint(response, body, secrets),
     )
 
 
@@ -162,17 +309,45 @@ def printable(text: str) -> str:
     """Text without what does something instead of being seen; line ends stay."""
     if text.isascii() and text.isprintable():
         return text
-    text = _TERMINAL_SEQUENCE.sub("", text)
+    text = "".join(_outside_sequences(text))
     return "".join(
         char for char in text if char == "\n" or unicodedata.category(char) not in _UNPRINTABLE
     )
 
 
-# Whole, or what is left of it would be read: CSI, then OSC, DCS and their like up to their end (ECMA-48).
-_TERMINAL_SEQUENCE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]|"
-    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\x9c)"
+def _outside_sequences(text: str) -> Iterator[str]:
+    """The text without terminal sequences (ECMA-48). They go whole, or what is left would be read.
+
+    A regular expression for the long kind would look for its end again and again; this looks once.
+    """
+    done = 0
+    end: re.Match[str] | None = (
+        None  # the first possible end of a long one, from where it was sought
+    )
+    for match in _SEQUENCE_START.finditer(text):
+        if match.start() < done:
+            continue  # it is within the one before
+        after = match.end()
+        if match["long"]:
+            if end is None or end.start() < after:
+                end = _LONG_END.search(text, after)
+            if end is None:
+                break  # neither this one nor those that follow have an end, and short ones go below
+            if end["stray"] is not None or end.start() - after > _LONGEST_SEQUENCE:
+                continue
+            after = end.end()
+        yield text[done : match.start()]
+        done = after
+    yield _SHORT_SEQUENCE.sub("", text[done:])
+
+
+# CSI, whole; or the start of OSC, DCS and their like.
+_SHORT_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]")
+_SEQUENCE_START = re.compile(
+    rf"{_SHORT_SEQUENCE.pattern}|(?P<long>\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])"
 )
+_LONG_END = re.compile(r"\x07|\x1b\\|\x9c|(?P<stray>\x1b)")
+_LONGEST_SEQUENCE = 4096
 
 
 # Control and format characters (terminal escapes, bidi overrides), surrogates, private use.
@@ -261,6 +436,11 @@ def _hint(response: httpx.Response, body: Any, secrets: Iterable[str]) -> str:
     return _HINTS.get(
         code, "The server failed; its log says why. Try again later." if code >= 500 else ""
     )
+
+
+def _hint_of_waits(response: httpx.Response) -> str:
+    refusal = response.extensions.get(NOT_AWAITED)
+    return f"{refusal}. Try again later, or allow more." if refusal else ""
 
 
 def bare_request(request: httpx.Request) -> httpx.Request:

@@ -7,7 +7,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timezone
@@ -18,8 +18,9 @@ import httpx
 
 from orchnb.errors import ClientClosed, OrchnbError
 from orchnb.http.flow import Flow, Send, Sleep, WaitControl
+from orchnb.http.proxies import proxy_secrets
 from orchnb.observers import retry_observers
-from orchnb.redaction import redact_url, scrub, secrets_of
+from orchnb.redaction import redact_url, scrub, secrets_of, shown_url
 from orchnb.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -68,12 +69,23 @@ ASIDE = "orchnb.aside"
 what becomes of it says nothing about that one."""
 
 LARGEST = "orchnb.largest"
-"""The key in a request's ``extensions`` that says how many bytes an answer may have, unpacked."""
+"""The key in a request's ``extensions`` that says how many bytes an answer may have, decoded."""
+
+UNREAD = "orchnb.unread"
+"""The key in the ``extensions`` of a response that is no success, and that says why it was not read to
+its end."""
+
+NOT_AWAITED = "orchnb.not-awaited"
+"""The key in a response's ``extensions`` that says why there is no further try: too long a wait."""
 
 LONGEST_RETRY_AFTER = 24 * 3600.0
 """Seconds. A server that asks for more is taken to be confused, and the usual back-off applies."""
 
 LONGEST_BACKOFF = 32.0
+
+LONG_WAIT = 10.0
+"""Seconds. A longer wait is logged as a warning where nobody observes retries: a script would seem to
+hang."""
 
 SHORTEST_MAINTENANCE_WAIT = 1.0
 """Seconds. Maintenance is waited for without end, so "at once" must not become a busy loop."""
@@ -85,10 +97,12 @@ class RetryPolicy:
 
     ``jitter_factor`` is the part of a wait by which chance may change it (0.2: a fifth). ``random``
     gives numbers in [0, 1); ``now`` the time of day in seconds since the epoch, for ``Retry-After``
-    dates; ``monotonic`` seconds from any start, for the time spent.
+    dates; ``monotonic`` seconds from any start, for the time spent. ``max_wait`` is how many seconds all
+    waits of one request may take together; those in maintenance do not count.
     """
 
     max_retries: int = 5
+    max_wait: float = 3600.0
     jitter_factor: float = 0.2
     extra_codes: frozenset[int] = frozenset()
     random: Callable[[], float] = field(default=random.random, repr=False)
@@ -100,6 +114,7 @@ class RetryPolicy:
         """The policy that the ``client_*`` settings describe."""
         return cls(
             max_retries=settings.client_max_retries,
+            max_wait=settings.client_max_wait,
             jitter_factor=settings.client_retry_jitter_factor,
             extra_codes=settings.client_retry_extra_codes,
         )
@@ -223,6 +238,16 @@ class _Story:
     def counted(self) -> int:
         return self.attempt - self.uncounted
 
+    @property
+    def place(self) -> str:
+        return f"{self._request.method} {shown_url(self._request.url)}"
+
+    def log(self, wait: float) -> None:
+        """Log the wait that comes; as a warning if it is long and shows nowhere else."""
+        is_hidden = wait > LONG_WAIT and not retry_observers.are_any
+        level = logging.WARNING if is_hidden else logging.DEBUG
+        logger.log(level, "%s: %s; next try in %.0f s", self.place, self.cause, wait)
+
     def failed(self, failure: httpx.Response | Exception) -> None:
         self.attempt += 1
         if isinstance(failure, Exception):
@@ -269,6 +294,30 @@ class _Story:
         )
 
 
+class Waits:
+    """The waits of one request, which have a limit together."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._left = policy.max_wait
+        self._limit = policy.max_wait
+
+    def shorten(self, wait: float, retry_after: float | None) -> float | None:
+        """The wait, without jitter that is too much for the limit; None if it is too long."""
+        least = wait if retry_after is None else retry_after
+        return min(wait, self._left) if least <= self._left else None
+
+    def add(self, wait: float) -> None:
+        """Count a wait."""
+        self._left -= wait
+
+    def refusal(self, wait: float) -> str:
+        """Why a wait that is too long is not made."""
+        return (
+            f"It was not tried again: the next try is due in {wait:,.0f} s, and ORCHNB_CLIENT_MAX_WAIT "
+            f"allows {self._limit:,.0f} s for all waits of one request"
+        )
+
+
 class Retrier:
     """The retry flow of one client; remembers whether that client has ever been answered."""
 
@@ -284,11 +333,17 @@ class Retrier:
         return response.status_code in self._settled_statuses
 
     def flow(
-        self, request: httpx.Request, *, aside: bool = False, began: float | None = None
+        self,
+        request: httpx.Request,
+        *,
+        aside: bool = False,
+        began: float | None = None,
+        waits: Waits | None = None,
     ) -> Flow:
         """Send ``request``, and again as the policy says; return the last response.
 
-        ``began`` is the policy's ``monotonic`` time when the first try began, by default now.
+        ``began`` is the policy's ``monotonic`` time when the first try began, by default now; ``waits``
+        are those of the request so far, if several flows make one request.
 
         Raises the error of the last try if that got no answer, and at once any error that is not
         retried, such as the client's close during a try or a wait. A wait that is stopped by its
@@ -297,6 +352,7 @@ class Retrier:
         policy = self.policy
         send = Send(request, aside)
         story = _Story(policy, request, policy.monotonic() if began is None else began)
+        waits = waits or Waits(policy)
         once = request.extensions.get(ONCE, False)
         earlier: httpx.Response | Exception | None = None
         resent = False
@@ -347,10 +403,22 @@ class Retrier:
                 wait = policy.wait(story.attempt if endless else story.counted, retry_after)
                 if endless:
                     wait = max(wait, SHORTEST_MAINTENANCE_WAIT)
-                logger.debug("%s: %s; next try in %.1f s", request.method, story.cause, wait)
+                elif (shortened := waits.shorten(wait, retry_after)) is None:
+                    story.tell("gave_up")
+                    refusal = waits.refusal(wait if retry_after is None else retry_after)
+                    if isinstance(earlier, Exception):
+                        logger.warning("%s: %s. %s.", story.place, story.cause, refusal)
+                        raise earlier
+                    earlier.extensions[NOT_AWAITED] = refusal
+                    return earlier
+                else:
+                    wait = shortened
+                story.log(wait)
                 control = WaitControl()
                 story.tell("waiting", wait=wait, endless=endless, control=control)
                 yield Sleep(wait, control)
+                if not endless and not control.ended:
+                    waits.add(wait)
                 if control.stopped:
                     story.tell("stopped")
                     if isinstance(earlier, Exception):
@@ -373,7 +441,10 @@ def without_secrets(error: httpx.TransportError, request: httpx.Request) -> http
     """The error itself, or one of its kind without what it repeats of the request's secrets: h11 quotes
     the header that it cannot send, and the line of an answer that it cannot read."""
     words = str(error)
-    scrubbed = scrub(words, secrets_of(request))
+    secrets: Iterable[str] = secrets_of(request)
+    if isinstance(error, httpx.ProxyError):  # these are the proxy's words
+        secrets = {*secrets, *proxy_secrets()}
+    scrubbed = scrub(words, secrets)
     if scrubbed == words:
         return error
     return type(error)(scrubbed, request=request).with_traceback(error.__traceback__)

@@ -25,8 +25,7 @@ from orchnb.settings import configured_for_prefect
 
 # To the last @ before the path: a password may hold one.
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
-# In a setting, where nothing but the address is: a password may hold a slash as well.
-_IN_A_SETTING = re.compile(r"(?<=://)[^\s'\"]+(?=@)")
+_WORD = re.compile(r"[^\s'\"]+")
 _UNHANDLED = -1
 """A level below that of every handler, so that none takes the record."""
 
@@ -64,9 +63,9 @@ class LogRing:
 def secret_mask() -> Callable[[str], str]:
     """What gives a server's words without the credentials in addresses, and without its configured
     secrets as they are now."""
-    secrets = []
+    secrets: list[str] = []
     for name, value in configured_for_prefect():
-        secrets += _IN_A_SETTING.findall(value)
+        secrets += filter(None, (_credentials(word)[1] for word in _WORD.findall(value)))
         if name.endswith(("_PASSWORD", "_KEY", "_AUTH_STRING", "_CONNECTION_URL")):
             secrets.append(value)
         if name.endswith("_CUSTOM_HEADERS"):
@@ -74,7 +73,19 @@ def secret_mask() -> Callable[[str], str]:
                 secrets += map(str, json.loads(value).values())
     secrets += [part for secret in secrets for part in secret.split(":", 1)[1:]]
     secrets += [unquote(secret) for secret in secrets]
-    return lambda text: _IN_A_SETTING.sub(MASK, scrub(printable(text), secrets))
+    return lambda text: _WORD.sub(_without_credentials, scrub(printable(text), secrets))
+
+
+def _credentials(word: str) -> tuple[str, str, str]:
+    """A word, taken apart at the credentials of the address in it, which may hold a slash or an @."""
+    scheme, mark, rest = word.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    return scheme + mark, credentials, at + place
+
+
+def _without_credentials(word: re.Match[str]) -> str:
+    before, credentials, after = _credentials(word.group())
+    return f"{before}{MASK if credentials else ''}{after}"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from orchnb.api.models import (
+    EventPage,
     Flow,
     FlowRun,
     FlowRunCreateResult,
@@ -195,3 +196,14 @@ def test_an_error_of_a_database_is_short_and_kept_whole(error: str, short: str |
     assert FlowRunCreateResult.model_validate(result.model_dump()) == result
     assert FlowRunCreateResult.model_validate_json(result.model_dump_json()) == result
     assert FlowRunCreateResult(status="CREATED", error=None).full_error is None
+
+
+def test_of_a_list_that_does_not_fit_one_item_is_described() -> None:
+    """Else a million wrong items are a million descriptions, of a thousand bytes each."""
+    wrong: list[Any] = [{}] * 50
+    with pytest.raises(ValidationError) as caught:
+        EventPage.model_validate({"events": wrong, "total": 1})
+    assert {problem["loc"][1] for problem in caught.value.errors()} == {0}
+    with pytest.raises(ValidationError) as caught:
+        FlowRun.model_validate({**RUN, "tags": [[]] * 50})
+    assert len([each for each in caught.value.errors() if each["loc"][0] == "tags"]) == 1

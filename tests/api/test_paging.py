@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from orchnb import PrefectClient, PrefectHTTPStatusError, SyncPrefectClient, get_client
 from orchnb.api.operations.flow_runs import read_flow_runs
-from orchnb.api.paging import Paging, pages_of
+from orchnb.api.paging import Chain, Paging, pages_of
+from orchnb.errors import UnexpectedAnswer
 from tests.api import both
 from tests.servers import prefect_home
 
@@ -118,6 +119,134 @@ def test_all_pages_ask_the_same() -> None:
     assert first == second
     assert first["flow_runs"]["tags"] == {"all_": ["a", "b"]}
     assert first["sort"] == "ID_DESC"
+
+
+# Servers that repeat themselves
+
+
+REPETITIONS: dict[str, Callable[[int, int], list[int]]] = {
+    "the first page": lambda offset, limit: list(range(limit)),
+    "the second page": lambda offset, limit: list(
+        range(min(offset, limit), min(offset, limit) + limit)
+    ),
+    "one row": lambda offset, limit: [7] * limit,
+    "turned round": lambda offset, limit: list(range(limit))[:: -1 if offset % 2 else 1],
+    "by turns": lambda offset, limit: list(
+        range((offset % 2) * limit, (offset % 2) * limit + limit)
+    ),
+    "more than is asked for": lambda offset, limit: list(range(3 * limit)),
+    "a cache of the first pages": lambda offset, limit: (
+        list(range(offset, offset + limit)) if offset > 3 * limit else list(range(limit))
+    ),
+    "few rows that shift": lambda offset, limit: [
+        (offset + row) % (2 * limit) for row in range(limit)
+    ],
+}
+
+
+def take_all(pages: Any, came: list[int]) -> None:
+    while not pages.done:
+        came += [row.id for row in pages.take(rows_of(pages.call()))]
+
+
+@pytest.mark.parametrize("size", [2, 6, 50, 200])
+@pytest.mark.parametrize("name", REPETITIONS)
+def test_pages_that_repeat_themselves_are_an_error_after_a_few(name: str, size: int) -> None:
+    asked = 0
+
+    def page(offset: int, limit: int) -> Iterator[Any]:
+        nonlocal asked
+        asked += 1
+        assert asked < 1_500
+        yield from ()
+        return [Row(id) for id in REPETITIONS[name](offset, limit)]
+
+    paging: Paging[Row] = Paging(page, size=size)
+    came: list[int] = []
+    with pytest.raises(UnexpectedAnswer, match="gets no further") as caught:
+        take_all(paging, came)
+    assert "cache" in caught.value.hint
+    assert len(came) == len(set(came))
+    assert asked < (20 if size == 200 else 1_300)
+
+
+@pytest.mark.parametrize("rows", [[], [1], [1, 2]])
+@pytest.mark.parametrize("following", [lambda page: page, lambda page: page + 1])
+def test_a_chain_of_pages_that_bring_nothing_new_is_an_error(
+    rows: list[int], following: Any
+) -> None:
+    asked = 0
+
+    def page(number: int) -> Iterator[Any]:
+        nonlocal asked
+        asked += 1
+        yield from ()
+        return number
+
+    chain: Chain[Row] = Chain(
+        page(0), lambda number: page(following(number)), lambda _: [Row(id) for id in rows]
+    )
+    with pytest.raises(UnexpectedAnswer, match="gets no further"):
+        take_all(chain, [])
+    assert asked < 6
+
+
+ENDLESS = {
+    "match_work_queues": (["a"],),
+    "count_automations": (),
+    "iter_flow_runs": (),
+    "iter_work_queues": (),
+    "iter_events": (),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_no_client_asks_a_server_that_repeats_itself_without_end(name: str) -> None:
+    asked = 0
+    moment = "2026-11-01T00:00:00Z"
+    ids = [str(uuid.UUID(int=number)) for number in range(200)]
+    event = {
+        "occurred": moment,
+        "event": "e",
+        "resource": {"prefect.resource.id": "r"},
+        "received": moment,
+    }
+    row: dict[str, Any] = {"name": "n", "flow_id": ids[0], "trigger": {}, "actions": []}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        assert asked < 30
+        if "/events/" in request.url.path:
+            page = {"events": [{**event, "id": id} for id in ids[:50]], "total": 10**6}
+            return httpx.Response(
+                200,
+                json={
+                    **page,
+                    "next_page": "http://orch.invalid/api/events/filter/next?page-token=1",
+                },
+            )
+        return httpx.Response(200, json=[{**row, "id": id} for id in ids])
+
+    options = {"transport": httpx.MockTransport(answer), "enable_csrf_support": False}
+    arguments: dict[str, Any] = {"automations": {"name": {}}} if name == "count_automations" else {}
+    with (
+        SyncPrefectClient("http://orch.invalid/api", httpx_settings=options) as client,
+        pytest.raises(UnexpectedAnswer, match="gets no further"),
+    ):
+        list(getattr(client, name)(*ENDLESS[name], **arguments))
+
+
+@pytest.mark.parametrize("address", ["nonsense", "http://[", "/next?page-token=", "x" * 70_000])
+def test_a_next_page_that_is_none_is_an_error(address: str) -> None:
+    page = {"events": [], "total": 1, "next_page": address}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=page))
+    options = {"transport": transport, "enable_csrf_support": False}
+    with (
+        SyncPrefectClient("http://orch.invalid/api", httpx_settings=options) as client,
+        pytest.raises(UnexpectedAnswer, match="next page of events"),
+    ):
+        list(client.iter_events())
 
 
 def test_pages_of_one_row_are_refused_rather_than_read_for_ever() -> None:

@@ -158,10 +158,20 @@ def test_a_token_is_asked_for_with_the_same_patience(guard: CsrfGuard) -> None:
         response(200, json={"token": 5}),
         response(200, json={"token": "tök"}),
         response(200, json={"token": "a\r\nHost: evil"}),
+        response(200, content=b"[" * 100_000 + b"]" * 100_000),
+        response(200, content=b'{"token": ' * 100_000),
+        response(200, json={"token": "t" * 4_097}),
+        response(200, json={"token": ["t"]}),
+        response(200, content=b'{"token": ' + b"1" * 5_000 + b"}"),
+        response(200, content=b'{"token": "\xff"}'),
+        response(200, content=b"\xff\xfe{"),
+        response(204),
     ],
     ids=[
         *("html", "list", "other keys", "text", "empty"),
         *("null", "empty text", "number", "no ASCII", "two lines"),
+        *("nested lists", "nested objects", "endless", "list of one", "long number"),
+        *("no UTF-8", "half of UTF-16", "no content"),
     ],
 )
 def test_what_is_no_token_is_an_error_that_says_what_to_change(

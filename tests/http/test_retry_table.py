@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from functools import partial
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchnb.http.csrf import CsrfGuard
+from orchnb.http.flow import Send, Sleep
+from orchnb.http.response import status_error
 from orchnb.http.retry import (
     LONGEST_RETRY_AFTER,
+    NOT_AWAITED,
     RetryEvent,
+    Waits,
     observe_retries,
     parse_retry_after,
 )
@@ -312,6 +320,110 @@ def test_the_number_of_tries_is_bounded_and_every_wait_is_followed_by_one(
     assert len(done.sent) <= retries + 1
     assert len(done.waits) == len(done.sent) - 1
     assert (done.returned is None) != (done.raised is None)
+
+
+# The limit of all waits together
+
+HOUR = 3600.0
+
+
+def asks(seconds: float, status: int = 429) -> httpx.Response:
+    return response(status, headers={"Retry-After": str(seconds)})
+
+
+@pytest.mark.parametrize(
+    ("answers", "max_wait", "waits"),
+    [
+        ([asks(86_400)], HOUR, []),
+        ([asks(HOUR + 1)], HOUR, []),
+        ([asks(HOUR)], HOUR, [HOUR]),  # the jitter is left out
+        ([asks(1_500)], HOUR, [1_650, 1_650]),
+        ([asks(1_500)], 1e9, [1_650] * 5),
+        ([asks(1_500)], math.inf, [1_650] * 5),
+        ([asks(1)], 0, []),
+        ([asks(0)], 0, [0.0] * 5),
+        ([response(503)], 15, [2, 4, 8]),
+        ([httpx.ReadTimeout("x")], 15, [2, 4, 8]),
+        ([asks(1_500), httpx.ReadTimeout("x")], 1_655, [1_650, 4]),
+    ],
+)
+def test_all_waits_of_a_request_end_at_the_limit(
+    answers: list[Any], max_wait: float, waits: list[float]
+) -> None:
+    done = walk(retrier(max_wait=max_wait).flow(request()), answers)
+    assert done.waits == pytest.approx(waits)
+    assert len(done.sent) == len(waits) + 1
+    assert (done.returned is None) == isinstance(answers[-1], Exception)
+
+
+def test_the_error_says_why_it_was_not_tried_again() -> None:
+    done = walk(retrier().flow(request()), [asks(86_400)])
+    assert done.returned is not None
+    hint = status_error(done.returned).hint
+    assert "in 86,400 s" in hint
+    assert "ORCHNB_CLIENT_MAX_WAIT allows 3,600 s" in hint
+    assert "ORCHNB" not in status_error(response(429)).hint
+
+
+def test_maintenance_has_no_limit() -> None:
+    closed = response(503, headers={"Prefect-Maintenance": "true", "Retry-After": "3000"})
+    done = walk(retrier().flow(request()), [*[closed] * 50, asks(3_000), response(200)])
+    assert len(done.waits) == 51
+    assert done.returned is not None
+    assert done.returned.status_code == 200
+
+
+def test_a_token_and_its_request_have_one_limit() -> None:
+    kept = retrier()
+    guard = CsrfGuard(lambda _: request(), enabled=True, now=lambda: NOW)
+    flow = guard.flow(request("POST"), partial(kept.flow, waits=Waits(kept.policy)))
+    done = walk(flow, [asks(2_000), response(200, json={"token": "t"}), asks(2_000)])
+    assert done.steps == ["aside", "sleep", "aside", "send"]
+    assert done.returned is not None
+    assert NOT_AWAITED in done.returned.extensions
+
+
+def test_a_wait_that_somebody_ended_does_not_count() -> None:
+    flow = retrier().flow(request())
+    next(flow)
+    for _ in range(4):
+        sleep = flow.send(asks(3_000))
+        assert isinstance(sleep, Sleep)
+        assert sleep.control is not None
+        sleep.control.try_now()
+        assert isinstance(flow.send(None), Send)
+
+
+@pytest.mark.parametrize(
+    ("answer", "lines"),
+    [
+        (asks(11), ["GET http://server/api/x?token=***: 429 Too Many Requests; next try in 12 s"]),
+        (asks(2), []),
+        (asks(86_400), []),
+    ],
+)
+def test_a_long_wait_is_a_warning_where_nobody_watches(
+    caplog: pytest.LogCaptureFixture, answer: httpx.Response, lines: list[str]
+) -> None:
+    asked = request(url="http://u:p@server/api/x?token=canary")
+
+    def warnings() -> list[str]:
+        walk(retrier(max_retries=1).flow(asked), [answer])
+        found = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
+        caplog.clear()
+        return [line.replace("***@", "") for line in found]
+
+    with caplog.at_level(logging.DEBUG, logger="orchnb"):
+        assert warnings() == lines
+        with observe_retries(lambda _: None):
+            assert warnings() == []
+
+
+def test_an_error_that_is_not_tried_again_for_the_wait_is_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    walk(retrier(max_wait=1).flow(request()), [httpx.ReadTimeout("x")])
+    assert "ORCHNB_CLIENT_MAX_WAIT allows 1 s" in caplog.text
 
 
 # What observers are told

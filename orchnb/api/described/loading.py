@@ -20,6 +20,7 @@ from orchnb.api.described.document import (
 )
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
 from orchnb.file_cache import FileCache, user_cache_folder
+from orchnb.http.body import LARGEST_SMALL_ANSWER
 
 _DOCUMENT = "openapi.json"
 _ABSENT = frozenset({404, 405})
@@ -131,7 +132,9 @@ def find_description(
 def server_version() -> Generator[Call[Any], Any, str | None]:
     """The server's version, if it has one as Prefect's server does."""
     try:
-        version = yield from Call("GET", path("/admin/version"), json_of)
+        version = yield from Call(
+            "GET", path("/admin/version"), json_of, largest=LARGEST_SMALL_ANSWER
+        )
     except PrefectHTTPStatusError as exc:
         if exc.status_code >= 500:
             raise  # it would have no document for us either

@@ -22,7 +22,7 @@ from orchnb.api.described.document import (
 from orchnb.http.response import PrefectResponse, one_line
 
 _DELIMITERS = {"spaceDelimited": " ", "pipeDelimited": "|"}
-_TEXTS = re.compile(r"text/.*|application/(?:.*\+)?(?:xml|yaml|x-ndjson|jsonl|javascript)\b.*")
+_TEXTS = re.compile(r"text/|application/(?:.*\+)?(?:xml|yaml|x-ndjson|jsonl|javascript)\b")
 _PAGES = ("text/html", "application/xhtml+xml")
 
 
@@ -228,4 +228,4 @@ def _read(operation: DescribedOperation, response: PrefectResponse) -> Any:
     page_for_json = kind in _PAGES and kind not in described and any(map(is_json, described))
     if is_json(kind) or page_for_json or not kind:
         return json_of(response)
-    return response.text if _TEXTS.fullmatch(kind) else response.content
+    return response.text if _TEXTS.match(kind) else response.content

@@ -50,10 +50,31 @@ LooseDict = Annotated[dict[str, Any], _NotWalked()]
 """What a server may put anything into; the same dict that was in its answer, not a copy."""
 
 
+def _stop_at_first_error(schema: Any) -> None:
+    """Have each list in a schema end at the first item that does not fit: pydantic's description of one
+    takes a thousand times as much memory as the item, and an answer may have millions."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "list":
+            schema["fail_fast"] = True
+        for part in schema.values():
+            _stop_at_first_error(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _stop_at_first_error(part)
+
+
 class Model(BaseModel):
     """The base of all: keeps fields that it does not know, as attributes."""
 
     model_config = ConfigDict(extra="allow")
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler, /
+    ) -> CoreSchema:
+        schema = handler(source)
+        _stop_at_first_error(schema)
+        return schema
 
 
 M = TypeVar("M", bound=Model)

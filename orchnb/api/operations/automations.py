@@ -13,6 +13,7 @@ from orchnb.api.models.base import ModelList
 from orchnb.api.operations.arguments import Filter, as_tags, as_uuid
 from orchnb.api.operations.fields import Data, fields_of, required, with_defaults
 from orchnb.api.operations.filters import named_words, with_words
+from orchnb.api.paging import Paging, every, pages_of
 from orchnb.errors import ObjectNotFound
 
 if TYPE_CHECKING:
@@ -178,11 +179,9 @@ def count_automations(
             "POST", path("/automations/count"), a(lambda: int), repeatable=True
         )
         return total
-    count = 0
     # Prefect's server counted them all up to 3.8.0, whatever the filter.
-    while page := (yield from read_automations(automations=automations, offset=count)):
-        count += len(page)
-    return count
+    found = read_automations(automations=automations, sort="NAME_ASC")
+    return len((yield from every(Paging[models.Automation](pages_of(found)))))
 
 
 @operation

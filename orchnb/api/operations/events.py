@@ -118,7 +118,10 @@ def read_events_page(next_page_url: str) -> Call[EventPage]:
     Raises:
         ValueError: the address is not one of a page.
     """
-    token = httpx.URL(str(next_page_url)).params.get("page-token", "")
+    try:
+        token = httpx.URL(str(next_page_url)).params.get("page-token", "")
+    except httpx.InvalidURL:
+        token = ""
     if not token:
         raise ValueError("next_page_url should be the next_page of a page of events")
     return Call("GET", path("/events/filter/next?page-token={}", token), _page)

@@ -29,6 +29,7 @@ from orchnb.api.operations.variables import read_variables
 from orchnb.api.operations.work_pools import read_work_pools, read_work_queues
 from orchnb.api.paging import Chain, Paging, iteration, pages_of
 from orchnb.api.times import When
+from orchnb.errors import UnexpectedAnswer
 
 if TYPE_CHECKING:
     from orchnb.api.models import (
@@ -174,7 +175,12 @@ def iter_events(
     """
 
     def following(page: EventPage) -> Steps[EventPage] | None:
-        return read_events_page(page.next_page) if page.next_page else None
+        try:
+            return read_events_page(page.next_page) if page.next_page else None
+        except ValueError:
+            raise UnexpectedAnswer(
+                "The server names an address as that of the next page of events that is not one"
+            ) from None
 
     first = read_events(filter, event=event, resource_id=resource_id, since=since, until=until)
     return Chain(first, following, lambda page: page.events, limit)

@@ -9,6 +9,7 @@ from uuid import UUID
 from orchnb.api import models
 from orchnb.api.calls import Call, a, json_of, nothing, path, quoted, response_of
 from orchnb.api.methods import operation
+from orchnb.http.body import LARGEST_SMALL_ANSWER
 from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ _result_storage = a(lambda: models.ServerDefaultResultStorage)
 @operation
 def hello() -> Call[PrefectResponse]:
     """Say hello; the response is the server's greeting, for testing."""
-    return Call("GET", path("/hello"), response_of)
+    return Call("GET", path("/hello"), response_of, largest=LARGEST_SMALL_ANSWER)
 
 
 @operation
 def api_healthcheck() -> Generator[Call[Any], Any, Exception | None]:
     """None if the API is up, else the error that asking it met; it does not raise."""
     try:
-        yield from Call("GET", path("/health"), json_of)
+        yield from Call("GET", path("/health"), json_of, largest=LARGEST_SMALL_ANSWER)
     except Exception as exc:  # noqa: BLE001 - handed over, as promised
         return exc
     return None
@@ -37,7 +38,7 @@ def api_healthcheck() -> Generator[Call[Any], Any, Exception | None]:
 @operation
 def api_version() -> Call[str]:
     """The server's version, such as ``3.8.8``."""
-    return Call("GET", path("/admin/version"), a(lambda: str))
+    return Call("GET", path("/admin/version"), a(lambda: str), largest=LARGEST_SMALL_ANSWER)
 
 
 @operation

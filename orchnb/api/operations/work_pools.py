@@ -21,6 +21,7 @@ from orchnb.api.operations.fields import (
     required,
 )
 from orchnb.api.operations.filters import any_of, several, with_words
+from orchnb.api.paging import Paging, every, pages_of
 from orchnb.api.times import ToCome, to_come
 from orchnb.errors import ObjectAlreadyExists
 
@@ -464,12 +465,9 @@ def match_work_queues(
     if isinstance(prefixes, str):
         raise TypeError(f"prefixes should be a list of texts: [{prefixes!r}]")
     wanted = {"name": {"startswith_": list(prefixes)}}
-    queues = ModelList[models.WorkQueue](model=models.WorkQueue)
-    while True:
-        page = yield from read_work_queues(work_pool_name, wanted, offset=len(queues))
-        queues.extend(page)
-        if not page:
-            return queues
+    pages = pages_of(read_work_queues(work_pool_name, wanted))
+    queues = yield from every(Paging[models.WorkQueue](pages))
+    return ModelList(queues, model=models.WorkQueue)
 
 
 @operation

@@ -1,0 +1,114 @@
+"""Cookies for one host each, and no more of them than a browser keeps.
+
+httpx keeps cookies in the standard library's jar: without limits, and with domain cookies, which go to
+every host below a domain. An API needs neither.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from http.client import HTTPResponse
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request
+
+import httpx
+
+MOST_PER_HOST = 180
+LARGEST = 4096
+"""Characters of a cookie's name and value (RFC 6265, 6.1)."""
+
+_LONGEST_PATH = 1024
+
+
+class HostCookies(CookieJar):
+    """A jar whose cookies go to the host that set them, and to no other.
+
+    ``home`` is the host that cookies without a domain are for, which a program sets itself.
+    """
+
+    def __init__(self, home: str = "") -> None:
+        super().__init__(_HostPolicy())
+        self._home = home
+        self._start_use: Callable[[], object] | None = None
+
+    def when_used(self, start: Callable[[], object]) -> None:
+        """Have ``start`` called once there is a cookie."""
+        self._start_use = start
+        self._used()
+
+    def _used(self) -> None:
+        if self._start_use is not None and any(True for _ in self):
+            start, self._start_use = self._start_use, None
+            start()
+
+    def set_cookie(self, cookie: Cookie) -> None:
+        """Keep a cookie."""
+        super().set_cookie(cookie)
+        self._used()
+
+    def extract_cookies(self, response: HTTPResponse, request: Request) -> None:
+        """Keep what an answer sets; of too many the oldest go."""
+        super().extract_cookies(response, request)
+        if len(self) <= MOST_PER_HOST:
+            return
+        counts = Counter(cookie.domain for cookie in self)
+        for cookie in list(self):
+            if counts[cookie.domain] > MOST_PER_HOST:
+                counts[cookie.domain] -= 1
+                self.clear(cookie.domain, cookie.path, cookie.name)
+
+    def keep_to_host(self, request: httpx.Request) -> None:
+        """Take what is for other hosts out of a request's Cookie header, where httpx has put it."""
+        host = request.url.host
+        others = {
+            f"{cookie.name}={cookie.value}" for cookie in self if not self._is_for(cookie, host)
+        }
+        header = request.headers.get("Cookie")
+        if header is None or not others:
+            return
+        kept = [pair for pair in header.split("; ") if pair not in others]
+        if kept:
+            request.headers["Cookie"] = "; ".join(kept)
+        else:
+            del request.headers["Cookie"]
+
+    def _is_for(self, cookie: Cookie, host: str) -> bool:
+        if not cookie.domain:
+            return self._home in ("", host)
+        if cookie.domain_specified:
+            return True  # by the program itself, see below
+        # The jar writes an IPv6 address in brackets, and .local after a name without a dot.
+        names = (host, f"[{host}]")
+        return cookie.domain in (*names, *(f"{name}.local" for name in names))
+
+
+class _HostPolicy(DefaultCookiePolicy):
+    """Takes cookies that are not too large, each as one of the host that sets it (RFC 6265, 5.3)."""
+
+    def set_ok(self, cookie: Cookie, request: Request) -> bool:
+        size = len(cookie.name) + len(cookie.value or "")
+        if (
+            size > LARGEST
+            or len(cookie.path) > _LONGEST_PATH
+            or not super().set_ok(cookie, request)
+        ):
+            return False
+        if cookie.domain_specified:
+            host = urlsplit(request.full_url).hostname or ""
+            cookie.domain = host if "." in host else f"{host}.local"
+            cookie.domain_specified = cookie.domain_initial_dot = False
+        return True
+
+
+def host_cookies(options: dict[str, Any]) -> Any:
+    """The jar for a client with these arguments of httpx's; one that the user gives is left alone."""
+    given = options.get("cookies")
+    if isinstance(given, CookieJar):
+        return given
+    jar = HostCookies(httpx.URL(options.get("base_url") or "").host)
+    for cookie in httpx.Cookies(given).jar:
+        jar.set_cookie(cookie)
+    return jar

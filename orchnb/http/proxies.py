@@ -1,0 +1,84 @@
+"""The proxies that the environment names, whose passwords must not show."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+from urllib.request import getproxies
+
+import httpx
+
+from orchnb.errors import InvalidSetting
+
+_SCHEMES = ("http", "https", "socks5", "socks5h")
+_USED = ("http", "https", "all")
+_ENCODE = (
+    "has a character in its user name or password that must be percent-encoded: write # as %23, / as "
+    "%2F, ? as %3F and @ as %40"
+)
+
+
+def check_proxies(options: Mapping[str, Any]) -> None:
+    """Check the proxies that a client with these arguments of httpx's would use.
+
+    httpx would say what is wrong with one in words that can hold a part of the password.
+
+    Raises:
+        InvalidSetting: one cannot be used; the message names the variable.
+    """
+    given = options.get("proxy")
+    if isinstance(given, (str, httpx.URL)):
+        _check("The argument proxy", str(given))
+    elif given is None and options.get("transport") is None and options.get("trust_env", True):
+        for scheme, address in _named().items():
+            _check(_variable(scheme, address), address)
+
+
+def proxy_secrets() -> set[str]:
+    """The credentials of the proxies that the environment names, as a proxy may repeat them."""
+    found: set[str] = set()
+    for address in _named().values():
+        credentials = address.rpartition("@")[0].rpartition("://")[2]
+        plain = unquote(credentials)
+        encoded = base64.b64encode(plain.encode("utf-8", "replace")).decode()
+        found.update((credentials, plain, encoded))
+        found.update(credentials.split(":", 1)[1:])
+        found.update(plain.split(":", 1)[1:])
+    return found - {""}
+
+
+def _named() -> dict[str, str]:
+    return {scheme: address for scheme, address in getproxies().items() if scheme in _USED}
+
+
+def _variable(scheme: str, address: str) -> str:
+    names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+    return next(
+        (name for name in names if os.environ.get(name) == address),
+        "The system's setting for proxies",
+    )
+
+
+def _check(name: str, address: str) -> None:
+    problem = _problem(address if "://" in address else f"http://{address}")
+    if problem:
+        raise InvalidSetting(f"{name} {problem}.")
+
+
+def _problem(address: str) -> str:
+    scheme, _, rest = address.partition("://")
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" in rest[len(place) :] or place.count("@") > 1:
+        return _ENCODE
+    if scheme.lower() not in _SCHEMES:
+        return "should begin with http://, https:// or socks5://"
+    try:
+        url = httpx.URL(address)
+        usable = bool(url.host) and (url.port or 0) < 65_536 and not re.search(r"\s", address)
+    except (httpx.InvalidURL, ValueError):
+        usable = False
+    return "" if usable else "should be a URL such as http://user:password@proxy.example.com:3128"
