@@ -16,7 +16,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -65,7 +65,7 @@ class HostedCall(Protocol):
 
 
 class Host:
-    """The thread and its loop. Get one from `lease_host`."""
+    """The thread and its loop. `HostedApp` leases it."""
 
     def __init__(self, predecessor: Host | None) -> None:
         self.loop = asyncio.new_event_loop()
@@ -101,16 +101,6 @@ class Host:
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> LoopTask[T]:
         """Run a coroutine on the loop as hosted code."""
         return self._context.copy().run(LoopTask, self.loop, coroutine)
-
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a caller's coroutine on the loop, in the caller's context, and wait for its result; an
-        interrupt cancels it."""
-        task = LoopTask(self.loop, coroutine)
-        try:
-            return task.result()
-        except BaseException:
-            task.cancel()
-            raise
 
     def stop(self) -> None:
         """Ask the thread to end; everything on its loop is cancelled."""
@@ -220,37 +210,6 @@ def _release() -> None:
         host = _tenancy.host if _tenancy.leases == 0 else None
     if host is not None:
         host.stop()
-
-
-class _Lease:
-    def __init__(self) -> None:
-        self._is_taken = False
-
-    def take(self) -> Host:
-        with deferred_interrupts():
-            host = _acquire()
-            self._is_taken = True
-        return host
-
-    def give_back(self) -> None:
-        with deferred_interrupts():
-            if self._is_taken:
-                self._is_taken = False
-                _release()
-
-
-@contextmanager
-def lease_host() -> Iterator[Host]:
-    """The host, started if need be, for the length of a ``with`` block."""
-    lease = _Lease()
-    try:
-        yield lease.take()
-    finally:
-        # Once more, as an interrupt may end the first before it begins.
-        try:
-            lease.give_back()
-        finally:
-            lease.give_back()
 
 
 def on_host_thread() -> bool:

@@ -55,9 +55,10 @@ from orchnb.api.described.sending import call_of
 from orchnb.file_cache import user_cache_folder
 from orchnb.http.retry import ONCE, RetryPolicy
 from orchnb.runtime.ephemeral import EphemeralApp
-from orchnb.runtime.host import HostedApp, lease_host
+from orchnb.runtime.host import HostedApp
 from tests.api.fakes import Scripted, http_server, tiny_api
 from tests.api.proxies import listening
+from tests.runtime.leases import call_on, lease_host
 from tests.servers import run_script
 
 pytestmark = pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
@@ -970,7 +971,7 @@ def test_in_the_code_of_a_hosted_app_it_says_what_to_do_instead_of_waiting_for_i
             return "", None
 
     with lease_host() as host:
-        words, item = host.call(look())
+        words, item = call_on(host, look())
     assert "await client.operations.load()" in words
     assert item["item_id"] == 1
 

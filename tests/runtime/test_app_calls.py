@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from orchnb.api.client import PrefectClient, SyncPrefectClient
 from orchnb.runtime import loops
-from orchnb.runtime.host import HostedApp, host_log, lease_host
+from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import (
     CALLS_SHARE,
     LAST_RESORT_TIMEOUT,
@@ -33,6 +33,7 @@ from orchnb.runtime.lifespan import (
 )
 from orchnb.runtime.transport import HostedTransport
 from tests.runtime.apps import SHUTDOWN_COMPLETE, ScriptedApp, jumping_backend
+from tests.runtime.leases import lease_host
 
 SECONDS = 10  # at most; nothing here should take any
 SHARE = CALLS_SHARE * SHUTDOWN_TIMEOUT

@@ -20,6 +20,7 @@ import anyio
 import httpx
 import pytest
 
+from orchnb.api.client import SyncPrefectClient
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
 from orchnb.runtime import host as host_module
 from orchnb.runtime.host import (
@@ -27,12 +28,12 @@ from orchnb.runtime.host import (
     HostedApp,
     close_all,
     host_log,
-    lease_host,
     on_host_thread,
 )
 from orchnb.runtime.loops import is_hosted
 from orchnb.runtime.transport import HostedTransport
 from tests.runtime.apps import COMPLETE, SHUTDOWN, SHUTDOWN_COMPLETE, STARTUP, ScriptedApp
+from tests.runtime.leases import lease_host
 
 WHOLE_PERIOD = [STARTUP, COMPLETE, SHUTDOWN, SHUTDOWN_COMPLETE]
 SECONDS = 10  # at most; nothing here should take any
@@ -518,8 +519,8 @@ def test_an_interrupt_while_the_thread_starts_leaves_neither_thread_nor_lease(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start_and_interrupt)
-        with pytest.raises(KeyboardInterrupt), lease_host():
-            pytest.fail("interrupted before")
+        with pytest.raises(KeyboardInterrupt):
+            SyncPrefectClient(ScriptedApp()).open()
     [thread] = threads
     thread.join(SECONDS)
     assert not thread.is_alive()

@@ -14,7 +14,6 @@ import pytest
 
 from orchnb.api.client import PrefectClient, SyncPrefectClient
 from orchnb.runtime.ephemeral import EphemeralApp
-from orchnb.runtime.host import lease_host
 from orchnb.runtime.run import run
 from orchnb.runtime.serving import Served
 from tests.notebook.apps import app
@@ -45,11 +44,6 @@ def task_that_is_run() -> None:
         loop.close()
 
 
-def lease_of_the_host() -> None:
-    with lease_host():
-        pass
-
-
 def port() -> None:
     served = Served(EphemeralApp("app", home=Path(), timeout=10, given=app))
     try:
@@ -59,7 +53,6 @@ def port() -> None:
 
 
 FILES = {
-    "lease_of_the_host": ("runtime/host.py", "runtime/loops.py", "runtime/outcome.py"),
     "plain_request": (
         "runtime/host.py",
         "runtime/outcome.py",
