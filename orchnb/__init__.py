@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from orchnb.errors import (
         ClientClosed,
+        ClientNotPicklable,
         ForeignAddress,
         InvalidParameters,
         InvalidSetting,
@@ -53,6 +54,7 @@ __all__ = [
     "ASGIApp",
     "ClientClosed",
     "ClientContext",
+    "ClientNotPicklable",
     "FlowRunContext",
     "ForeignAddress",
     "InvalidParameters",
@@ -103,6 +105,7 @@ _HOMES = {
     ),
     "orchnb.errors": (
         "ClientClosed",
+        "ClientNotPicklable",
         "ForeignAddress",
         "InvalidParameters",
         "InvalidSetting",

@@ -6,6 +6,7 @@
     ├── InvalidSetting              (ValueError)    a setting cannot be read or used
     ├── ServerNotConfigured         (ValueError)    no address, and no server in this process
     ├── ClientClosed                (RuntimeError)  a client was closed and is used again, or was in use
+    ├── ClientNotPicklable          (TypeError)     a client is to be pickled or copied
     ├── ForeignAddress              (ValueError)    a request is for another place than the API
     ├── OutcomeUnknown              (httpx.TransportError)  the server may or may not have acted
     ├── InvalidParameters           (ValueError)    a deployment does not take these parameters
@@ -77,6 +78,10 @@ class ClientClosed(OrchnbError, RuntimeError):
         if not repeatable:
             self.left_open = True
             self.hint = "The server may have acted on it: find out before you send it again."
+
+
+class ClientNotPicklable(OrchnbError, TypeError):
+    """A client has connections and credentials, and cannot be pickled or copied."""
 
 
 class ForeignAddress(OrchnbError, ValueError):

@@ -114,6 +114,7 @@ def test_an_error_crosses_to_another_process() -> None:
         (errors.InvalidSetting, ValueError),
         (errors.ServerNotConfigured, ValueError),
         (errors.ClientClosed, RuntimeError),
+        (errors.ClientNotPicklable, TypeError),
         (errors.LifespanStartupFailed, RuntimeError),
         (errors.ServerStartFailed, RuntimeError),
         (errors.UnexpectedAnswer, ValueError),

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import httpx
 
+from orchnb.errors import ClientNotPicklable
 from orchnb.event_loop import Loop, current_loop, is_closed
 from orchnb.forks import in_forked_child
 
@@ -132,9 +133,9 @@ def refuse_pickle(client: object) -> NoReturn:
     """Raise what says how to get a client into another process.
 
     Raises:
-        TypeError: always, as pickle does for what it cannot pickle.
+        ClientNotPicklable: always. It is a TypeError, as pickle raises for what it cannot pickle.
     """
-    raise TypeError(
+    raise ClientNotPicklable(
         f"cannot pickle {type(client).__name__!r} object: it has connections and credentials. Create "
         "one in the other process, such as with orchnb.get_client() in the function that runs there."
     )

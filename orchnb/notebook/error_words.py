@@ -10,6 +10,7 @@ import httpx
 
 from orchnb.errors import (
     ClientClosed,
+    ClientNotPicklable,
     ForeignAddress,
     InvalidParameters,
     InvalidSetting,
@@ -53,6 +54,7 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     ),
     (ServerNotConfigured, Kind("No server is configured")),
     (InvalidSetting, Kind("A setting cannot be used")),
+    (ClientNotPicklable, Kind("A client cannot be pickled")),
     (ClientClosed, Kind("This client is not open")),
     (OutcomeUnknown, Kind("It is not known whether the server did it")),
     (InvalidParameters, Kind("The deployment does not take these parameters")),

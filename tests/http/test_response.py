@@ -205,6 +205,7 @@ ALL_ERRORS: list[Exception] = [
     errors.InvalidSetting("b"),
     errors.ServerNotConfigured("c"),
     errors.ClientClosed("d"),
+    errors.ClientNotPicklable("e"),
     errors.LifespanStartupFailed("f"),
     errors.ServerStartFailed("g", phase="start", hint="h", log_lines=["1", "2"]),
     errors.UnexpectedAnswer("i", hint="j"),
