@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any
 
 import anyio
+from pydantic import SecretStr
 
 from orchnb.errors import ServerStartFailed
 from orchnb.runtime.fresh import clear_stale
@@ -41,8 +42,6 @@ from orchnb.runtime.prefect_writes import sqlite_configuration
 logger = logging.getLogger(__name__)
 
 _NO_TELEMETRY = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-
-_API_URL = "PREFECT_API_URL"
 
 _LOCK_NAME = ".orchnb-start.lock"
 
@@ -126,6 +125,7 @@ def warm_modules() -> None:
 class PrefectServer:
     """One app of Prefect's, with the settings that it was made with.
 
+    It asks nobody for credentials; ``auth_string`` is what its settings say that clients should send.
     Before its lifespan it wants `holding_the_process`, and the database to be brought up to date.
     """
 
@@ -141,7 +141,9 @@ class PrefectServer:
         database: dict[str, Any] = {"migrate_on_start": False}  # that is `migrate`
         if own_database:
             database["connection_url"] = f"sqlite+aiosqlite:///{home / 'prefect.db'}"
-        server: dict[str, Any] = {"database": database}
+        self.auth_string: SecretStr | None = context.settings.server.api.auth_string
+        # What reaches it was let in before: by `orchnb.runtime.port_guard`, or it is this process's own.
+        server: dict[str, Any] = {"database": database, "api": {"auth_string": None}}
         if "analytics_enabled" not in context.settings.server.model_fields_set:
             server["analytics_enabled"] = False
         # These before all other sources.
@@ -268,24 +270,26 @@ _holder: PrefectServer | None = None
 
 
 @contextmanager
-def known_to_prefect(api_url: str) -> Iterator[None]:
+def known_to_prefect(api_url: str, auth_string: SecretStr) -> Iterator[None]:
     """Have Prefect's own client, here and in processes that are started from here, use this API."""
-    before = os.environ.get(_API_URL)
+    ours = {"PREFECT_API_URL": api_url, "PREFECT_API_AUTH_STRING": auth_string.get_secret_value()}
+    before = {name: os.environ.get(name) for name in ours}
     context: Any = importlib.import_module("prefect.context")
-    settings, ours = context.GLOBAL_SETTINGS_CONTEXT, None
+    settings, known = context.GLOBAL_SETTINGS_CONTEXT, None
     try:
-        os.environ[_API_URL] = api_url
-        context.GLOBAL_SETTINGS_CONTEXT = ours = context.root_settings_context()
+        os.environ.update(ours)
+        context.GLOBAL_SETTINGS_CONTEXT = known = context.root_settings_context()
         yield
     finally:
-        if ours is not None:
+        if known is not None:
             _send_waiting_logs()
-        # Whoever has changed it since, meant it.
-        if os.environ.get(_API_URL) == api_url:
-            del os.environ[_API_URL]
-            if before is not None:
-                os.environ[_API_URL] = before
-        if ours is not None and context.GLOBAL_SETTINGS_CONTEXT is ours:
+        for name, value in before.items():
+            # A value that was changed since then was changed on purpose.
+            if os.environ.get(name) == ours[name]:
+                del os.environ[name]
+                if value is not None:
+                    os.environ[name] = value
+        if known is not None and context.GLOBAL_SETTINGS_CONTEXT is known:
             context.GLOBAL_SETTINGS_CONTEXT = settings
 
 
