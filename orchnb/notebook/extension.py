@@ -179,10 +179,11 @@ class Extension:
             self.stop_serving()
             settings = get_settings()  # once more: what a port before this one has set is gone
             self._served = Served(app)
-            # The port and its auth string are in Prefect's variables from now on, for others. Here both
-            # stay what they are, so that no other server is sent the auth string of the port.
+            # The port and its credentials are in Prefect's variables from now on, for others. Here
+            # they stay what they are, so that no other server is sent those of the port.
             self._chosen_before = chosen, place = session_choice()
-            own = {**EPHEMERAL, "api_auth_string": settings.api_auth_string}
+            kept = ("api_auth_string", "client_custom_headers")
+            own = {**EPHEMERAL, **{name: getattr(settings, name) for name in kept}}
             choose_for_session({**chosen, **own}, place or _SERVED_BY)
             self._chosen_to_serve = session_choice()
         return self._served

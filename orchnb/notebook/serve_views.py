@@ -15,10 +15,9 @@ def served_card(served: Served) -> Card:
     rows: list[tuple[str, str | Cell]] = []
     what = "Web pages" if served.app.is_prefect else "In a browser"
     if served.proxied:
-        rows.append((what, Cell(served.proxied_page, link=served.sign_in_path())))
+        rows.append((what, _page(served.proxied_page, served.sign_in_path())))
         what = "On the kernel's machine"
-    link = f"{served.address}{served.sign_in_path()}"
-    rows.append((what, Cell(served.page, link=link)))
+    rows.append((what, _page(served.page, f"{served.address}{served.sign_in_path()}")))
     notes = [
         "Only you can use it: this notebook and what it starts, terminals after that line, and browsers "
         "that have opened the link. The link works once, within ten minutes; %orch_serve makes a new "
@@ -33,6 +32,10 @@ def served_card(served: Served) -> Card:
     rows.append(("In a terminal", served.settings_line))
     title = f"{clean(served.app.version_or_title, 80)} is open on port {served.port}"
     return Card(title, "good", rows=rows, notes=notes)
+
+
+def _page(page: str, link: str) -> Cell:
+    return Cell(page, link=link, plain=link)
 
 
 def not_served_line(was_open: bool) -> Line:

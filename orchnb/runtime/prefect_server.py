@@ -12,14 +12,17 @@ migrations nor what it writes at its start are made for that; so one of them sta
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib
 import importlib.util
+import json
 import logging
 import os
+import re
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +41,7 @@ from orchnb.runtime.new_database import made_from_an_empty_one
 from orchnb.runtime.prefect_routes import remember_routes
 from orchnb.runtime.prefect_services import well_behaved_services
 from orchnb.runtime.prefect_writes import sqlite_configuration
+from orchnb.settings import get_settings
 
 logger = logging.getLogger(__name__)
 
@@ -269,10 +273,32 @@ def _on_a_loop_of_its_own(function: Callable[[], object]) -> None:
 _holder: PrefectServer | None = None
 
 
+def client_settings(api_url: str, auth_string: SecretStr, pages_url: str) -> dict[str, str]:
+    """The variables from which Prefect's own client takes this API, its credentials and its pages."""
+    secret = auth_string.get_secret_value()
+    settings = {
+        "PREFECT_API_URL": api_url,
+        "PREFECT_API_AUTH_STRING": secret,
+        "PREFECT_UI_URL": pages_url,
+    }
+    if not _sends_events_with_credentials():
+        custom = get_settings().client_custom_headers
+        headers = {name: value.get_secret_value() for name, value in custom.items()}
+        headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
+        settings["PREFECT_CLIENT_CUSTOM_HEADERS"] = json.dumps(headers)
+    return settings
+
+
+def _sends_events_with_credentials() -> bool:
+    """Prefect's client has done so since 3.6.14; before, it sends custom headers only."""
+    numbers = re.findall(r"\d+", metadata.version("prefect"))[:3]
+    return tuple(map(int, numbers)) >= (3, 6, 14)
+
+
 @contextmanager
-def known_to_prefect(api_url: str, auth_string: SecretStr) -> Iterator[None]:
-    """Have Prefect's own client, here and in processes that are started from here, use this API."""
-    ours = {"PREFECT_API_URL": api_url, "PREFECT_API_AUTH_STRING": auth_string.get_secret_value()}
+def known_to_prefect(ours: Mapping[str, str]) -> Iterator[None]:
+    """Have Prefect's own client use `client_settings`, here and in processes that are started from
+    here."""
     before = {name: os.environ.get(name) for name in ours}
     context: Any = importlib.import_module("prefect.context")
     settings, known = context.GLOBAL_SETTINGS_CONTEXT, None

@@ -36,7 +36,7 @@ from orchnb.runtime.lifespan import ASGIApp, Receive, Send
 from orchnb.runtime.port_connections import Connections, most_connections
 from orchnb.runtime.port_door import Door
 from orchnb.runtime.port_guard import SIGN_IN, PortKeys
-from orchnb.runtime.prefect_server import PrefectServer, known_to_prefect
+from orchnb.runtime.prefect_server import PrefectServer, client_settings, known_to_prefect
 
 if TYPE_CHECKING:
     import uvicorn
@@ -111,30 +111,24 @@ class Served:
             is_prefect=app.is_prefect,
         )
         folder = opened.enter_context(_folder())
-        self.settings_file = self._written_settings(folder)
+        settings = self._settings()
+        self.settings_file = _written(settings, folder)
         pages = (
             server.web_pages(self._base, f"{self._base}/api", folder / "pages") if server else None
         )
         door = Door(_Paths(lease, pages, self._base), self._keys, connections, patience=patience)
         self._serving = opened.enter_context(_running(lease, door, listener, connections))
         if app.is_prefect:
-            opened.enter_context(known_to_prefect(self.api_url, self.auth_string))
+            opened.enter_context(known_to_prefect(settings))
             opened.callback(setattr, app, "pages_url", None)
             app.pages_url = (self.proxied_page if self.proxied else self.page).rstrip("/")
 
-    def _written_settings(self, folder: Path) -> Path:
-        """Write what other programs need to a file for a shell to read, for its owner alone."""
-        auth_string = self.auth_string.get_secret_value()
+    def _settings(self) -> dict[str, str]:
+        """The variables that other programs need."""
         if self.app.is_prefect:
-            values = {"PREFECT_API_URL": self.api_url, "PREFECT_API_AUTH_STRING": auth_string}
-        else:
-            values = {"ORCHNB_SERVED_URL": self.address, "ORCHNB_SERVED_AUTH_STRING": auth_string}
-        is_windows = os.name == "nt"
-        path = folder / ("port.bat" if is_windows else "port.sh")
-        set_ = "@set" if is_windows else "export"
-        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.writelines(f"{set_} {name}={value}\n" for name, value in values.items())
-        return path
+            return client_settings(self.api_url, self.auth_string, self.page.rstrip("/"))
+        auth_string = self.auth_string.get_secret_value()
+        return {"ORCHNB_SERVED_URL": self.address, "ORCHNB_SERVED_AUTH_STRING": auth_string}
 
     @property
     def is_open(self) -> bool:
@@ -215,6 +209,20 @@ class _Paths:
         # Each request has a copy of the state's first level (ASGI, "Lifespan State").
         scope["state"] = dict(self._lease.state)
         await self._lease.app(scope, receive, send)
+
+
+def _written(settings: dict[str, str], folder: Path) -> Path:
+    """Write variables to a file for a shell to read, for its owner alone."""
+    if os.name == "nt":
+        path = folder / "port.bat"
+        escaped = {name: value.replace("%", "%%") for name, value in settings.items()}
+        lines = [f"@set {name}={value}\n" for name, value in escaped.items()]
+    else:
+        path = folder / "port.sh"
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
+    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.writelines(lines)
+    return path
 
 
 @contextmanager

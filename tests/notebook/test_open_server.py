@@ -180,13 +180,17 @@ def test_opened_up_it_serves_prefects_commands_and_flows(cell: Kernel, folder: P
 
     # Prefect's engine, here and in another process, and Prefect's command.
     (folder / "elsewhere.py").write_text(
-        "from prefect import flow\n@flow(flow_run_name='there')\ndef other():\n    return 1\nother()\n"
+        "from prefect import flow\nfrom prefect.events import emit_event\n"
+        "@flow(flow_run_name='there')\ndef other():\n"
+        "    emit_event('heard.there', resource={'prefect.resource.id': 'there'})\nother()\n"
     )
     command = f"!{sys.executable}"
     shown = cell(
         "from prefect import flow\n@flow(flow_run_name='here')\ndef mine(x):\n    return x + 1\nmine(1)"
     )
     assert shown.text == "2", shown.everything
+    where = "from prefect.utilities.urls import url_for\nurl_for('flow-run', obj_id=str(run.id))"
+    assert f"{base}/runs/flow-run/" in cell.value(where), "as Prefect logs it"
     shown = cell(f"{command} {folder / 'elsewhere.py'}")
     shown = cell(f"{command} -m prefect flow-run ls")
     assert "there" in shown.streams, shown.everything
@@ -200,6 +204,8 @@ def test_opened_up_it_serves_prefects_commands_and_flows(cell: Kernel, folder: P
     )
     assert "'here'" in found
     assert "'there'" in found
+    heard = "[e.event for e in (await client.read_events(event='heard.there')).events]"
+    until(lambda: cell.value(heard) == "['heard.there']")
 
     shown = cell("%orch_serve --stop")
     assert "The port is closed" in shown.text

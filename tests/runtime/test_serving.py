@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from orchnb.errors import ServerStartFailed
 from orchnb.runtime import host
@@ -164,7 +164,7 @@ def test_an_address_that_prefect_cannot_take_is_not_left_behind(
     monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "LOUD")
     with (
         pytest.raises(ValidationError),
-        known_to_prefect("http://127.0.0.1:9/api", SecretStr("a:b")),
+        known_to_prefect({"PREFECT_API_URL": "http://127.0.0.1:9/api"}),
     ):
         raise AssertionError("Prefect's settings are in order")
     assert os.environ["PREFECT_API_URL"] == "http://mine/api"

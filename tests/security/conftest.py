@@ -1,4 +1,4 @@
-"""One kernel with an open port, and one browser, for all attacks."""
+"""One kernel with an open port and one browser for the attacks of pages, one process for all others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests import servers
 from tests.notebook.kernels import kernel
+from tests.security.opened import Opened, opened_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -65,6 +66,13 @@ class Port:
         events = self.ask("POST", "/events/filter", json={"filter": {}})["events"]
         found["events"] = [event for event in events if "evil" in repr(event)]
         return found
+
+
+@pytest.fixture(scope="package")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """A process with a port, for those who need no notebook and no browser."""
+    with opened_port(tmp_path_factory.mktemp("opened")) as running:
+        yield running
 
 
 START = """
