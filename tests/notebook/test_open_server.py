@@ -213,7 +213,7 @@ def test_opened_up_it_serves_prefects_commands_and_flows(cell: Kernel, folder: P
     with pytest.raises(httpx.ConnectError):
         httpx.get(address, trust_env=False)
     assert not settings_file.exists()
-    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_UI_URL"):
         assert cell.value(f"os.environ.get({name!r}, 'not set')") == "'not set'"
     assert cell.value("orchnb.get_client() is client") == "True"
     assert "No port was open" in cell("%orch_serve --stop").text

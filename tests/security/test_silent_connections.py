@@ -56,7 +56,7 @@ def is_closed_by_the_server(connection: socket.socket, within: float) -> bool:
 def test_a_silent_connection_is_closed(opened: Opened, silence: str) -> None:
     with closing(opened.connect(SILENT[silence])) as connection:
         if silence == STAYS:
-            assert not is_closed_by_the_server(connection, PATIENCE * 2)
+            assert not is_closed_by_the_server(connection, PATIENCE * 1.5)
         else:
             assert is_closed_by_the_server(connection, PATIENCE * 2 + 2)
 
