@@ -19,9 +19,10 @@ def served_card(served: Served) -> Card:
         what = "On the kernel's machine"
     rows.append((what, _page(served.page, f"{served.address}{served.sign_in_path()}")))
     notes = [
-        "Only you can use it: this notebook and what it starts, terminals after that line, and browsers "
-        "that have opened the link. The link works once, within ten minutes; %orch_serve makes a new "
-        "one. %orch_serve --stop closes the port.",
+        "It is open to this notebook and what it starts, to terminals in which you run that line, and to "
+        "browsers in which you open the link; not to other users, nor to other web pages.",
+        "The link works once, within ten minutes; %orch_serve makes a new one. %orch_serve --stop closes "
+        "the port.",
     ]
     if served.app.is_prefect:
         rows.append(("API", served.api_url))

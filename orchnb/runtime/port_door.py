@@ -41,7 +41,8 @@ port."""
 _MOST_DRAINED = 1024 * 1024
 """Bytes of a refused request's body that are read, so that its client sees the answer."""
 
-_DRAIN_TIME = 1.0
+_LAST_TIME = 1.0
+"""Seconds that the last words with one who is refused may take."""
 
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 and its registry of close codes
 
@@ -138,7 +139,7 @@ class Door:
         if self._sockets >= self._most_sockets:
             words = "Too many web sockets are open on this port. Close some of the programs that use it."
             if isinstance(verdict, AwaitAuthMessage):
-                await send(_close(_TRY_AGAIN_LATER, words))
+                await _close(send, _TRY_AGAIN_LATER, words)
             else:
                 await _refuse(Refuse(503, words), scope, receive, send)
             return
@@ -160,13 +161,13 @@ class Door:
         with anyio.move_on_after(self._patience):
             messages.append(await receive())
         if len(messages) == 1:
-            await send(_close(_POLICY_VIOLATION, "The auth message took too long"))
+            await _close(send, _POLICY_VIOLATION, "The auth message took too long")
             return None
         if messages[-1]["type"] != "websocket.receive":
             return None  # it is gone
         if not self._keys.is_auth_string(_token_of(messages[-1])):
             words = "Invalid token: %orch_serve names a file that sets PREFECT_API_AUTH_STRING"
-            await send(_close(_POLICY_VIOLATION, words))
+            await _close(send, _POLICY_VIOLATION, words)
             return None
 
         async def receive_again() -> Message:
@@ -232,8 +233,11 @@ def _hardened(send: Send) -> Send:
     return send_hardened
 
 
-def _close(code: int, reason: str) -> Message:
-    return {"type": "websocket.close", "code": code, "reason": reason}
+async def _close(send: Send, code: int, reason: str) -> None:
+    with anyio.move_on_after(
+        _LAST_TIME
+    ):  # some versions of uvicorn wait for the other end's answer
+        await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
 async def _refuse(
@@ -295,7 +299,7 @@ async def _answer(
 async def _drain(receive: Receive) -> None:
     """Read a body that nobody wants: a connection that is closed with data unread loses the answer."""
     drained = 0
-    with anyio.move_on_after(_DRAIN_TIME):
+    with anyio.move_on_after(_LAST_TIME):
         while drained < _MOST_DRAINED:
             message = await receive()
             drained += len(message.get("body", b""))

@@ -161,6 +161,7 @@ def test_opened_up_it_serves_prefects_commands_and_flows(cell: Kernel, folder: P
     assert httpx.get(f"{address}/api/hello", trust_env=False).status_code == 401
     auth = auth_of(cell)
     base = address + re.findall(rf'href="{address}(/[0-9a-f]+)/orchnb-sign-in', shown.html)[0]
+    assert f"{base}/orchnb-sign-in?code=" in shown.text, "a terminal shows no links"
     pages = httpx.get(
         f"{base}/",
         headers={"Accept": "text/html"},
@@ -173,6 +174,9 @@ def test_opened_up_it_serves_prefects_commands_and_flows(cell: Kernel, folder: P
     # orchnb itself goes on as before, with the same client.
     assert cell.value("orchnb.get_client() is client") == "True"
     assert "EPHEMERAL" in cell("%orch_server_type").text
+    # Nor does it send the port's auth string to another server.
+    there = "with orchnb.temporary_settings(api_url='http://there/api'):\n    sent = "
+    assert cell.value(f"{there}orchnb.get_settings().api_auth_string\nrepr(sent)") == "'None'"
 
     # Lists lead to its pages.
     runs = cell("await client.read_flow_runs()")
