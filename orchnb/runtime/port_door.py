@@ -53,7 +53,11 @@ _HARDENED: Headers = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"same-origin"),
 ]
-_REPLACED = (b"x-frame-options", b"cross-origin-resource-policy", b"referrer-policy")
+# Where the app has set its own, these stay: its own may be stricter.
+_KEPT = (b"x-frame-options", b"referrer-policy")
+
+# What would let other origins in.
+_DROPPED = (b"access-control-", b"cross-origin-resource-policy")
 
 
 class Door:
@@ -222,12 +226,11 @@ def _hardened(send: Send) -> Send:
             headers: Headers = [
                 (name, value)
                 for name, value in message.get("headers", ())
-                if name.lower() not in _REPLACED
-                and not name.lower().startswith(
-                    b"access-control-"
-                )  # other origins get nothing here
+                if not name.lower().startswith(_DROPPED)
             ]
-            message = {**message, "headers": headers + _HARDENED}
+            kept = {name.lower() for name, _ in headers}.intersection(_KEPT)
+            headers += [(name, value) for name, value in _HARDENED if name not in kept]
+            message = {**message, "headers": headers}
         await send(message)
 
     return send_hardened

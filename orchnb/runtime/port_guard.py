@@ -121,7 +121,7 @@ class PortKeys:
         """Return a new code for a link, which works once."""
         code = secrets.token_urlsafe(24)
         while len(self._codes) >= _MOST_CODES:
-            del self._codes[next(iter(self._codes))]
+            self._codes.pop(next(iter(self._codes)), None)  # the host may be using it
         self._codes[_hash(code)] = self._clock() + CODE_LIFETIME
         return code
 
@@ -135,9 +135,8 @@ class PortKeys:
         Only the person's own browser knows the code, so ``host`` is a name of this port from now on: the
         one under which a hub shows it.
         """
-        if not self.is_code(code):
+        if not self.is_code(code) or self._codes.pop(_hash(code), None) is None:
             return None
-        del self._codes[_hash(code)]
         if self.is_proxied:
             self._hosts.add(host.lower())
         value = self._cookie.get_secret_value()

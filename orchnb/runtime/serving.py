@@ -264,6 +264,8 @@ def _running(
             app_state={},
         )
         accepting = asyncio.ensure_future(connections.accept(listener, make_protocol))
+        # A port that accepts no more is not open.
+        accepting.add_done_callback(lambda _: setattr(server, "should_exit", True))
         try:
             # It accepts none itself, and looks after those that there are.
             await server.serve(sockets=[])
