@@ -118,6 +118,9 @@ class Connections:
                     await asyncio.sleep(_AFTER_AN_ERROR)
                     continue
                 try:
+                    # asyncio does so only for a socket that names its protocol, which this one's
+                    # listener did not: each answer would wait 40 ms for an acknowledgement.
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     await self._make_room()
                     use = self._uses[_key(address)] = Use(sock, self._clock())
                     use.transport, _ = await loop.connect_accepted_socket(make_protocol, sock)
