@@ -104,9 +104,10 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
         yield Port(int(address.rpartition(":")[2]), base, (user, password), links)
 
 
-@pytest.fixture(scope="package")
+# Not for longer: playwright has an event loop running in this thread until it is left.
+@pytest.fixture(scope="module")
 def browser(
-    port: Port,  # before it: playwright has an event loop running in this thread until it is left
+    port: Port,  # before it, as a kernel's client is not for a thread with a running loop
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Browser]:
     """The system's Chromium, for which evil.test is this machine."""
