@@ -96,7 +96,7 @@ $(OTHER)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 test-prefect: TESTS = tests/api tests/runtime/test_ephemeral.py tests/runtime/test_prefect_routes.py \
-  tests/notebook/test_main_job.py tests/notebook/test_prewarm.py \
+  tests/notebook/test_main_job.py tests/notebook/test_open_server.py tests/notebook/test_prewarm.py \
   tests/notebook/test_startup_display.py tests/test_places.py \
   tests/test_settings_prefect.py
 test-prefect: $(OTHER)/.installed

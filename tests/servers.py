@@ -36,7 +36,7 @@ from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.runtime.serving import Served
 
 served = Served(EphemeralApp("prefect", home=Path.home() / ".prefect", timeout=60))
-print("port", served.port, flush=True)
+print("port", served.port, served.auth_string.get_secret_value(), flush=True)
 threading.Event().wait()
 """
 
@@ -60,8 +60,8 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 
 @contextmanager
 def prefect_server(home: Path, *, opened: bool = False, **environment: str) -> Iterator[str]:
-    """A real Prefect server over HTTP on a free port; its API's URL. ``opened`` is the way that orchnb
-    opens the one in its process."""
+    """A real Prefect server over HTTP on a free port; its API's URL, with credentials if it wants any.
+    ``opened`` is the way that orchnb opens the one in its process."""
     process = subprocess.Popen(
         [sys.executable, "-c", _OPEN_UP if opened else _SERVE],
         env=clean_environment(home, PREFECT_SERVER_ANALYTICS_ENABLED="false", **environment),
@@ -74,7 +74,8 @@ def prefect_server(home: Path, *, opened: bool = False, **environment: str) -> I
         assert process.stdout is not None
         words = process.stdout.readline().split()
         assert words[:1] == ["port"], "the server did not start"
-        yield f"http://127.0.0.1:{words[1]}/api"
+        credentials = "".join(f"{auth_string}@" for auth_string in words[2:])
+        yield f"http://{credentials}127.0.0.1:{words[1]}/api"
     finally:
         process.terminate()
         try:

@@ -55,8 +55,8 @@ _PATIENCE = 15.0
 _CLOSED = "This client was closed and cannot be opened again; get a new one with get_client()"
 _FORKED = (
     "This client uses the server in the process that this one was forked from. Get a new client "
-    "here with get_client(), which starts a server in this process. To share the parent's server, "
-    "open it before the fork (%orch_serve) and use its address."
+    "here with get_client(), which starts a server in this process. To use the parent's server, run "
+    "%orch_serve there, and start this process with spawn instead of fork."
 )
 _TAKES_AN_AWAIT = "This takes an await here: `await client.operations.load()` first"
 

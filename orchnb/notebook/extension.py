@@ -64,6 +64,8 @@ class Extension:
         self._displays: LiveDisplays | None = None
         self._fresh: tuple[EphemeralApp, FreshFolder] | None = None
         self._served: Served | None = None
+        self._chosen_before: tuple[dict[str, Any], str] = {}, ""
+        self._chosen_to_serve: tuple[dict[str, Any], str] = {}, ""
         with ExitStack() as out:
             self._put_in(out)
             self._out = out.pop_all()
@@ -176,7 +178,8 @@ class Extension:
             session_choice,
         )
 
-        app = api_of(get_settings())
+        settings = get_settings()
+        app = api_of(settings)
         if not isinstance(app, EphemeralApp):
             raise UsageError(
                 "%orch_serve opens the server in this kernel, but the session uses another one: "
@@ -184,10 +187,15 @@ class Extension:
             )
         if self._served is None or self._served.app is not app or not self._served.is_open:
             self.stop_serving()
+            settings = get_settings()  # once more: what a port before this one has set is gone
             self._served = Served(app)
-            # Its address is in PREFECT_API_URL from now on, for others; here it stays what it is.
-            chosen, place = session_choice()
-            choose_for_session({**chosen, **EPHEMERAL}, place or _SERVED_BY)
+            # The port and its credentials are in Prefect's variables from now on, for others. Here
+            # they stay what they are, so that no other server is sent those of the port.
+            self._chosen_before = chosen, place = session_choice()
+            kept = ("api_auth_string", "client_custom_headers")
+            own = {**EPHEMERAL, **{name: getattr(settings, name) for name in kept}}
+            choose_for_session({**chosen, **own}, place or _SERVED_BY)
+            self._chosen_to_serve = session_choice()
         return self._served
 
     def stop_serving(self) -> bool:
@@ -197,8 +205,8 @@ class Extension:
         served, self._served = self._served, None
         if served is not None:
             served.close()
-            if session_choice()[1] == _SERVED_BY:
-                choose_for_session({}, "")
+            if session_choice() == self._chosen_to_serve:
+                choose_for_session(*self._chosen_before)
         return served is not None
 
     def take_out(self) -> None:

@@ -91,10 +91,11 @@ class OrchMagics(Magics):
     @argument("--stop", action="store_true", help="close the port")
     @line_magic
     def orch_serve(self, line: str) -> Card | Line:
-        """Open the server in this kernel to other programs of this machine, on a free port.
+        """Open the server in this kernel to your other programs on this machine, on a free port.
 
-        Shows its web pages and the line that points Prefect's own commands at it. Prefect's flows in
-        this notebook use it from then on, and so does what ``!`` starts.
+        Shows a link to its web pages, which works once, and the line that lets Prefect's own commands in
+        a terminal use it. Prefect's flows in this notebook use it from then on, and so does what ``!``
+        starts. Each time it shows a new link.
         """
         from orchnb.notebook.serve_views import not_served_line, served_card
 

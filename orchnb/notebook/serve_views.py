@@ -1,33 +1,42 @@
-"""A server that is open on a port, as a card."""
+"""A server that is open on a port, as a card.
+
+A notebook is saved with its cards, so none of them holds the port's auth string. A link has a code in
+it that works once, and for ten minutes at most.
+"""
 
 from __future__ import annotations
-
-import os
 
 from orchnb.notebook.views import Card, Cell, Line, clean
 from orchnb.runtime.serving import Served
 
-_SET = "set" if os.name == "nt" else "export"
-
 
 def served_card(served: Served) -> Card:
-    """Where it is, and how other programs use it."""
+    """Where it is, how its owner uses it, and who else can."""
     rows: list[tuple[str, str | Cell]] = []
-    what = "Web pages" if served.app.is_prefect else "Address"
+    what = "Web pages" if served.app.is_prefect else "In a browser"
     if served.proxied:
-        rows.append((what, Cell(served.proxied_page, link=served.proxied_page)))
+        rows.append((what, _page(served.proxied_page, served.sign_in_path())))
         what = "On the kernel's machine"
-    rows.append((what, Cell(served.page, link=served.page)))
+    rows.append((what, _page(served.page, f"{served.address}{served.sign_in_path()}")))
     notes = [
-        "Every program on this machine can use it, other users' as well. "
-        "%orch_serve --stop closes the port."
+        "It is open to this notebook and what it starts, to terminals in which you run that line, and to "
+        "browsers in which you open the link; not to other users, nor to other web pages.",
+        "The link works once, within ten minutes; %orch_serve makes a new one. %orch_serve --stop closes "
+        "the port.",
     ]
     if served.app.is_prefect:
         rows.append(("API", served.api_url))
-        rows.append(("In a terminal", f"{_SET} PREFECT_API_URL={served.api_url}"))
         notes.insert(0, "Prefect's flows in this notebook use it, and so do commands after a !.")
+    else:
+        rows.append(("Address", served.address))
+        notes.insert(0, 'Then: curl -u "$ORCHNB_SERVED_AUTH_STRING" "$ORCHNB_SERVED_URL"')
+    rows.append(("In a terminal", served.settings_line))
     title = f"{clean(served.app.version_or_title, 80)} is open on port {served.port}"
     return Card(title, "good", rows=rows, notes=notes)
+
+
+def _page(page: str, link: str) -> Cell:
+    return Cell(page, link=link, plain=link)
 
 
 def not_served_line(was_open: bool) -> Line:

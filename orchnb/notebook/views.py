@@ -30,14 +30,17 @@ class Cell:
     tone: Tone | None = None
     title: str = ""
     link: str = ""
-    """An http or https address, or a plain path on the notebook's own host; else it is left out."""
+    """An http or https address, or a plain path on the notebook's own host, perhaps with a query; else it
+    is left out."""
+    plain: str = ""
+    """What the text twin has in the place of the words, such as a link that the words do not show."""
 
     def __post_init__(self) -> None:
-        if not re.match(r"https?://|(/[\w.~@%-]+)+/?\Z", self.link):
+        if not re.match(r"https?://|(/[\w.~@%-]+)+/?(\?[\w=&-]*)?\Z", self.link):
             object.__setattr__(self, "link", "")
 
     def __str__(self) -> str:
-        return self.words
+        return self.plain or self.words
 
 
 @dataclass(frozen=True)

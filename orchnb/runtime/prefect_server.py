@@ -12,14 +12,17 @@ migrations nor what it writes at its start are made for that; so one of them sta
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib
 import importlib.util
+import json
 import logging
 import os
+import re
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +30,7 @@ from types import ModuleType
 from typing import Any
 
 import anyio
+from pydantic import SecretStr
 
 from orchnb.errors import ServerStartFailed
 from orchnb.forks import in_forked_child
@@ -38,12 +42,11 @@ from orchnb.runtime.new_database import made_from_an_empty_one
 from orchnb.runtime.prefect_routes import remember_routes
 from orchnb.runtime.prefect_services import well_behaved_services
 from orchnb.runtime.prefect_writes import sqlite_configuration
+from orchnb.settings import get_settings
 
 logger = logging.getLogger(__name__)
 
 _NO_TELEMETRY = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-
-_API_URL = "PREFECT_API_URL"
 
 _LOCK_NAME = ".orchnb-start.lock"
 
@@ -127,6 +130,7 @@ def warm_modules() -> None:
 class PrefectServer:
     """One app of Prefect's, with the settings that it was made with.
 
+    It asks nobody for credentials; ``auth_string`` is what its settings say that clients should send.
     Before its lifespan it wants `holding_the_process`, and the database to be brought up to date.
     """
 
@@ -142,7 +146,9 @@ class PrefectServer:
         database: dict[str, Any] = {"migrate_on_start": False}  # that is `migrate`
         if own_database:
             database["connection_url"] = f"sqlite+aiosqlite:///{home / 'prefect.db'}"
-        server: dict[str, Any] = {"database": database}
+        self.auth_string: SecretStr | None = context.settings.server.api.auth_string
+        # What reaches it was let in before: by `orchnb.runtime.port_guard`, or it is this process's own.
+        server: dict[str, Any] = {"database": database, "api": {"auth_string": None}}
         if "analytics_enabled" not in context.settings.server.model_fields_set:
             server["analytics_enabled"] = False
         # These before all other sources.
@@ -280,25 +286,49 @@ def _on_a_loop_of_its_own(function: Callable[[], object]) -> None:
 _holder: PrefectServer | None = None
 
 
+def client_settings(api_url: str, auth_string: SecretStr, pages_url: str) -> dict[str, str]:
+    """The variables from which Prefect's own client takes this API, its credentials and its pages."""
+    secret = auth_string.get_secret_value()
+    settings = {
+        "PREFECT_API_URL": api_url,
+        "PREFECT_API_AUTH_STRING": secret,
+        "PREFECT_UI_URL": pages_url,
+    }
+    if not _sends_events_with_credentials():
+        custom = get_settings().client_custom_headers
+        headers = {name: value.get_secret_value() for name, value in custom.items()}
+        headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
+        settings["PREFECT_CLIENT_CUSTOM_HEADERS"] = json.dumps(headers)
+    return settings
+
+
+def _sends_events_with_credentials() -> bool:
+    """Prefect's client has done so since 3.6.14; before, it sends custom headers only."""
+    numbers = re.findall(r"\d+", metadata.version("prefect"))[:3]
+    return tuple(map(int, numbers)) >= (3, 6, 14)
+
+
 @contextmanager
-def known_to_prefect(api_url: str) -> Iterator[None]:
-    """Have Prefect's own client, here and in processes that are started from here, use this API."""
-    before = os.environ.get(_API_URL)
+def known_to_prefect(ours: Mapping[str, str]) -> Iterator[None]:
+    """Have Prefect's own client use `client_settings`, here and in processes that are started from
+    here."""
+    before = {name: os.environ.get(name) for name in ours}
     context: Any = importlib.import_module("prefect.context")
-    settings, ours = context.GLOBAL_SETTINGS_CONTEXT, None
+    settings, known = context.GLOBAL_SETTINGS_CONTEXT, None
     try:
-        os.environ[_API_URL] = api_url
-        context.GLOBAL_SETTINGS_CONTEXT = ours = context.root_settings_context()
+        os.environ.update(ours)
+        context.GLOBAL_SETTINGS_CONTEXT = known = context.root_settings_context()
         yield
     finally:
-        if ours is not None:
+        if known is not None:
             _send_waiting_logs()
-        # Whoever has changed it since, meant it.
-        if os.environ.get(_API_URL) == api_url:
-            del os.environ[_API_URL]
-            if before is not None:
-                os.environ[_API_URL] = before
-        if ours is not None and context.GLOBAL_SETTINGS_CONTEXT is ours:
+        for name, value in before.items():
+            # A value that was changed since then was changed on purpose.
+            if os.environ.get(name) == ours[name]:
+                del os.environ[name]
+                if value is not None:
+                    os.environ[name] = value
+        if known is not None and context.GLOBAL_SETTINGS_CONTEXT is known:
             context.GLOBAL_SETTINGS_CONTEXT = settings
 
 

@@ -1,8 +1,12 @@
-"""The server in this process, opened to other processes of this machine on a loopback port.
+"""The server in this process, opened on a loopback port for its owner.
 
 It is the same running app, not a second copy: the port is one more way to it, served by uvicorn on the
-host's loop. What comes from outside is what any program of this machine may send, as with every
-server on loopback.
+host's loop. `orchnb.runtime.port_guard` says who may use it.
+
+The auth string of the port is never shown, as a notebook is saved with all that it shows. Prefect's
+client in this process and in the processes that are started from here has it by environment and
+settings; other programs read it from a file that only its owner may read, and browsers get a cookie by
+a link that works once.
 """
 
 from __future__ import annotations
@@ -11,11 +15,17 @@ import asyncio
 import importlib.util
 import os
 import re
+import secrets
+import shlex
 import socket
 import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
 
 from orchnb.errors import ServerStartFailed
 from orchnb.runtime.ephemeral import EphemeralApp, host_app
@@ -24,7 +34,10 @@ from orchnb.runtime.host import HostedApp
 from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send, app_call
 from orchnb.runtime.outcome import LoopTask
-from orchnb.runtime.prefect_server import PrefectServer, known_to_prefect
+from orchnb.runtime.port_connections import Connections, most_connections
+from orchnb.runtime.port_door import Door
+from orchnb.runtime.port_guard import SIGN_IN, PortKeys
+from orchnb.runtime.prefect_server import PrefectServer, client_settings, known_to_prefect
 
 if TYPE_CHECKING:
     import uvicorn
@@ -36,17 +49,30 @@ _HUB_PREFIX = "JUPYTERHUB_SERVICE_PREFIX"
 _STOP_TIMEOUT = 2.0
 """Seconds that requests under way may still take when the port is closed."""
 
+PATIENCE = 10.0
+"""Seconds for which a connection may be silent while it is expected to send something."""
+
+_MOST_MESSAGE = 4 * 1024 * 1024
+"""Bytes of one message of a web socket. Prefect's events have 1.5 MB at most."""
+
 
 class Served:
     """An app while it is open on a port. ``address`` is ``http://127.0.0.1:PORT``.
 
-    Whoever opens it waits until it answers. It keeps the app up until `close`.
+    Making one waits until it answers. It keeps the app up until `close`.
+
+    Args:
+        app: the app.
+        patience: seconds for which a connection may be silent while it is expected to send something.
+        connections: how many there may be at a time; None for as many as the process can well spare.
 
     Raises:
         ServerStartFailed: the app does not start, or uvicorn is not installed.
     """
 
-    def __init__(self, app: EphemeralApp) -> None:
+    def __init__(
+        self, app: EphemeralApp, *, patience: float = PATIENCE, connections: int | None = None
+    ) -> None:
         if importlib.util.find_spec("uvicorn") is None:
             raise ServerStartFailed(
                 "A port is served by uvicorn, which is not installed",
@@ -56,13 +82,16 @@ class Served:
         self.app = app
         self._closing = threading.Lock()
         self._opened = ExitStack()
+        limits = Connections(connections or most_connections(), patience=patience)
         try:
-            self._open(app, self._opened)
-        except BaseException:  # an interrupt as well: nobody has it yet who could close it
+            self._open(app, limits, patience, self._opened)
+        except BaseException:  # an interrupt as well: there is nobody yet who could close it
             self._opened.close()
             raise
 
-    def _open(self, app: EphemeralApp, opened: ExitStack) -> None:
+    def _open(
+        self, app: EphemeralApp, connections: Connections, patience: float, opened: ExitStack
+    ) -> None:
         with deferred_interrupts():
             self._lease = lease = host_app(app)
             # The last first; closed twice, as an interrupt may end the first time before it begins.
@@ -73,13 +102,34 @@ class Served:
         with deferred_interrupts():
             listener = opened.enter_context(socket.create_server((HOST, 0)))
         self.port = int(listener.getsockname()[1])
-        pages = opened.enter_context(_web_pages(app.running, self.proxied))
-        doors = _Doors(lease, pages, self.proxied)
-        self._serving = opened.enter_context(_running(lease, doors, listener))
+        self._base = self.proxied or f"/{secrets.token_hex(8)}"
+        server = app.running if isinstance(app.running, PrefectServer) else None
+        self._keys = PortKeys(
+            self.port,
+            self._base,
+            proxied=bool(self.proxied),
+            also=[server.auth_string] if server is not None and server.auth_string else (),
+            is_prefect=app.is_prefect,
+        )
+        folder = opened.enter_context(_folder())
+        settings = self._settings()
+        self.settings_file = _written(settings, folder)
+        pages = (
+            server.web_pages(self._base, f"{self._base}/api", folder / "pages") if server else None
+        )
+        door = Door(_Paths(lease, pages, self._base), self._keys, connections, patience=patience)
+        self._serving = opened.enter_context(_running(lease, door, listener, connections))
         if app.is_prefect:
-            opened.enter_context(known_to_prefect(self.api_url))
+            opened.enter_context(known_to_prefect(settings))
             opened.callback(setattr, app, "pages_url", None)
             app.pages_url = (self.proxied_page if self.proxied else self.page).rstrip("/")
+
+    def _settings(self) -> dict[str, str]:
+        """The variables that other programs need."""
+        if self.app.is_prefect:
+            return client_settings(self.api_url, self.auth_string, self.page.rstrip("/"))
+        auth_string = self.auth_string.get_secret_value()
+        return {"ORCHNB_SERVED_URL": self.address, "ORCHNB_SERVED_AUTH_STRING": auth_string}
 
     @property
     def is_open(self) -> bool:
@@ -106,9 +156,28 @@ class Served:
         return f"{prefix}proxy/absolute/{self.port}"
 
     @property
+    def auth_string(self) -> SecretStr:
+        """What goes into ``PREFECT_API_AUTH_STRING``; any program can send it as HTTP Basic auth."""
+        return self._keys.auth_string
+
+    @property
+    def settings_line(self) -> str:
+        """What a person types into a terminal, so that programs there can use the port."""
+        if os.name == "nt":
+            return f'call "{self.settings_file}"'
+        return f"source {shlex.quote(str(self.settings_file))}"
+
+    @property
     def page(self) -> str:
-        """The web pages, or just the address where there are none."""
-        return f"{self.address}{self.proxied}/"
+        """The web pages, or of another app whatever it shows; for browsers that have the cookie."""
+        return f"{self.address}{self._base}/"
+
+    def sign_in_path(self) -> str:
+        """A new path that gives a browser the cookie and leads to the pages; it works once.
+
+        It belongs behind `address`, or behind the notebook's own host where a hub shows it.
+        """
+        return f"{self._base}{SIGN_IN}?code={self._keys.new_code()}"
 
     @property
     def proxied_page(self) -> str:
@@ -121,23 +190,23 @@ class Served:
             self._opened.close()
 
 
-class _Doors:
+class _Paths:
     """The app at the paths that its users know, and its web pages at theirs."""
 
-    def __init__(self, lease: HostedApp, pages: ASGIApp | None, proxied: str) -> None:
+    def __init__(self, lease: HostedApp, pages: ASGIApp | None, base: str) -> None:
         self._lease = lease
         self._pages = pages
-        self._proxied = proxied
+        self._base = base
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        inner = path.removeprefix(self._proxied) or "/"
+        inner = path.removeprefix(self._base) or "/"
         if self._pages is not None and inner != "/api" and not inner.startswith("/api/"):
             await self._pages(scope, receive, send)
             return
         raw = scope.get("raw_path") or path.encode()
         scope["path"] = inner
-        scope["raw_path"] = raw.removeprefix(self._proxied.encode()) or b"/"
+        scope["raw_path"] = raw.removeprefix(self._base.encode()) or b"/"
         # Each request has a copy of the state's first level (ASGI, "Lifespan State").
         scope["state"] = dict(self._lease.state)
         if scope["type"] != "http":  # a web socket ends when its client says so, which may be never
@@ -149,37 +218,71 @@ class _Doors:
             await self._lease.app(scope, receive, send)
 
 
+def _written(settings: dict[str, str], folder: Path) -> Path:
+    """Write variables to a file for a shell to read, for its owner alone."""
+    if os.name == "nt":
+        path = folder / "port.bat"
+        escaped = {name: value.replace("%", "%%") for name, value in settings.items()}
+        lines = [f"@set {name}={value}\n" for name, value in escaped.items()]
+    else:
+        path = folder / "port.sh"
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
+    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.writelines(lines)
+    return path
+
+
 @contextmanager
-def _web_pages(app: ASGIApp | None, proxied: str) -> Iterator[ASGIApp | None]:
-    """Prefect's web pages, which a server in a notebook leaves out; None for other apps."""
-    if not isinstance(app, PrefectServer):
-        yield None
-        return
-    folder = FreshFolder()  # also gone where this process crashes
+def _folder() -> Iterator[Path]:
+    """A folder for its owner alone, which is gone with the port, and also where the process crashes."""
+    folder = FreshFolder()
     try:
-        # A mere path, so that the pages find the API whichever way they are reached.
-        yield app.web_pages(proxied or "/", f"{proxied}/api", folder.path / "pages")
+        yield folder.path
     finally:
         folder.remove()
 
 
 @contextmanager
-def _running(lease: HostedApp, doors: ASGIApp, listener: socket.socket) -> Iterator[LoopTask[None]]:
+def _running(
+    lease: HostedApp, door: ASGIApp, listener: socket.socket, connections: Connections
+) -> Iterator[LoopTask[None]]:
     import uvicorn
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            doors,
-            lifespan="off",  # the app's own is under way
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=int(_STOP_TIMEOUT),
-        )
+    config = uvicorn.Config(
+        door,
+        http="h11",  # it limits the size of a request's head
+        lifespan="off",  # the app's own is under way
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # a client is the connection that it came by
+        server_header=False,
+        timeout_graceful_shutdown=int(_STOP_TIMEOUT),
+        ws_max_size=_MOST_MESSAGE,
     )
+    config.load()
+    server = uvicorn.Server(config)
+
+    async def serve() -> None:
+        protocol: Any = config.http_protocol_class
+        make_protocol = partial(
+            protocol,
+            config=config,
+            server_state=server.server_state,
+            app_state={},
+        )
+        accepting = asyncio.ensure_future(connections.accept(listener, make_protocol))
+        # A port that accepts no more is not open.
+        accepting.add_done_callback(lambda _: setattr(server, "should_exit", True))
+        try:
+            # It accepts none itself, and looks after those that there are.
+            await server.serve(sockets=[])
+        finally:
+            accepting.cancel()
+
     ended = None
     try:
         with deferred_interrupts():
-            ended = lease.host.submit(server.serve(sockets=[listener]))
+            ended = lease.host.submit(serve())
         _wait_until_it_answers(server, ended)
         yield ended
     finally:

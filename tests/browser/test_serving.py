@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,7 +66,7 @@ def test_prefects_web_pages_directly_and_through_the_hub(notebook: Notebook, hub
         notebook.run_cell(index, timeout=60)
     card = notebook.outputs(2).locator(".orchnb-card")
     expect(card).to_contain_text("is open on port")
-    expect(card).to_contain_text("export PREFECT_API_URL=http://127.0.0.1:")
+    expect(card).to_contain_text("source ")
     notebook.picture("serving")
 
     # The first is for who sees the notebook through a hub.
@@ -72,17 +75,34 @@ def test_prefects_web_pages_directly_and_through_the_hub(notebook: Notebook, hub
         with notebook.page.context.expect_page() as opening:
             link.click()
         page = opening.value
-        page.wait_for_url("http*://**")  # it opens blank
+        page.wait_for_url("**/dashboard*")  # it is signed in, and the code is gone from its address
         failed: list[str] = []
         page.on(
             "response", lambda answer, f=failed: f.append(answer.url) if answer.status >= 400 else 0
         )
-        page.goto(page.url.rstrip("/").removesuffix("/dashboard") + "/runs")
+        page.goto(page.url.partition("/dashboard")[0] + "/runs")
         see_the_run(page, name)
         assert failed == []
         started = hub.url if link is through else "http://127.0.0.1:"
         assert page.url.startswith(started)
         page.close()
+
+    # A link works once.
+    with notebook.page.context.expect_page() as opening:
+        directly.click()
+    opening.value.wait_for_url("**/dashboard*")
+    notebook.page.context.clear_cookies(name=re.compile("^orchnb-"))
+    for link in (through, directly):
+        with notebook.page.context.expect_page() as opening:
+            link.click()
+        expect(opening.value.get_by_text("used already")).to_be_visible()
+        opening.value.close()
+
+    # The saved notebook does not hold what is in the file that it names.
+    saved = json.dumps(notebook.save())
+    settings_file = re.findall(r"source (\S+port\.sh)", saved)[0]
+    [secret] = re.findall(r"AUTH_STRING=orchnb:([\w-]+)", Path(settings_file).read_text())
+    assert secret not in saved
 
     notebook.run_cell(3)
     expect(notebook.outputs(3)).to_contain_text("The port is closed")

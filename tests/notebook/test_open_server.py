@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -122,52 +125,100 @@ def test_another_app_that_is_set_has_no_fresh_database(cell: Kernel, folder: Pat
     assert fresh_folders(folder) == []
 
 
+def auth_of(cell: Kernel) -> tuple[str, str]:
+    """The user and the password that the open port wants."""
+    cell("from orchnb.notebook import extension as _extension")
+    user, _, password = (
+        cell.value("_extension._loaded._served.auth_string.get_secret_value()")
+        .strip("'")
+        .partition(":")
+    )
+    return user, password
+
+
+def runs_seen_from_a_terminal(line: str, folder: Path) -> str:
+    """The runs, as Prefect's command lists them after that line, where nothing else is set."""
+    command = shlex.join([sys.executable, "-m", "prefect", "flow-run", "ls"])
+    done = subprocess.run(
+        ["bash", "-c", f"{line}\n{command}"],
+        env=servers.clean_environment(folder, DO_NOT_TRACK="1", COLUMNS="200"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_opened_up_it_serves_prefects_commands_and_flows(cell: Kernel, folder: Path) -> None:
     cell("client = orchnb.get_client()")
     shown = cell("%orch_serve")
     assert not shown.errors, shown.traceback
     number = port(shown)
     address = f"http://127.0.0.1:{number}"
-    assert f"PREFECT_API_URL={address}/api" in shown.text
-    assert f'href="{address}/"' in shown.html
     assert port(cell("%orch_serve")) == number, "never a second one"
+    assert httpx.get(f"{address}/api/hello", trust_env=False).status_code == 401
+    auth = auth_of(cell)
+    base = address + re.findall(rf'href="{address}(/[0-9a-f]+)/orchnb-sign-in', shown.html)[0]
+    assert f"{base}/orchnb-sign-in?code=" in shown.text, "a terminal shows no links"
     pages = httpx.get(
-        address, headers={"Accept": "text/html"}, follow_redirects=True, trust_env=False
+        f"{base}/",
+        headers={"Accept": "text/html"},
+        auth=auth,
+        follow_redirects=True,
+        trust_env=False,
     )
     assert "<title>Prefect" in pages.text
 
     # orchnb itself goes on as before, with the same client.
     assert cell.value("orchnb.get_client() is client") == "True"
     assert "EPHEMERAL" in cell("%orch_server_type").text
+    # Nor does it send the port's auth string to another server.
+    there = "with orchnb.temporary_settings(api_url='http://there/api'):\n    sent = "
+    assert cell.value(f"{there}orchnb.get_settings().api_auth_string\nrepr(sent)") == "'None'"
 
     # Lists lead to its pages.
     runs = cell("await client.read_flow_runs()")
-    assert f'href="{address}/runs/flow-run/' in runs.html
+    assert f'href="{base}/runs/flow-run/' in runs.html
 
     # Prefect's engine, here and in another process, and Prefect's command.
     (folder / "elsewhere.py").write_text(
-        "from prefect import flow\n@flow(flow_run_name='there')\ndef other():\n    return 1\nother()\n"
+        "from prefect import flow\nfrom prefect.events import emit_event\n"
+        "@flow(flow_run_name='there')\ndef other():\n"
+        "    emit_event('heard.there', resource={'prefect.resource.id': 'there'})\nother()\n"
     )
     command = f"!{sys.executable}"
     shown = cell(
         "from prefect import flow\n@flow(flow_run_name='here')\ndef mine(x):\n    return x + 1\nmine(1)"
     )
     assert shown.text == "2", shown.everything
+    where = "from prefect.utilities.urls import url_for\nurl_for('flow-run', obj_id=str(run.id))"
+    assert f"{base}/runs/flow-run/" in cell.value(where), "as Prefect logs it"
     shown = cell(f"{command} {folder / 'elsewhere.py'}")
     shown = cell(f"{command} -m prefect flow-run ls")
     assert "there" in shown.streams, shown.everything
+    settings_file = Path(shlex.split(re.findall(r"source (.*)", cell("%orch_serve").text)[0])[0])
+    if os.name == "posix":
+        assert settings_file.stat().st_mode & 0o777 == 0o600
+        assert "there" in runs_seen_from_a_terminal(f"source {settings_file}", folder)
+
     found = cell.value(
         "{run.name: run.state.type for run in await client.read_flow_runs(state=['COMPLETED'])}"
     )
     assert "'here'" in found
     assert "'there'" in found
+    heard = "[e.event for e in (await client.read_events(event='heard.there')).events]"
+    until(lambda: cell.value(heard) == "['heard.there']")
 
     shown = cell("%orch_serve --stop")
     assert "The port is closed" in shown.text
     assert shown.streams == ""
     with pytest.raises(httpx.ConnectError):
         httpx.get(address, trust_env=False)
-    assert cell.value("os.environ.get('PREFECT_API_URL', 'not set')") == "'not set'"
+    assert not settings_file.exists()
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_UI_URL"):
+        assert cell.value(f"os.environ.get({name!r}, 'not set')") == "'not set'"
     assert cell.value("orchnb.get_client() is client") == "True"
     assert "No port was open" in cell("%orch_serve --stop").text
 
@@ -215,7 +266,9 @@ orchnb.use_app(app)
     )
     assert "Mine (given to use_app) in this process" in cell("%orch_server_type").text
     served = port(cell("%orch_serve"))
-    answer = httpx.get(f"http://127.0.0.1:{served}/api/answer", trust_env=False)
+    address = f"http://127.0.0.1:{served}/api/answer"
+    assert httpx.get(address, trust_env=False).status_code == 401
+    answer = httpx.get(address, auth=auth_of(cell), trust_env=False)
     assert answer.json() == {"value": 42}
     # The cell is run again, with a change.
     cell(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -67,13 +68,16 @@ def served(app: App) -> Iterator[Served]:
     opened.close()
 
 
-def get(url: str) -> str:
-    return httpx.get(url, trust_env=False, timeout=20).text
+def get(served: Served, path: str = "/", **options: Any) -> httpx.Response:
+    """An answer to the owner."""
+    auth = tuple(served.auth_string.get_secret_value().split(":"))
+    options = {"auth": auth, "trust_env": False, "timeout": 20, **options}
+    return httpx.get(f"{served.address}{path}", **options)
 
 
 def test_the_running_app_answers_on_loopback_and_is_no_copy(served: Served, app: App) -> None:
-    assert get(f"{served.address}/a%20b") == "/a b /a%20b from the lifespan"
-    assert get(f"{served.address}/again") == "/again /again from the lifespan"
+    assert get(served, "/a%20b").text == "/a b /a%20b from the lifespan"
+    assert get(served, "/again").text == "/again /again from the lifespan"
     assert app.starts == 1
     others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     for address in others - {"127.0.0.1"}:
@@ -84,7 +88,7 @@ def test_the_running_app_answers_on_loopback_and_is_no_copy(served: Served, app:
 
 
 def test_after_the_close_the_port_is_free_and_the_app_down(served: Served, app: App) -> None:
-    get(served.address)
+    get(served)
     served.close()
     served.close()
     with socket.socket() as tried:
@@ -109,7 +113,7 @@ def test_a_request_that_hangs_does_not_keep_the_port_open(served: Served, app: A
 
     def ask() -> None:
         try:
-            get(f"{served.address}/hang")
+            get(served, "/hang")
         except Exception as exc:
             errors.append(exc)
 
@@ -129,9 +133,9 @@ def test_through_a_hubs_proxy_the_same_app_is_below_its_path(
     try:
         path = f"/user/me@home/proxy/absolute/{served.port}"
         assert served.proxied_page == f"{path}/"
-        assert get(f"{served.address}{path}/x") == "/x /x from the lifespan"
-        assert get(f"{served.address}{path}") == "/ / from the lifespan"
-        assert get(f"{served.address}/x") == "/x /x from the lifespan"
+        assert get(served, f"{path}/x").text == "/x /x from the lifespan"
+        assert get(served, path).text == "/ / from the lifespan"
+        assert get(served, "/x").text == "/x /x from the lifespan"
     finally:
         served.close()
 
@@ -143,7 +147,7 @@ def test_a_prefix_that_is_no_path_is_none(
     monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", prefix)
     other = Served(served.app)
     assert other.proxied_page == "/"
-    assert other.page == f"{other.address}/"
+    assert re.fullmatch(rf"{other.address}/[0-9a-f]{{16}}/", other.page)
     other.close()
 
 
@@ -175,6 +179,9 @@ def test_an_address_that_prefect_cannot_take_is_not_left_behind(
     importlib.import_module("prefect.context")
     monkeypatch.setenv("PREFECT_API_URL", "http://mine/api")
     monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "LOUD")
-    with pytest.raises(ValidationError), known_to_prefect("http://127.0.0.1:9/api"):
+    with (
+        pytest.raises(ValidationError),
+        known_to_prefect({"PREFECT_API_URL": "http://127.0.0.1:9/api"}),
+    ):
         raise AssertionError("Prefect's settings are in order")
     assert os.environ["PREFECT_API_URL"] == "http://mine/api"
