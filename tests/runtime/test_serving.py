@@ -101,7 +101,7 @@ def test_after_the_close_the_port_is_free_and_the_app_down(served: Served, app: 
 def test_work_after_an_answer_through_the_port_ends_before_the_app_is_shut_down(
     served: Served, app: App, end: str
 ) -> None:
-    get(f"{served.address}/work")
+    get(served, "/work")
     if end == "the port":
         served.close()
     host.close_all()

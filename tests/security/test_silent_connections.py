@@ -76,7 +76,8 @@ def test_many_of_them_do_not_hold_up_the_kernels_own_client(opened: Opened, sile
     with ExitStack() as made:
         for _ in range(300):
             made.enter_context(closing(opened.connect(SILENT[silence])))
-        took = max(opened.works() for _ in range(3))
+        # Whoever waits behind them waits each time. The slowest may have waited for another test.
+        took = sorted(opened.works() for _ in range(3))[1]
         assert took < max(1.0, alone * 10)
         # The owner's other programs get through as well.
         assert opened.request("GET", "/api/hello", auth=opened.auth).status_code == 200
