@@ -15,7 +15,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 from urllib.parse import unquote
 
 from orchnb.http.response import printable
@@ -91,34 +91,50 @@ def _without_credentials(word: re.Match[str]) -> str:
 @contextmanager
 def divert_records(ring: LogRing, is_ours: Callable[[], bool]) -> Iterator[None]:
     """Send records and warnings made where ``is_ours()`` holds to the ring, and to no handler."""
-    previous = logging.getLogRecordFactory()
-    active = True
+    factory = _Records(ring, is_ours)
+    show = _Warnings(is_ours)
+    logging.setLogRecordFactory(factory)
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        factory.is_active = show.is_active = False
+        # Other code may have put its own functions around ours, which then pass everything on. Another
+        # host may still divert, and will take these out as well.
+        while isinstance(top := logging.getLogRecordFactory(), _Records) and not top.is_active:
+            logging.setLogRecordFactory(top.previous)
+        while isinstance(shown := warnings.showwarning, _Warnings) and not shown.is_active:
+            warnings.showwarning = shown.previous
 
-    def factory(*args: object, **kwargs: object) -> logging.LogRecord:
-        record = previous(*args, **kwargs)
+
+class _Records:
+    """A factory of log records that keeps those of hosted code."""
+
+    def __init__(self, ring: LogRing, is_ours: Callable[[], bool]) -> None:
+        self.previous: Callable[..., logging.LogRecord] = logging.getLogRecordFactory()
+        self.is_active = True
+        self._ring = ring
+        self._is_ours = is_ours
+
+    def __call__(self, *args: object, **kwargs: object) -> logging.LogRecord:
+        record = self.previous(*args, **kwargs)
         # A record without a name is about to become a copy of one (logging.makeLogRecord).
-        if active and record.name is not None and is_ours():
-            ring.add(record)
+        if self.is_active and record.name is not None and self._is_ours():
+            self._ring.add(record)
             record.levelno = _UNHANDLED
         return record
 
-    logging.setLogRecordFactory(factory)
-    try:
-        with _divert_warnings(is_ours):
-            yield
-    finally:
-        active = False  # somebody may have set a factory around ours, which then passes all on
-        if logging.getLogRecordFactory() is factory:
-            logging.setLogRecordFactory(previous)
 
+class _Warnings:
+    """Shows warnings, and logs those of hosted code."""
 
-@contextmanager
-def _divert_warnings(is_ours: Callable[[], bool]) -> Iterator[None]:
-    """Log warnings given where ``is_ours()`` holds."""
-    previous = warnings.showwarning
-    active = True
+    def __init__(self, is_ours: Callable[[], bool]) -> None:
+        self.previous: Any = warnings.showwarning
+        self.is_active = True
+        self._is_ours = is_ours
 
-    def show(
+    def __call__(
+        self,
         message: Warning | str,
         category: type[Warning],
         filename: str,
@@ -126,16 +142,8 @@ def _divert_warnings(is_ours: Callable[[], bool]) -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if active and is_ours():
+        if self.is_active and self._is_ours():
             text = warnings.formatwarning(message, category, filename, lineno, line)
             logging.getLogger("py.warnings").warning("%s", text.rstrip())
         else:
-            previous(message, category, filename, lineno, file, line)
-
-    warnings.showwarning = show
-    try:
-        yield
-    finally:
-        active = False  # as above
-        if warnings.showwarning is show:
-            warnings.showwarning = previous
+            self.previous(message, category, filename, lineno, file, line)

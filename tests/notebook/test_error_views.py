@@ -142,12 +142,7 @@ def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("GET /hello", "only asks"),
         ("POST /flow_runs/filter", "only asks"),
-        ("POST /flow_runs/", "same idempotency_key"),
-        ("POST /flows/", "one flow of a name"),
-        ("POST /flow_runs/7/set_state", "in the new state"),
         ("DELETE /flow_runs/7", "deleted all the same"),
-        ("PATCH /flow_runs/7", "read it back before"),
-        ("BREW /pot", "read it back before"),
     ],
 )
 def test_an_answer_that_does_not_come(ask: str, words: str) -> None:
@@ -160,6 +155,30 @@ def test_an_answer_that_does_not_come(ask: str, words: str) -> None:
     assert "Problem" not in rows(card), "httpx has no words for it"
     assert words in rows(card)["On the server"]
     assert "PREFECT_API_REQUEST_TIMEOUT" in rows(card)["What to do"]
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        ("POST /flow_runs/", "same idempotency_key"),
+        ("POST /flows/", "one flow of a name"),
+        ("POST /flow_runs/7/set_state", "in the new state"),
+        ("PATCH /flow_runs/7", "read it back before"),
+        ("BREW /pot", "read it back before"),
+    ],
+)
+def test_an_answer_that_does_not_come_to_what_is_sent_once(ask: str, words: str) -> None:
+    method, path = ask.split()
+    with wire(http(200)) as server:
+        server.answers[0] = server.hang
+        card = card_of(server.url, ask, timeout=0.2, enable_csrf_support=False)
+    assert card.title == "It is not known whether the server did it"
+    assert rows(card)["Request"] == f"{method} {server.url}{path}"
+    assert rows(card)["Time-out"] == "read: 0.2 s without any part of the answer"
+    assert "It was not sent again" in rows(card)["What to do"]
+    # When the person has stopped it, no error of ours says so.
+    stopped = stopped_card(httpx.Request(method, f"{server.url}{path}"), sent=True)
+    assert words in rows(stopped)["On the server"]
 
 
 def test_an_answer_that_does_not_come_async() -> None:

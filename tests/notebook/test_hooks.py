@@ -72,24 +72,3 @@ def test_one_that_is_stopped_as_it_ends_has_run(cell: Kernel) -> None:
     assert not shown.errors
     assert shown.streams == ""
     assert cell.value("2 + 2") == "4"
-
-
-def test_an_interrupt_that_python_drops_comes_again(cell: Kernel) -> None:
-    """As in the callback of a weak reference, where what is raised ends nothing."""
-    shown = cell(
-        "import signal, time, weakref\n"
-        "class Thing: pass\n"
-        "thing = Thing()\n"
-        "mark = weakref.ref(thing, lambda mark: signal.raise_signal(signal.SIGINT))\n"
-        "del thing\n"
-        "while True: time.sleep(0.01)"
-    )
-    assert shown.errors[0]["ename"] == "KeyboardInterrupt"
-    assert shown.stderr == ""
-
-
-def test_all_else_that_python_drops_is_told_as_ever(cell: Kernel) -> None:
-    shown = cell("class Thing:\n    def __del__(self): 1 / 0\nthing = Thing()\ndel thing")
-    assert not shown.errors
-    assert "Exception ignored" in shown.stderr
-    assert "ZeroDivisionError" in shown.stderr

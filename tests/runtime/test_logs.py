@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +272,15 @@ def test_what_a_start_that_blocks_has_logged_is_masked(monkeypatch: pytest.Monke
     assert hosted.wait_closed()
     (line,) = [line for line in caught.value.log_lines if "connecting" in line]
     assert line.endswith("app: connecting with password ***")
+
+
+def test_hosts_that_overlap_leave_nothing_in_place() -> None:
+    """One that is slow to end still diverts when the next one begins."""
+    before = logging.getLogRecordFactory(), warnings.showwarning
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(divert_records(LogRing(), lambda: False))
+    second.enter_context(divert_records(LogRing(), lambda: False))
+    first.close()
+    assert logging.getLogRecordFactory() is not before[0]
+    second.close()
+    assert (logging.getLogRecordFactory(), warnings.showwarning) == before
