@@ -30,11 +30,12 @@ import anyio
 
 from orchnb.errors import ServerStartFailed
 from orchnb.forks import in_forked_child
+from orchnb.runtime.database_locks import until_writable
 from orchnb.runtime.fresh import clear_stale
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
 from orchnb.runtime.locks import LOOK_AGAIN, has_locked, lock_at, locked
 from orchnb.runtime.loops import finish_loop
-from orchnb.runtime.new_database import made_from_an_empty_one
+from orchnb.runtime.new_database import file_of, made_from_an_empty_one
 from orchnb.runtime.prefect_routes import remember_routes
 from orchnb.runtime.prefect_services import well_behaved_services
 from orchnb.runtime.prefect_writes import sqlite_configuration
@@ -148,6 +149,7 @@ class PrefectServer:
         # These before all other sources.
         settings = type(context.settings)(home=home, server=server)
         self._context = context.model_copy(update={"settings": settings})
+        self.database_file = file_of(settings.server.database.connection_url.get_secret_value())
         self._ending = False
         with self._context.model_copy():
             # Prefect's apps run once: one that was shut down comes up without services and database.
@@ -220,10 +222,14 @@ class PrefectServer:
 
     @asynccontextmanager
     async def locked_database(self) -> AsyncIterator[None]:
-        """Have no other process of this machine start a server on the database meanwhile."""
-        told = "A server is being started on this database already; waiting for that"
-        async with locked(self._lock, told):
+        """Have no other process of this machine start a server on the database in the meantime."""
+        async with locked(self._lock, "starting a server on the same database"):
             yield
+
+    async def until_writable(self) -> None:
+        """Wait until no other process holds a lock on the database, if that is an SQLite file."""
+        if self.database_file is not None:
+            await until_writable(self.database_file)
 
     def migrate(self) -> None:
         """Bring the database to this Prefect's schema, which takes seconds for the first new one.
