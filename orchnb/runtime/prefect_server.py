@@ -30,6 +30,7 @@ import anyio
 
 from orchnb.errors import ServerStartFailed
 from orchnb.forks import in_forked_child
+from orchnb.runtime.background_imports import import_each, importing
 from orchnb.runtime.database_locks import until_writable
 from orchnb.runtime.fresh import clear_stale
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
@@ -104,8 +105,22 @@ def import_modules() -> ModuleType:
     """
     # Its telemetry begins with the import, and logs an error where there is no internet.
     with _environment(_NO_TELEMETRY):
-        return importlib.import_module("prefect.server.api.server")
+        import_each(_PARTS)
+        with importing():
+            return importlib.import_module("prefect.server.api.server")
 
+
+_PARTS = (
+    "jsonschema",
+    "sqlalchemy.ext.asyncio",
+    "fastapi",
+    "docket",
+    "prefect",
+    "prefect.server.database",
+    "prefect.server.models",
+)
+"""What takes long in the import of the server, each of which takes a fraction of the whole: a fork waits
+for one of them at most."""
 
 _IN_A_START = (
     "alembic.command",
@@ -120,9 +135,7 @@ _IN_A_START = (
 def warm_modules() -> None:
     """`import_modules`, and what a start imports later on, for whoever has the time."""
     import_modules()
-    for name in _IN_A_START:
-        with suppress(ImportError):  # another version of Prefect's may do without
-            importlib.import_module(name)
+    import_each(_IN_A_START)  # another version of Prefect may not need all of them
 
 
 class PrefectServer:
