@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 from orchnb.event_loop import Loop, current_loop
@@ -185,7 +185,7 @@ class _Job(Outcome[T]):
             result = loop.run_until_complete(task)
             cancel_tasks(loop, timeout=None)
         except BaseException as exc:  # noqa: BLE001 - the caller's, whatever it is
-            error = exc
+            error = exc.with_traceback(_callers_part(exc.__traceback__))
             with suppress(BaseException):  # the coroutine's own error is the one to tell
                 cancel_tasks(loop, timeout=None)
             return lambda: self.settle(error=error)
@@ -236,7 +236,7 @@ class _Runner:
         try:
             while (job := self._jobs.get()) is not None:
                 settle = job.run_on(loop)
-                keep = job.keep
+                keep = job.keep and notebook_loop() is not None  # the job may have unloaded orchnb
                 del job  # it holds the caller's objects
                 if not keep:
                     break
@@ -279,6 +279,16 @@ def _after_fork() -> None:
 
 async def _as_coroutine(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+def _callers_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that is below `_as_coroutine`, or all of it if there is none."""
+    part = traceback
+    while part is not None:
+        code, part = part.tb_frame.f_code, part.tb_next
+        if code is _as_coroutine.__code__:
+            return part or traceback
+    return traceback
 
 
 # Tasks and futures: on their own loop.

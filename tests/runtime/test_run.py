@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Generator
 from typing import Any
@@ -668,7 +669,9 @@ def test_an_interrupt_ends_calls_within_each_other_at_once(depth: int) -> None:
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run(waits(1))
-    assert time.monotonic() - began < 0.9, "less than the time after which the thread is interrupted"
+    assert time.monotonic() - began < 0.9, (
+        "less than the time after which the thread is interrupted"
+    )
     assert cleaned_up == list(range(depth, 0, -1))
     assert not run_threads()
 
@@ -688,11 +691,14 @@ def test_after_two_interrupts_nothing_goes_on(depth: int, gap: float) -> None:
     async def waits(level: int) -> None:
         run(computes() if level == depth else waits(level + 1))
 
-    with pytest.raises(KeyboardInterrupt):
+    def main() -> None:
         try:
             run(waits(1) if depth else computes())
         finally:
             time.sleep(0.3 + gap)  # where the second one may come
+
+    with pytest.raises(KeyboardInterrupt):
+        main()
     for thread in run_threads():
         thread.join(5)
     assert not run_threads()
@@ -717,3 +723,33 @@ def test_a_thread_that_was_interrupted_does_no_other_job() -> None:
         assert run(answer()) == "42 on none"
 
     in_idle_ipython(interrupted)
+
+
+def test_an_error_shows_the_callers_own_code() -> None:
+    """And of orchnb only the call itself, however deep calls are within each other."""
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    async def outer() -> None:
+        run(fails())
+
+    with pytest.raises(LookupError) as caught:
+        run(outer())
+    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    inner = ["run", "_run_in_thread", "fails"]
+    assert names[1:] == ["run", "_run_in_thread", "outer", *inner]
+
+
+def test_a_thread_is_not_kept_for_a_notebook_that_is_no_more() -> None:
+    async def unloads() -> None:
+        loops.set_notebook_loop(None)
+
+    def main() -> None:
+        run(unloads())
+        for thread in run_threads():
+            thread.join(5)
+        assert not run_threads()
+
+    in_idle_ipython(main)
