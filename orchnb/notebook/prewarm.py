@@ -9,7 +9,9 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from orchnb.notebook.hooks import CellHooks
+from orchnb.runtime.background_imports import import_each
 from orchnb.runtime.interrupts import deferred_interrupts
+from orchnb.runtime.switching import giving_way
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -52,17 +54,17 @@ class Prewarm:
 
     def _run(self) -> None:
         with suppress(Exception):
+            import_each(["orchnb.settings"])
             from orchnb.settings import get_settings
 
             if not get_settings().ephemeral_prewarm or self._leaving:
                 return
-            from orchnb.runtime.switching import giving_way
-
             with giving_way():
                 self._import()
 
     def _import(self) -> None:
         _import_own()
+        import_each(["orchnb.runtime.prefect_server", "orchnb.server_type"])
         from orchnb.runtime.prefect_server import warm_modules
         from orchnb.server_type import ServerType, determine_server_type
         from orchnb.settings import get_settings
@@ -83,8 +85,6 @@ _OWN = (
 
 
 def _import_own() -> None:
-    for name in _OWN:
-        import_module(name)
+    import_each([*_OWN, "orchnb.api.models"])
     models = import_module("orchnb.api.models")
-    for module in iter_modules(models.__path__, f"{models.__name__}."):
-        import_module(module.name)
+    import_each(module.name for module in iter_modules(models.__path__, f"{models.__name__}."))

@@ -17,6 +17,7 @@ from orchnb.notebook.modes import Mode
 from orchnb.notebook.outputs import Output
 from orchnb.notebook.pacer import Pacer
 from orchnb.notebook.startup_views import Startup
+from orchnb.notebook.views import View
 from orchnb.runtime.ephemeral import StartupEvent
 
 if TYPE_CHECKING:
@@ -112,9 +113,13 @@ class StartupDisplay:
         with self._drawing:
             with self._lock:
                 goes_on = self._startup.goes_on
-                view = self._startup.view() if self._startup.is_seen(self._since) else None
+                view: View | None = self._startup.wait
+                if not goes_on or self._output.in_place:
+                    view = self._startup.view()
+                if not self._startup.is_seen(self._since):
+                    view = None
             if goes_on and self._mode() == "off":
                 self._output.clear()
-            elif view is not None and (self._output.in_place or not goes_on):
+            elif view is not None:
                 self._output.show(view, self._mode())
             return goes_on

@@ -34,6 +34,7 @@ class Startup:
         self._took = 0.0
         self._phase_began = 0.0
         self._phases: dict[Phase, StartupEvent] = {}
+        self._waits_for = ""
 
     def add(self, event: StartupEvent) -> None:
         """Take note of what happens."""
@@ -41,11 +42,19 @@ class Startup:
         if event.kind == "awaited":
             self._over = event.over
             return
+        self._waits_for = clean(event.waits_for) if event.kind == "waits" else ""
+        if event.kind == "waits":
+            return
         self._phase_began = self._clock() - event.elapsed
         if self._began is None:
             self._began = self._phase_began
         self._took = self._clock() - self._began
         self._phases[event.phase] = event
+
+    @property
+    def wait(self) -> Line | None:
+        """What it waits for outside of this process, if it does."""
+        return Line(f"Waiting for {self._waits_for}", "warn") if self._waits_for else None
 
     @property
     def goes_on(self) -> bool:
@@ -72,7 +81,8 @@ class Startup:
         if last is None or self.goes_on:
             words = _WORDS if self._title.startswith("Prefect ") else _APP_WORDS
             steps = [self._step(phase, label) for phase, label in words.items()]
-            return Live(f"Starting {self._title} in this kernel", steps)
+            notes = [self.wait.words] if self.wait is not None else []
+            return Live(f"Starting {self._title} in this kernel", steps, notes)
         took = duration(self._took)
         if last.kind == "failed":
             return Line(f"{self._title} did not start: {last.phase} failed after {took}", "error")

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from orchnb.errors import ServerStartFailed
+from orchnb.runtime.background_imports import importing
 from orchnb.runtime.lifespan import ASGIApp
 
 
@@ -22,7 +23,8 @@ def find_app(spec: str) -> Callable[[], ASGIApp]:
     if not separator or not module_name or not path:
         raise _bad_app(spec, "should have the form module:app, or module:factory")
     try:
-        target: Any = importlib.import_module(module_name)
+        with importing():
+            target: Any = importlib.import_module(module_name)
     except BaseException as exc:  # noqa: BLE001 - also SystemExit: modules do anything
         raise _bad_app(spec, _import_problem(module_name, exc)) from None
     for name in path.split("."):

@@ -9,6 +9,7 @@ it is started once per process, and anew after everybody has left.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import logging
 import re
@@ -35,6 +36,7 @@ from orchnb.errors import LifespanStartupFailed, ServerStartFailed
 from orchnb.http.response import one_line
 from orchnb.observers import startup_observers
 from orchnb.runtime.app_finder import find_app, is_asgi
+from orchnb.runtime.database_locks import is_about_a_lock, writer_of
 from orchnb.runtime.host import HostedApp, host_log
 from orchnb.runtime.lifespan import (
     ASGIApp,
@@ -44,6 +46,7 @@ from orchnb.runtime.lifespan import (
     lifespan_state,
 )
 from orchnb.runtime.logs import secret_mask
+from orchnb.runtime.loops import notebook_loop
 from orchnb.runtime.prefect_server import PrefectServer, import_server, server_packages
 from orchnb.runtime.progress import NoProgress, Progress, limited_without_progress
 from orchnb.runtime.switching import giving_way
@@ -62,6 +65,12 @@ _GRACE = 1.0
 _STORY_LINES = 10
 _PREFECT = "prefect"
 
+_IN_THE_WAY = (
+    "Let it finish, or end it, and try again. A server with another database is not affected: set "
+    "PREFECT_HOME to another folder, or use %orch_server_type ephemeral --fresh in a notebook."
+)
+"""What to do about another process."""
+
 
 @dataclass(frozen=True)
 class StartupEvent:
@@ -69,15 +78,18 @@ class StartupEvent:
 
     ``awaited`` is told where someone begins to wait for a server that is not up yet, in their thread
     and context; the other kinds are told on the host's thread. ``stopped``: the start was given up
-    before the end of the phase.
+    before the end of the phase. ``waits``: the start waits for another process, or no longer does.
     """
 
     phase: Phase
-    kind: Literal["awaited", "began", "ended", "failed", "stopped"]
+    kind: Literal["awaited", "began", "waits", "ended", "failed", "stopped"]
     elapsed: float = 0.0
     """Seconds since the phase began."""
     title: str = ""
     """What starts: ``Prefect 3.8.8``, or the name of an app."""
+    waits_for: str = ""
+    """With ``waits``: what for, such as ``another notebook (process 4711), which is starting a server on
+    the same database``. Empty when the wait has ended."""
     over: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
     """With ``awaited``: whether the start that is waited for has ended by now."""
 
@@ -125,9 +137,10 @@ class EphemeralApp:
         self._given = given
         self.phases: dict[Phase, float] = {}
         self.current_phase: Phase | None = None
-        self.progress = Progress()
+        self.progress = Progress(on_wait=self._tell_of_wait)
         self._clock = clock
         self._app: ASGIApp | None = None
+        self._database_file: Path | None = None
         self._errors_before = 0
         self._tells_of_deaths = False
         self._runs = False
@@ -215,6 +228,7 @@ class EphemeralApp:
     async def _running(self) -> AsyncIterator[ASGIApp]:
         """The real app, from import to shutdown."""
         self.phases = {}
+        self._database_file = None
         self._errors_before = host_log.errors
         async with AsyncExitStack() as held:
             starting = await held.enter_async_context(AsyncExitStack())
@@ -224,12 +238,16 @@ class EphemeralApp:
             with self._phase("create"):
                 app = await _in_thread(make)
             if isinstance(app, PrefectServer):
+                self._database_file = app.database_file
                 with self._phase("migrate"):
                     await held.enter_async_context(app.holding_the_process())
                     await starting.enter_async_context(app.locked_database())
+                    await app.until_writable()
                     await _in_thread(app.migrate)
             lifespan = app_lifespan_context(app)
             with self._phase("start"):
+                if isinstance(app, PrefectServer):
+                    await app.until_writable()
                 others = asyncio.all_tasks()
                 self._tells_of_deaths = True
                 await lifespan.__aenter__()
@@ -245,6 +263,18 @@ class EphemeralApp:
                     app.end()
                 # It tells errors of a shutdown to the log; those of the requests are not its own.
                 await lifespan.__aexit__(None, None, None)
+
+    def _tell_of_wait(self, what: str) -> None:
+        """Tell observers what the start waits for; log it where no notebook shows it."""
+        phase = self.current_phase
+        assert phase is not None, "a start waits in one of its phases"
+        startup_observers.tell(
+            StartupEvent(phase, "waits", title=self.version_or_title, waits_for=what)
+        )
+        if what and notebook_loop() is None:
+            # In an empty context, as what the host logs is kept from the process's handlers.
+            log = contextvars.Context().run
+            log(logger.warning, "The start of %s is waiting for %s", self.version_or_title, what)
 
     def _tell_of_death(self, task: asyncio.Task[Any]) -> None:
         """Log the error of a task that the start-up began, such as a service of Prefect's: whoever
@@ -304,9 +334,15 @@ class EphemeralApp:
                 "Try again: what was done so far is kept. If it is just slow, set "
                 "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT to more seconds."
             )
+            if self.progress.waits_for:
+                message += f"; it was waiting for {mask(self.progress.waits_for)}"
+                hint = _IN_THE_WAY
         else:
             message = f"{words} (phase: {phase}): {mask(_reason(exc))}"
             hint = self._hint(phase)
+            if self._database_file is not None and is_about_a_lock(str(exc)):
+                message += f"; the lock is held by {mask(writer_of(self._database_file))}"
+                hint = _IN_THE_WAY
             # Frameworks put the whole traceback of a failed start into its message.
             failed_lifespan = isinstance(exc, LifespanStartupFailed)
             story = str(exc) if failed_lifespan else "".join(traceback.format_exception(exc))

@@ -34,7 +34,7 @@ def made_from_an_empty_one(address: str, cache: FileCache = _cache) -> Iterator[
     If it is a sqlite file that is not there yet, it is a copy of an empty database of this version of
     Prefect's on entry, or it is kept as that on exit. Where either is impossible, nothing happens.
     """
-    path = _file_of(address)
+    path = file_of(address)
     key = _key()
     if path is None or key is None or path.exists():
         yield
@@ -48,7 +48,7 @@ def made_from_an_empty_one(address: str, cache: FileCache = _cache) -> Iterator[
         cache.write(key, _content_of(path))
 
 
-def _file_of(address: str) -> Path | None:
+def file_of(address: str) -> Path | None:
     """The file of a sqlite database; None where it is in memory, somebody else's, or no sqlite at all."""
     url: Any = importlib.import_module("sqlalchemy").make_url(address)
     named = url.get_backend_name() == "sqlite" and not url.query and url.database

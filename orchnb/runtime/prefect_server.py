@@ -34,11 +34,13 @@ from pydantic import SecretStr
 
 from orchnb.errors import ServerStartFailed
 from orchnb.forks import in_forked_child
+from orchnb.runtime.background_imports import import_each, importing
+from orchnb.runtime.database_locks import until_writable
 from orchnb.runtime.fresh import clear_stale
 from orchnb.runtime.lifespan import ASGIApp, Receive, Send
 from orchnb.runtime.locks import LOOK_AGAIN, has_locked, lock_at, locked
 from orchnb.runtime.loops import finish_loop
-from orchnb.runtime.new_database import made_from_an_empty_one
+from orchnb.runtime.new_database import file_of, made_from_an_empty_one
 from orchnb.runtime.prefect_routes import remember_routes
 from orchnb.runtime.prefect_services import well_behaved_services
 from orchnb.runtime.prefect_writes import sqlite_configuration
@@ -106,8 +108,22 @@ def import_modules() -> ModuleType:
     """
     # Its telemetry begins with the import, and logs an error where there is no internet.
     with _environment(_NO_TELEMETRY):
-        return importlib.import_module("prefect.server.api.server")
+        import_each(_PARTS)
+        with importing():
+            return importlib.import_module("prefect.server.api.server")
 
+
+_PARTS = (
+    "jsonschema",
+    "sqlalchemy.ext.asyncio",
+    "fastapi",
+    "docket",
+    "prefect",
+    "prefect.server.database",
+    "prefect.server.models",
+)
+"""What takes long in the import of the server, each of which takes a fraction of the whole: a fork waits
+for one of them at most."""
 
 _IN_A_START = (
     "alembic.command",
@@ -122,9 +138,7 @@ _IN_A_START = (
 def warm_modules() -> None:
     """`import_modules`, and what a start imports later on, for whoever has the time."""
     import_modules()
-    for name in _IN_A_START:
-        with suppress(ImportError):  # another version of Prefect's may do without
-            importlib.import_module(name)
+    import_each(_IN_A_START)  # another version of Prefect may not need all of them
 
 
 class PrefectServer:
@@ -154,6 +168,7 @@ class PrefectServer:
         # These before all other sources.
         settings = type(context.settings)(home=home, server=server)
         self._context = context.model_copy(update={"settings": settings})
+        self.database_file = file_of(settings.server.database.connection_url.get_secret_value())
         self._ending = False
         with self._context.model_copy():
             # Prefect's apps run once: one that was shut down comes up without services and database.
@@ -226,10 +241,14 @@ class PrefectServer:
 
     @asynccontextmanager
     async def locked_database(self) -> AsyncIterator[None]:
-        """Have no other process of this machine start a server on the database meanwhile."""
-        told = "A server is being started on this database already; waiting for that"
-        async with locked(self._lock, told):
+        """Have no other process of this machine start a server on the database in the meantime."""
+        async with locked(self._lock, "starting a server on the same database"):
             yield
+
+    async def until_writable(self) -> None:
+        """Wait until no other process holds a lock on the database, if that is an SQLite file."""
+        if self.database_file is not None:
+            await until_writable(self.database_file)
 
     def migrate(self) -> None:
         """Bring the database to this Prefect's schema, which takes seconds for the first new one.

@@ -34,7 +34,11 @@ class NoProgress(Exception):
 class Progress:
     """The progress of an app's start, and of each later start of the same app."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_wait: Callable[[str], object] = bool) -> None:
+        """``on_wait`` is called with `waits_for` when it changes."""
+        self.waits_for = ""
+        """What the start waits for outside of this process, such as a lock; empty if for nothing."""
+        self._on_wait = on_wait
         self._starts = 0
         self._modules = 0
         self._steps: set[int] = set()
@@ -46,6 +50,7 @@ class Progress:
         self._starts += 1
         self._steps.clear()
         self._is_over = False
+        self.waits_for = ""
         _start.set(self)
 
     def end(self) -> None:
@@ -57,6 +62,12 @@ class Progress:
         """Take note of a step. One that was reported before in this start changes nothing."""
         if not self._is_over:
             self._steps.add(hash(step))
+
+    def wait_for(self, what: str) -> None:
+        """Take note of what the start waits for."""
+        if not self._is_over and what != self.waits_for:
+            self.waits_for = what
+            self._on_wait(what)
 
     def mark(self) -> object:
         """Return what differs from an earlier mark if and only if there was progress in between."""
@@ -83,6 +94,12 @@ def report_progress(step: Hashable) -> None:
     """Report a step of the start that the running code belongs to, if it belongs to one."""
     if (start := _start.get()) is not None:
         start.report(step)
+
+
+def report_wait(what: str) -> None:
+    """Report what the start that the running code belongs to waits for; an empty text ends the wait."""
+    if (start := _start.get()) is not None:
+        start.wait_for(what)
 
 
 @contextmanager

@@ -9,10 +9,10 @@ import inspect
 import re
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 from orchnb.event_loop import Loop, current_loop
@@ -85,11 +85,20 @@ def _is_untouched(coroutine: Coroutine[Any, Any, Any]) -> bool:
 def _run_in_thread(awaitable: Awaitable[T]) -> T:
     home = current_loop() or (notebook_loop() if on_notebook_thread() else None)
     job = _Job(_as_coroutine(awaitable), home, keep=on_notebook_thread())
+    presses: list[int] = []
+
+    def press(number: int, frame: FrameType | None) -> None:
+        # The coroutine ends in any case, as a second interrupt can come before any other code runs.
+        presses.append(number)
+        if len(presses) == 1:
+            job.cancel()
+        else:
+            job.interrupt()
+        signal.default_int_handler(number, frame)
+
     try:
-        with interrupts_handled_by(signal.default_int_handler):  # see below
-            with deferred_interrupts():
-                _hand_over(job)
-            job.wait()
+        with interrupts_handled_by(press), _known_to_outer_job(job):
+            _wait_or_end(job)
         if job.error is not None:
             raise job.error  # with its traceback, which shows the caller's own code
         return job.result()
@@ -100,20 +109,26 @@ def _run_in_thread(awaitable: Awaitable[T]) -> T:
                 "of an event loop here: use await, or give run() the task itself"
             ) from exc
         raise
+
+
+def _wait_or_end(job: _Job[Any]) -> None:
+    try:
+        with deferred_interrupts():
+            _hand_over(job)
+        job.wait()
+    except RuntimeError:  # no thread can be started
+        raise
     except BaseException as exc:
         if job.done():
             raise
-        interrupt = exc
-    job.cancel()
-    if not job.wait(_PATIENCE):
-        job.interrupt()
-        job.wait(_PATIENCE)
-    if isinstance(job.error, asyncio.CancelledError):
-        interrupt.__context__ = job.error  # it tells where the coroutine was
-    try:
-        raise interrupt from None
-    finally:
-        del interrupt  # its traceback holds this frame
+        job.cancel()
+        if not job.wait(_PATIENCE):
+            job.interrupt()
+            job.wait(_PATIENCE)
+        if isinstance(job.error, asyncio.CancelledError):
+            exc.__context__ = job.error  # it tells where the coroutine was
+            exc.__suppress_context__ = True
+        raise
 
 
 class _Job(Outcome[T]):
@@ -129,15 +144,27 @@ class _Job(Outcome[T]):
         self._cancel: Callable[[], object] | None = None
         self._thread: int | None = None
         self._is_unwanted = False
+        self.inner: _Job[Any] | None = None
+        """What the coroutine itself waits for with `run`, so that its loop cannot react."""
 
     def cancel(self) -> None:
         """Cancel the coroutine, from any thread."""
         self._is_unwanted = True
-        if self._cancel is not None:
-            self._cancel()
+        if (inner := self.inner) is not None and not inner.done():
+            inner.cancel()  # the coroutine sees that as its own cancellation
+        elif (cancel := self._cancel) is not None:
+            with suppress(RuntimeError):  # it has just ended, and its loop is closed
+                cancel()
 
     def interrupt(self) -> None:
-        """Raise KeyboardInterrupt in its thread, where the Python implementation can."""
+        """Raise KeyboardInterrupt in its thread, where the Python implementation can.
+
+        The thread may be past the job when it is raised, so it does no other job after that.
+        """
+        if (inner := self.inner) is not None and not inner.done():
+            inner.interrupt()
+            return
+        self.keep = False
         thread, api = self._thread, getattr(ctypes, "pythonapi", None)
         if thread is not None and api is not None:
             api.PyThreadState_SetAsyncExc(
@@ -147,6 +174,7 @@ class _Job(Outcome[T]):
     def run_on(self, loop: asyncio.AbstractEventLoop) -> Callable[[], object]:
         """Run it to its end on a loop; return what settles it."""
         self._thread = threading.get_ident()
+        _on_this_thread.job = self
         try:
             if self._home is not None:
                 self._context.run(stand_in, loop, self._home)
@@ -157,13 +185,31 @@ class _Job(Outcome[T]):
             result = loop.run_until_complete(task)
             cancel_tasks(loop, timeout=None)
         except BaseException as exc:  # noqa: BLE001 - the caller's, whatever it is
-            error = exc
+            error = exc.with_traceback(_callers_part(exc.__traceback__))
             with suppress(BaseException):  # the coroutine's own error is the one to tell
                 cancel_tasks(loop, timeout=None)
             return lambda: self.settle(error=error)
         finally:
             self._cancel = self._thread = None
+            del _on_this_thread.job
         return lambda: self.settle(result)
+
+
+_on_this_thread = threading.local()
+"""``job`` is the one that runs on the thread, if one does."""
+
+
+@contextmanager
+def _known_to_outer_job(job: _Job[Any]) -> Iterator[None]:
+    outer: _Job[Any] | None = getattr(_on_this_thread, "job", None)
+    if outer is None:
+        yield
+        return
+    outer.inner = job
+    try:
+        yield
+    finally:
+        outer.inner = None
 
 
 class _Runner:
@@ -182,12 +228,15 @@ class _Runner:
         self._jobs.put(None)
 
     def _work(self) -> None:
-        loop = asyncio.new_event_loop()
+        with suppress(KeyboardInterrupt):  # one for the job, which has just ended
+            self._do_jobs(asyncio.new_event_loop())
+
+    def _do_jobs(self, loop: asyncio.AbstractEventLoop) -> None:
         settle: Callable[[], object] = bool
         try:
             while (job := self._jobs.get()) is not None:
                 settle = job.run_on(loop)
-                keep = job.keep
+                keep = job.keep and notebook_loop() is not None  # the job may have unloaded orchnb
                 del job  # it holds the caller's objects
                 if not keep:
                     break
@@ -195,7 +244,7 @@ class _Runner:
                 settle()
                 settle = bool
         finally:
-            with suppress(KeyboardInterrupt):  # one for the job, which has just ended
+            with suppress(KeyboardInterrupt):
                 finish_loop(loop, timeout=None)
             settle()
 
@@ -230,6 +279,16 @@ def _after_fork() -> None:
 
 async def _as_coroutine(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+def _callers_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that is below `_as_coroutine`, or all of it if there is none."""
+    part = traceback
+    while part is not None:
+        code, part = part.tb_frame.f_code, part.tb_next
+        if code is _as_coroutine.__code__:
+            return part or traceback
+    return traceback
 
 
 # Tasks and futures: on their own loop.

@@ -64,15 +64,6 @@ def in_a_process(work, url):
 """
 
 
-QUIET = """
-# No thread may be importing when the kernel is forked: the child would find the import lock held.
-for thread in threading.enumerate():
-    if thread.name == "orchnb-prewarm":
-        thread.join()
-orchnb.PrefectClient, orchnb.SyncPrefectClient;
-"""
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("forked")
@@ -89,9 +80,8 @@ def cell(folder: Path) -> Iterator[Kernel]:
         "START_SECONDS": "1",
     }
     with (folder / "log").open("wb") as log, kernel(folder, log=log, **environment) as cell:
-        for source in (PREPARE, QUIET):
-            shown = cell(source)
-            assert not shown.errors, shown.traceback
+        shown = cell(PREPARE)
+        assert not shown.errors, shown.traceback
         yield cell
 
 

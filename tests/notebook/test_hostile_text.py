@@ -204,7 +204,7 @@ def retries(*entries: Retried) -> View:
 def startup(said: str, *kinds: Any) -> View:
     shown = Startup(lambda: 2.0)
     for kind in kinds:
-        shown.add(StartupEvent("start", kind, 1.0, said))
+        shown.add(StartupEvent("start", kind, 1.0, said, waits_for=said))
     return shown.view()
 
 
@@ -344,7 +344,7 @@ VIEWS: dict[str, Callable[[str], View]] = {
     ),
     **{
         f"startup_views.Startup.view: {kind}": lambda said, kind=kind: startup(said, kind)
-        for kind in ("began", "ended", "failed", "stopped")
+        for kind in ("began", "waits", "ended", "failed", "stopped")
     },
 }
 """Every view there is of anything that a server says, from the function's name to what makes one."""

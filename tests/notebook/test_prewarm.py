@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import os
 import statistics
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchnb.notebook import extension
+from tests.http.wire import http, wire
 from tests.notebook.kernels import Kernel, kernel
 
 ROOT = Path(__file__).parents[2]
@@ -152,3 +154,30 @@ def test_the_stop_button_ends_a_cell_that_waits_for_the_import(tmp_path: Path) -
         assert "the cell did not run" in shown.errors[0]["evalue"]
         assert cell.value("ran") == "[]"
         assert cell.value("1 + 1") == "2", "only that one is refused"
+
+
+# A cell in which Prefect's name is waits for the end of the import.
+FORK = """
+while "{module}" not in sys.modules:
+    time.sleep(0.001)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # rather than wait forever
+    import_module("pre" "fect.server.api.server")
+    os.environ["PRE" "FECT_API_URL"] = {url!r}
+    with orchnb.get_client(sync_client=True) as client:
+        os._exit(client.hello().status_code - 100)
+"""
+
+WAIT = "os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("module", ["orchnb.settings", "sqlalchemy"])
+def test_a_child_forked_in_the_meantime_can_import_the_same(module: str, tmp_path: Path) -> None:
+    with wire(http(200)) as server, kernel(tmp_path) as cell:
+        cell("import os, signal, sys, time; from importlib import import_module")
+        source = FORK.format(module=module, url=server.url)
+        shown = [cell("%load_ext orchnb"), cell(source), cell(WAIT)]
+        assert [one.errors for one in shown] == [[], [], []], shown[1].traceback
+        assert shown[2].text == "100"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from orchnb.runtime.locks import lock_at
 from tests.notebook.frontend import Page
 from tests.notebook.kernels import Kernel, kernel
 
@@ -252,12 +253,19 @@ def test_a_terminal_gets_the_last_line_once(
 
 
 def test_prefects_own_server(tmp_path: Path) -> None:
-    with kernel(tmp_path) as cell:
+    (tmp_path / "prefect").mkdir()
+    with kernel(tmp_path, PREFECT_HOME=str(tmp_path / "prefect")) as cell:
         page = Page(cell)
         page.run("%load_ext orchnb")
-        first = page.begin("(await orchnb.get_client().hello()).json()")
+        lock = lock_at(tmp_path / "prefect" / ".orchnb-start.lock")
+        with lock:  # as another process that starts a server
+            first = page.begin("(await orchnb.get_client().hello()).json()")
+            waits = "Waiting for another process, which is starting a server on the same database"
+            page.until(lambda: waits in page.text(first), timeout=90)
+            assert waits in page.html(first)
         page.until(lambda: first in page.idle, timeout=90)
         shown = [message["content"]["data"]["text/plain"] for message in page.displays(first)]
+        assert waits not in shown[-1]
         assert "open the database" in shown[0]
         assert "start the services" in shown[0]
         last = shown[-1]

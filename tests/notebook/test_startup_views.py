@@ -47,6 +47,30 @@ def test_the_phases_come_with_their_times(watch: Watch) -> None:
     )
 
 
+def test_what_it_waits_for_is_shown_while_it_waits(watch: Watch) -> None:
+    watch.begin("migrate")
+    assert watch.startup.wait is None
+    what = "another notebook (process 4711), which is starting a server on the same database"
+    watch.startup.add(StartupEvent("migrate", "waits", title="Prefect 3.8.8", waits_for=what))
+    watch.time += 1
+    line = f"Waiting for {what}"
+    assert watch.startup.goes_on
+    assert text(watch.startup.view()).endswith(f"  ·  start the services\n  {line}")
+    assert watch.startup.wait == Line(line, "warn")
+    watch.startup.add(StartupEvent("migrate", "waits", title="Prefect 3.8.8"))
+    assert watch.startup.wait is None
+    assert "Waiting" not in text(watch.startup.view())
+
+
+@pytest.mark.parametrize("kind", ["ended", "failed", "stopped"])
+def test_it_waits_no_longer_than_its_phase(kind: str, watch: Watch) -> None:
+    watch.begin("migrate")
+    watch.startup.add(StartupEvent("migrate", "waits", title="Prefect 3.8.8", waits_for="x"))
+    watch.end("migrate", kind)
+    assert watch.startup.wait is None
+    assert "Waiting" not in text(watch.startup.view())
+
+
 def test_between_two_phases_it_goes_on(watch: Watch) -> None:
     assert watch.startup.goes_on
     watch.begin("import")

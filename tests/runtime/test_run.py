@@ -7,11 +7,13 @@ import concurrent.futures
 import contextvars
 import gc
 import importlib
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Generator
 from typing import Any
@@ -634,3 +636,120 @@ def test_an_interrupt_just_as_it_ends_is_not_lost() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
+
+
+def pressing(*seconds: float) -> None:
+    """Have the person press the stop button after these times."""
+    for each in seconds:
+        threading.Timer(each, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def run_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "orchnb-run"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_an_interrupt_ends_calls_within_each_other_at_once(depth: int) -> None:
+    """From the innermost one outwards, and each can clean up as when it is cancelled."""
+    cleaned_up: list[int] = []
+
+    async def waits(level: int) -> None:
+        try:
+            if level < depth:
+                run(waits(level + 1))
+            else:
+                pressing(0.1)
+                await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.01)
+            cleaned_up.append(level)
+            run(asyncio.sleep(0.01))
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(waits(1))
+    assert time.monotonic() - began < 0.9, (
+        "less than the time after which the thread is interrupted"
+    )
+    assert cleaned_up == list(range(depth, 0, -1))
+    assert not run_threads()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+@pytest.mark.parametrize("gap", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_after_two_interrupts_nothing_goes_on(depth: int, gap: float) -> None:
+    """Not even a coroutine that does not notice that it is cancelled."""
+
+    async def computes() -> None:
+        pressing(0.1, 0.1 + gap)
+        ends = time.monotonic() + 20
+        while time.monotonic() < ends:
+            pass
+
+    async def waits(level: int) -> None:
+        run(computes() if level == depth else waits(level + 1))
+
+    def main() -> None:
+        try:
+            run(waits(1) if depth else computes())
+        finally:
+            time.sleep(0.3 + gap)  # where the second one may come
+
+    with pytest.raises(KeyboardInterrupt):
+        main()
+    for thread in run_threads():
+        thread.join(5)
+    assert not run_threads()
+
+
+def test_a_thread_that_was_interrupted_does_no_other_job() -> None:
+    """The interrupt may come when its job has ended."""
+
+    async def computes() -> threading.Thread:
+        signal.raise_signal(signal.SIGINT)
+        ends = time.monotonic() + 20
+        while time.monotonic() < ends:
+            pass
+        return threading.current_thread()
+
+    def interrupted() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            run(computes())
+        for thread in run_threads():
+            thread.join(5)
+        assert not run_threads()
+        assert run(answer()) == "42 on none"
+
+    in_idle_ipython(interrupted)
+
+
+def test_an_error_shows_the_callers_own_code() -> None:
+    """And of orchnb only the call itself, however deep calls are within each other."""
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    async def outer() -> None:
+        run(fails())
+
+    with pytest.raises(LookupError) as caught:
+        run(outer())
+    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    inner = ["run", "_run_in_thread", "fails"]
+    assert names[1:] == ["run", "_run_in_thread", "outer", *inner]
+
+
+def test_a_thread_is_not_kept_for_a_notebook_that_is_no_more() -> None:
+    async def unloads() -> None:
+        loops.set_notebook_loop(None)
+
+    def main() -> None:
+        run(unloads())
+        for thread in run_threads():
+            thread.join(5)
+        assert not run_threads()
+
+    in_idle_ipython(main)
