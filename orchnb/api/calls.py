@@ -11,7 +11,8 @@ import functools
 import json
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import (
     Any,
     Generic,
@@ -22,11 +23,12 @@ from typing import (
 from urllib.parse import quote
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 from typing_extensions import LiteralString
 
 from orchnb.api.models.base import Model, ModelList
+from orchnb.concealed import Body
 from orchnb.errors import (
     ClientClosed,
     ObjectAlreadyExists,
@@ -87,7 +89,7 @@ class Call(Generic[T]):
     method: str
     path: Path
     read: Callable[[PrefectResponse], T]
-    json: Any = None
+    json: Any = field(default=None, repr=False)  # it may hold secrets
     missing: str = ""
     """What there is none of if the answer is a 404: ``flow 'etl'``."""
     conflict: str = ""
@@ -98,6 +100,9 @@ class Call(Generic[T]):
     """Whether a POST may be sent again after a failure that leaves open whether the server acted: it
     only reads, or the server makes one thing of two (a unique name, an idempotency key). All other
     methods may: done twice, they come to the same (RFC 9110, 9.2.2; the API's PATCHes set values)."""
+    reveals: bool = False
+    """Whether wrapped secrets in the body, such as pydantic's ``SecretStr``, are sent with their values;
+    asterisks are otherwise."""
     largest: int | None = None
     """How many bytes the answer has at most; one that is larger is not read to its end."""
     look: str = ""
@@ -122,12 +127,17 @@ class Call(Generic[T]):
         if self.json is None:
             return options
         try:
-            content = json.dumps(self.json, default=_plain, allow_nan=False)
+            options["content"] = Body(
+                json.dumps(
+                    self.json, default=_revealed if self.reveals else _plain, allow_nan=False
+                ).encode()
+            )
         except (TypeError, ValueError, RecursionError) as exc:
-            place, value = _culprit("", self.json)
-            words = f"the number {value}" if isinstance(value, float) else type(value).__name__
-            raise ValueError(f"{place} cannot be sent as JSON: {words} ({exc})") from None
-        return {**options, "content": content, "headers": {"Content-Type": "application/json"}}
+            complaint = _complaint(self.json, exc)
+        else:
+            return {**options, "headers": {"Content-Type": "application/json"}}
+        # Outside of the except: that error's frames hold values of the body.
+        raise ValueError(complaint)
 
     @property
     def _is_repeatable(self) -> bool:
@@ -242,16 +252,15 @@ class Steps(Protocol[T_co]):
 
 def json_of(response: PrefectResponse) -> Any:
     """The answer's JSON; a successful answer that is none comes from something that is no API."""
-    try:
+    with suppress(ValueError, RecursionError):  # their frames hold the whole text
         return response.json()
-    except (ValueError, RecursionError):
-        kind = one_line(response.headers.get("content-type", "")).split(";")[0]
-        words = kind if response.content else "nothing"
-        raise UnexpectedAnswer(
-            f"{shown_url(response.request.url)} answered {response.status_code} with "
-            f"{words or 'no content type'} where JSON was expected",
-            hint=_API_HINT,
-        ) from None
+    kind = one_line(response.headers.get("content-type", "")).split(";")[0]
+    words = kind if response.content else "nothing"
+    raise UnexpectedAnswer(
+        f"{shown_url(response.request.url)} answered {response.status_code} with "
+        f"{words or 'no content type'} where JSON was expected",
+        hint=_API_HINT,
+    )
 
 
 def response_of(response: PrefectResponse) -> PrefectResponse:
@@ -296,19 +305,19 @@ def _limit_of(response: PrefectResponse) -> int:
 
 
 def _validated(adapter: TypeAdapter[T], response: PrefectResponse) -> T:
-    data = json_of(response)
     try:
-        return adapter.validate_python(data)
+        return adapter.validate_python(json_of(response))
     except ValidationError as exc:
         problems = "; ".join(
             ": ".join(filter(None, (one_line(".".join(map(str, problem["loc"]))), problem["msg"])))
             for problem in exc.errors(include_url=False, include_input=False)[:3]
         )
-        raise UnexpectedAnswer(
-            f"{shown_url(response.request.url)} answered with JSON of another form than the "
-            f"API's: {one_line(problems)}",
-            hint=_API_HINT,
-        ) from None
+    # Outside of the except: that error holds what was answered.
+    raise UnexpectedAnswer(
+        f"{shown_url(response.request.url)} answered with JSON of another form than the "
+        f"API's: {one_line(problems)}",
+        hint=_API_HINT,
+    )
 
 
 def _is_api_answer(response: httpx.Response) -> bool:
@@ -332,6 +341,19 @@ def without_none(**values: Any) -> dict[str, Any]:
 def _plain(value: object) -> Any:
     """A value that JSON does not know, such as a datetime or a model, in its usual form."""
     return dict(value) if isinstance(value, Mapping) else to_jsonable_python(value)
+
+
+def _revealed(value: object) -> Any:
+    """As `_plain`; a wrapped secret is what it holds."""
+    if isinstance(value, (Secret, SecretStr, SecretBytes)):
+        return value.get_secret_value()
+    return _plain(value)
+
+
+def _complaint(body: object, error: Exception) -> str:
+    place, value = _culprit("", body)
+    words = f"the number {value}" if isinstance(value, float) else type(value).__name__
+    return f"{place} cannot be sent as JSON: {words} ({error})"
 
 
 def _culprit(place: str, value: object, depth: int = 20) -> tuple[str, object]:
