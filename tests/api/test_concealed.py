@@ -298,13 +298,86 @@ def create_block_wrongly(client: Any) -> Any:
     return client.create_block_document(dta={"password": CANARY["block"]})
 
 
+ECHO = json.dumps(
+    {"detail": [{"loc": ["body"], "msg": "bad", "input": CANARY["body"]}]},
+).encode()
+DOCUMENT = json.dumps(
+    {
+        "openapi": "3.1.0",
+        "info": {"title": "t", "version": "1"},
+        "paths": {
+            "/api/blocks": {
+                "post": {
+                    "tags": ["blocks"],
+                    "operationId": "create_block",
+                    "parameters": [{"name": "x-mine", "in": "header", "schema": {}}],
+                    "requestBody": {
+                        "content": {
+                            "application/json": {
+                                "schema": {"type": "object", "properties": {"data": {}}}
+                            }
+                        }
+                    },
+                }
+            }
+        },
+    }
+).encode()
+
+
+def call_described(client: Any) -> Any:
+    return client.operations.blocks.create_block(
+        data={"password": CANARY["block"]}, x_mine=CANARY["header"]
+    )
+
+
+def call_described_wrongly(client: Any) -> Any:
+    return client.operations.blocks.create_block(
+        data={"password": CANARY["block"]}, x_mine=CANARY["header"] + "\n"
+    )
+
+
+def call_described_with_more(client: Any) -> Any:
+    return client.operations.blocks.create_block(dta={"password": CANARY["block"]})
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (call_described, orchnb.PrefectHTTPStatusError),
+        (call_described_wrongly, ValueError),
+        (call_described_with_more, TypeError),
+    ],
+)
+def test_no_error_of_a_described_operation_shows_a_secret(
+    kind: Any, action: Callable[[Any], Any], expected: type[Exception]
+) -> None:
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        if request.url.path.endswith("openapi.json"):
+            return httpx.Response(200, content=DOCUMENT)
+        return httpx.Response(404 if request.method == "GET" else 422, content=ECHO)
+
+    client = kind(
+        "http://server.test/api",
+        api_key=CANARY["key"],
+        httpx_settings={**options(), "transport": httpx.MockTransport(answer)},
+    )
+    _, error = used(client, lambda client: client.operations.load(), action)
+    assert isinstance(error, expected), error
+    assert leaks(shown_of_error(error)) == set()
+    if action is call_described:
+        assert leaks(repr(sent[-1].headers) + str(sent[-1].content)) == set()
+        assert sent[-1].headers["x-mine"] == CANARY["header"]
+        assert json.loads(sent[-1].content) == {"data": {"password": CANARY["block"]}}
+
+
 def read_block(client: Any) -> Any:
     return client.read_block_document("00000000-0000-0000-0000-000000000001")
 
 
-ECHO = json.dumps(
-    {"detail": [{"loc": ["body"], "msg": "bad", "input": CANARY["body"]}]},
-).encode()
 BAD_BLOCK = json.dumps({"id": 5, "data": {"password": CANARY["block"]}}).encode()
 
 FAILURES: dict[str, tuple[Callable[[Any], Any], Answer, type[BaseException]]] = {

@@ -329,7 +329,7 @@ def test_what_is_not_given_is_not_sent_and_none_is_null() -> None:
         call(paths, a=None, b=datetime(2026, 11, 1, tzinfo=timezone.utc)).options()["content"]
         == b'{"a": null, "b": "2026-11-01T00:00:00Z"}'
     )
-    assert call(paths).options()["content"] == "{}"
+    assert call(paths).options()["content"] == b"{}"
     assert "content" not in call(body({"properties": {"a": {}}}, required=False)).options()
 
 
