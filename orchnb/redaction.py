@@ -28,8 +28,7 @@ IN_PROCESS_HOST = "this-process.invalid"
 _SHORTEST_SECRET = 4
 _SHORTEST_BODY_VALUE = 6
 
-# Headers whose values are no secrets. Every other one, also of a kind unknown to us, is masked.
-_HARMLESS_HEADERS = frozenset(
+HARMLESS_HEADERS = frozenset(
     {
         "accept",
         "accept-encoding",
@@ -49,6 +48,8 @@ _HARMLESS_HEADERS = frozenset(
         "vary",
     }
 )
+"""Headers whose values are no secrets. All others are masked, also those of a kind unknown to us."""
+
 _URL_HEADERS = frozenset({"location", "content-location", "referer"})
 # Words that are sent and said all the time, and that everybody knows: the types of states.
 _VOCABULARY = frozenset(
@@ -101,7 +102,7 @@ def redact_headers(headers: Mapping[str, str], secrets: Iterable[str] = ()) -> d
     mask = _finder(secrets).mask
 
     def shown(name: str, value: str) -> str:
-        if name.lower() in _HARMLESS_HEADERS:
+        if name.lower() in HARMLESS_HEADERS:
             return mask(value)
         return mask(redact_url(value)) if name.lower() in _URL_HEADERS else MASK
 
@@ -123,7 +124,7 @@ def secrets_of(*requests: httpx.Request) -> Secrets:
     found: set[str] = set()
     for request in requests:
         for name, value in request.headers.multi_items():
-            if name.lower() not in _HARMLESS_HEADERS:
+            if name.lower() not in HARMLESS_HEADERS:
                 found.update(_header_parts(value))
         url = request.url
         found.update((url.username, url.password))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -29,6 +30,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from orchnb.concealed import concealed_url, forget_frames
 from orchnb.errors import InvalidSetting
 from orchnb.redaction import redact_url
 from orchnb.setting_sources import (
@@ -80,6 +82,10 @@ UserPath = Annotated[Path, BeforeValidator(_expand_home)]
 
 _ADDRESSES = ("api_url", "cloud_api_url")
 """The fields that are addresses, in which there may be a password."""
+
+
+_READERS = ("orchnb.settings", "orchnb.setting_sources", "tomllib", "tomli", "pydantic_settings")
+"""The packages and modules whose functions hold settings as they were read."""
 
 
 class Settings(BaseSettings):
@@ -225,13 +231,19 @@ class Settings(BaseSettings):
     origins: dict[str, Origin] = Field(default_factory=dict, exclude=True, repr=False)
 
     def __init__(self, **values: Any) -> None:
+        handled = sys.exc_info()[1]
         try:
             super().__init__(**values)
             return
         except ValidationError as exc:
-            problems = _describe(exc, _gather(values))
-        # Outside of the except, as that error holds the values, and so secrets.
-        raise InvalidSetting(problems)
+            error = InvalidSetting(_describe(exc, _gather(values)))
+        except InvalidSetting as exc:
+            error = exc
+        # Outside of the except, as pydantic's error holds the values, and so secrets; so do the local
+        # variables of this function and of those that read files.
+        values = {}
+        forget_frames(error, _READERS, handled=handled)
+        raise error
 
     @classmethod
     def settings_customise_sources(
@@ -269,7 +281,7 @@ class Settings(BaseSettings):
             fine = False
         if not fine or re.search(r"[\s\x00-\x1f\x7f]", value):
             raise ValueError("should be a whole URL such as http://127.0.0.1:4200/api")
-        return value.rstrip("/")
+        return concealed_url(value.rstrip("/"))
 
     @field_validator("api_key")
     @classmethod

@@ -15,6 +15,7 @@ import orchnb
 PACKAGE = Path(orchnb.__file__).parent
 
 FLOORS = {
+    "concealed": 0,
     "errors": 0,
     "event_loop": 0,
     "file_cache": 0,

@@ -11,7 +11,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import (
     Annotated,
     Any,
@@ -23,11 +23,12 @@ from typing import (
 from urllib.parse import quote
 
 import httpx
-from pydantic import FailFast, TypeAdapter, ValidationError
+from pydantic import FailFast, Secret, SecretBytes, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 from typing_extensions import LiteralString
 
 from orchnb.api.models.base import Model, ModelList
+from orchnb.concealed import Body, concealed
 from orchnb.errors import (
     ClientClosed,
     ObjectAlreadyExists,
@@ -92,7 +93,7 @@ class Call(Generic[T]):
     method: str
     path: Path
     read: Callable[[PrefectResponse], T]
-    json: Any = None
+    json: Any = field(default=None, repr=False)  # it may hold secrets
     missing: str = ""
     """What there is none of if the answer is a 404: ``flow 'etl'``."""
     conflict: str = ""
@@ -103,6 +104,9 @@ class Call(Generic[T]):
     """Whether a POST may be sent again after a failure that leaves open whether the server acted: it
     only reads, or the server makes one thing of two (a unique name, an idempotency key). All other
     methods may: done twice, they come to the same (RFC 9110, 9.2.2; the API's PATCHes set values)."""
+    reveals: bool = False
+    """Whether wrapped secrets in the body, such as pydantic's ``SecretStr``, are sent with their values;
+    asterisks are otherwise."""
     largest: int | None = None
     """How many bytes the answer has at most; one that is larger is not read to its end."""
     look: str = ""
@@ -127,12 +131,17 @@ class Call(Generic[T]):
         if self.json is None:
             return options
         try:
-            content = json.dumps(self.json, default=_plain, allow_nan=False)
+            options["content"] = Body(
+                json.dumps(
+                    self.json, default=_revealed if self.reveals else _plain, allow_nan=False
+                ).encode()
+            )
         except (TypeError, ValueError, RecursionError) as exc:
-            place, value = _culprit("", self.json)
-            words = f"the number {value}" if isinstance(value, float) else type(value).__name__
-            raise ValueError(f"{place} cannot be sent as JSON: {words} ({exc})") from None
-        return {**options, "content": content, "headers": {"Content-Type": "application/json"}}
+            complaint = _complaint(self.json, exc)
+        else:
+            return {**options, "headers": {"Content-Type": "application/json"}}
+        # Outside of the except: that error's frames hold values of the body.
+        raise ValueError(complaint)
 
     @property
     def _is_repeatable(self) -> bool:
@@ -252,15 +261,15 @@ def json_of(response: PrefectResponse) -> Any:
     """The answer's JSON; a successful answer that is none comes from something that is no API."""
     try:
         return response.json()
-    except (ValueError, RecursionError) as exc:
-        kind = one_line(response.headers.get("content-type", "")).split(";")[0]
-        words = kind if response.content else "nothing"
+    except (ValueError, RecursionError) as exc:  # its frames hold the whole text
         why = f": {exc}" if isinstance(exc, JSONRefused) else ""
-        raise UnexpectedAnswer(
-            f"{shown_url(response.request.url)} answered {response.status_code} with "
-            f"{words or 'no content type'} where JSON was expected{why}",
-            hint=_API_HINT,
-        ) from None
+    kind = one_line(response.headers.get("content-type", "")).split(";")[0]
+    words = kind if response.content else "nothing"
+    raise UnexpectedAnswer(
+        f"{shown_url(response.request.url)} answered {response.status_code} with "
+        f"{words or 'no content type'} where JSON was expected{why}",
+        hint=_API_HINT,
+    )
 
 
 def response_of(response: PrefectResponse) -> PrefectResponse:
@@ -289,7 +298,7 @@ def list_of(kind: Callable[[], type[M]]) -> Callable[[PrefectResponse], ModelLis
     )
 
     def read(response: PrefectResponse) -> ModelList[M]:
-        data = json_of(response)
+        data = concealed(json_of(response))
         # A batch at a time: an interrupt has to wait while pydantic is at work.
         starts = range(0, len(data), _BATCH) if isinstance(data, list) else ()
         items: list[M] = []
@@ -314,6 +323,7 @@ def _limit_of(response: PrefectResponse) -> int:
 
 def _validated(adapter: TypeAdapter[T], data: Any, response: PrefectResponse, start: int = 0) -> T:
     """The data as what the adapter makes of it; ``start`` is where in a list it begins."""
+    data = concealed(data)  # the values of a block, say, which an error's frames would show
     try:
         return adapter.validate_python(data)
     except ValidationError as exc:
@@ -328,11 +338,12 @@ def _validated(adapter: TypeAdapter[T], data: Any, response: PrefectResponse, st
             ": ".join(filter(None, (one_line(".".join(map(str, place))), problem["msg"])))
             for place, problem in zip(places, found, strict=True)
         )
-        raise UnexpectedAnswer(
-            f"{shown_url(response.request.url)} answered with JSON of another form than the "
-            f"API's: {one_line(problems)}",
-            hint=_API_HINT,
-        ) from None
+    # Outside of the except: that error holds what was answered.
+    raise UnexpectedAnswer(
+        f"{shown_url(response.request.url)} answered with JSON of another form than the "
+        f"API's: {one_line(problems)}",
+        hint=_API_HINT,
+    )
 
 
 def _is_api_answer(response: httpx.Response) -> bool:
@@ -356,6 +367,19 @@ def without_none(**values: Any) -> dict[str, Any]:
 def _plain(value: object) -> Any:
     """A value that JSON does not know, such as a datetime or a model, in its usual form."""
     return dict(value) if isinstance(value, Mapping) else to_jsonable_python(value)
+
+
+def _revealed(value: object) -> Any:
+    """As `_plain`; a wrapped secret is what it holds."""
+    if isinstance(value, (Secret, SecretStr, SecretBytes)):
+        return value.get_secret_value()
+    return _plain(value)
+
+
+def _complaint(body: object, error: Exception) -> str:
+    place, value = _culprit("", body)
+    words = f"the number {value}" if isinstance(value, float) else type(value).__name__
+    return f"{place} cannot be sent as JSON: {words} ({error})"
 
 
 def _culprit(place: str, value: object, depth: int = 20) -> tuple[str, object]:

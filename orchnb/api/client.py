@@ -20,6 +20,7 @@ from orchnb.api.described.lacking import or_lacking
 from orchnb.api.described.namespace import AsyncServerOperations, SyncServerOperations
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations import Operations
+from orchnb.concealed import ConcealedText, concealed, concealed_url
 from orchnb.credentials import withheld, without_withheld
 from orchnb.errors import (
     ClientClosed,
@@ -32,6 +33,7 @@ from orchnb.errors import (
 from orchnb.event_loop import Loop, is_closed
 from orchnb.forks import in_forked_child
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
+from orchnb.http.concealing import BasicAuth, concealed_options
 from orchnb.http.connections import refuse_pickle
 from orchnb.http.flow import drive, drive_async
 from orchnb.http.response import PrefectResponse
@@ -66,6 +68,12 @@ class _ApiClient(Operations):
 
     is_async: ClassVar[bool]
 
+    # A client of which the making failed has a repr as well.
+    api_url: str = ""
+    server_type: ServerType | None = None
+    _app: ASGIApp | None = None
+    _closed = False
+    _depth = 0
     _http: PrefectHttpxAsyncClient | PrefectHttpxSyncClient | None = None
 
     def __init__(
@@ -77,9 +85,12 @@ class _ApiClient(Operations):
         httpx_settings: Mapping[str, Any] | None = None,
         settings: Settings | None = None,
     ) -> None:
+        api_key, auth_string = concealed(api_key), concealed(auth_string)
+        httpx_settings = concealed_options(httpx_settings or {})
+        if isinstance(api, str):
+            api = concealed_url(api)
         self.settings = settings or get_settings()
         self._withheld: dict[str, str] = {}
-        self._app: ASGIApp | None = None
         if isinstance(api, str):
             if api != self.settings.api_url:  # else it has been checked
                 api = Settings(api_url=api).api_url or ""
@@ -97,12 +108,10 @@ class _ApiClient(Operations):
             self.server_type = ServerType.EPHEMERAL
         else:
             raise TypeError(f"api should be a URL or an ASGI app; {type(api).__name__} is neither")
-        self._httpx_settings = dict(httpx_settings or {})
+        self._httpx_settings = httpx_settings
         self._credentials = _credentials(self.settings, self.server_type, api_key, auth_string)
         self._hosted: HostedApp | None = None
         self._lock = threading.RLock()
-        self._depth = 0
-        self._closed = False
         self._why_closed = _CLOSED
         in_forked_child(self._after_fork)
 
@@ -305,11 +314,8 @@ class _ApiClient(Operations):
     def _http_options(self) -> dict[str, Any]:
         """httpx's arguments: ours, and over them the user's ``httpx_settings``."""
         settings = self.settings
-        url = httpx.URL(self.api_url)
         options: dict[str, Any] = {
-            # httpx logs the URL of every request, so credentials do not stay in it.
-            "base_url": url.copy_with(userinfo=b""),
-            "auth": (url.username, url.password) if url.userinfo else None,
+            **_address(self.api_url),
             "timeout": settings.api_request_timeout,
             "settings": settings,
             "enable_csrf_support": self.server_type is not ServerType.CLOUD
@@ -432,6 +438,7 @@ class PrefectClient(_ApiClient):
                 idempotent (RFC 9110, 9.2.2). The request was not sent again. A ``POST`` that only reads,
                 such as to ``/flows/filter``, is.
         """
+        path, kwargs = concealed_url(path), concealed_options(kwargs)
         try:
             options = _sent_once(method, path, kwargs)
             return await self._usable().request(method, self._path(path), **options)
@@ -583,6 +590,7 @@ class SyncPrefectClient(_ApiClient):
                 idempotent (RFC 9110, 9.2.2). The request was not sent again. A ``POST`` that only reads,
                 such as to ``/flows/filter``, is.
         """
+        path, kwargs = concealed_url(path), concealed_options(kwargs)
         try:
             options = _sent_once(method, path, kwargs)
             return self._usable().request(method, self._path(path), **options)
@@ -681,8 +689,16 @@ def _credentials(
     auth = settings.api_auth_string and settings.api_auth_string.get_secret_value()
     if auth and (server_type is not ServerType.CLOUD or not key):
         encoded = base64.b64encode(auth.encode()).decode()
-        return {"Authorization": f"Basic {encoded}"}
-    return {"Authorization": f"Bearer {key}"} if key else {}
+        return {"Authorization": ConcealedText(f"Basic {encoded}")}
+    return {"Authorization": ConcealedText(f"Bearer {key}")} if key else {}
+
+
+def _address(api_url: str) -> dict[str, Any]:
+    """httpx's arguments for this address. httpx logs the URL of every request, so credentials do not stay
+    in it."""
+    url = httpx.URL(api_url)
+    auth = BasicAuth(url.username, url.password) if url.userinfo else None
+    return {"base_url": url.copy_with(userinfo=b""), "auth": auth}
 
 
 def _trust(settings: Settings) -> str:

@@ -18,6 +18,7 @@ from typing_extensions import ParamSpec, Self
 
 from orchnb.api.client import PrefectClient, SyncPrefectClient, api_of
 from orchnb.event_loop import current_loop
+from orchnb.http.concealing import concealed_options
 from orchnb.observers import switch_observers
 from orchnb.runtime.ephemeral import give_app
 from orchnb.runtime.lifespan import ASGIApp
@@ -232,7 +233,9 @@ def get_client(
         ServerNotConfigured: no API URL is set, and a server in this process is not allowed.
     """
     kind = SyncPrefectClient if sync_client else PrefectClient
-    if httpx_settings is None:
+    if httpx_settings is not None:
+        httpx_settings = concealed_options(httpx_settings)
+    else:
         context = ClientContext.get()
         if context is not None and isinstance(context.client, kind) and _lives_here(context.client):
             return context.client

@@ -83,10 +83,19 @@ def _methods(
     Callable[Concatenate[SyncPrefectClient, P], T],
 ]:
     async def call_async(self: PrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.perform(function(*args, **kwargs), function.__name__)
+        try:
+            steps = function(*args, **kwargs)
+        finally:
+            # They may hold secrets, and a traceback can show them.
+            args, kwargs = (), {}  # type: ignore[assignment] # a ParamSpec's are of no other type
+        return await self.perform(steps, function.__name__)
 
     def call(self: SyncPrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.perform(function(*args, **kwargs), function.__name__)
+        try:
+            steps = function(*args, **kwargs)
+        finally:
+            args, kwargs = (), {}  # type: ignore[assignment] # as above
+        return self.perform(steps, function.__name__)
 
     result = get_args(hints_of(function)["return"])[-1]  # Call[T], Generator[..., T]
     result = type(None) if result is None else result  # as it is in type hints

@@ -14,8 +14,10 @@ import anyio
 import httpx
 
 from orchnb import __version__
+from orchnb.concealed import ConcealedText
 from orchnb.http.body import ENCODINGS, LARGEST_SMALL_ANSWER
 from orchnb.http.closing import AsyncFlight, Flight, InFlight, on_asyncio
+from orchnb.http.concealing import BasicAuth, Concealing, conceal, concealed_options
 from orchnb.http.connections import LoopConnections, ProcessConnections
 from orchnb.http.cookies import HostCookies, host_cookies
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
@@ -23,7 +25,6 @@ from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
 from orchnb.http.proxies import check_proxies
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy, Waits, is_repeatable
-from orchnb.redaction import redact_url
 from orchnb.settings import Settings, get_settings
 
 logger = logging.getLogger(__name__)
@@ -31,24 +32,7 @@ logger = logging.getLogger(__name__)
 _PROTECTED_HEADERS = frozenset({"user-agent", TOKEN_HEADER.lower(), CLIENT_HEADER.lower()})
 
 
-class _MaskedUrls(logging.Filter):
-    """Takes credentials and query values out of the URLs that httpx logs at level INFO, a line a request.
-
-    httpx has one logger for all of its clients, so those that are not ours log masked URLs as well.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                redact_url(each) if isinstance(each, httpx.URL) else each for each in record.args
-            )
-        return True
-
-
-logging.getLogger("httpx").addFilter(_MaskedUrls())
-
-
-class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: ignore[misc] # see there
+class PrefectHttpxAsyncClient(Concealing, LoopConnections, httpx.AsyncClient):  # type: ignore[misc] # see there
     """An ``httpx.AsyncClient`` that asks again when asking again may help.
 
     Retried are 408, 429, 502, 503, the statuses of ``PREFECT_CLIENT_RETRY_EXTRA_CODES``, and the
@@ -78,9 +62,12 @@ class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: igno
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         **kwargs: Any,
     ) -> None:
+        kwargs = concealed_options(kwargs)
         settings = settings or get_settings()
         self._in_flight = InFlight(_transports(kwargs))
-        super().__init__(**_httpx_options(kwargs))
+        options = _httpx_options(kwargs)
+        self.cookies = options.pop("cookies")
+        super().__init__(**options)
         self.event_hooks["response"].insert(0, _aour_own)
         _guard_cookies(self, is_async=True)
         _add_headers(self.headers, settings)
@@ -98,6 +85,9 @@ class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: igno
             httpx.TransportError: the last try, or one of a kind that is not retried, got no answer.
             ClientClosed: the client was closed, before or in the meantime.
         """
+        if isinstance(kwargs.get("auth"), tuple):
+            kwargs["auth"] = BasicAuth(*kwargs["auth"])
+        conceal(request)
         outcome: httpx.Response | Exception | None = None
         began = self._retrier.policy.monotonic()
         if not self._csrf.concerns(request) and _is_plain(request, kwargs) and on_asyncio():
@@ -176,7 +166,7 @@ class PrefectHttpxAsyncClient(LoopConnections, httpx.AsyncClient):  # type: igno
         return _finish(response, raising=self.raise_on_all_errors)
 
 
-class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[misc] # see there
+class PrefectHttpxSyncClient(Concealing, ProcessConnections, httpx.Client):  # type: ignore[misc] # see there
     """`PrefectHttpxAsyncClient` for plain code: the same arguments and behaviour, on ``httpx.Client``."""
 
     def __init__(
@@ -189,9 +179,12 @@ class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[
         sleep: Callable[[float], None] | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs = concealed_options(kwargs)
         settings = settings or get_settings()
         self._in_flight = InFlight(_transports(kwargs))
-        super().__init__(**_httpx_options(kwargs))
+        options = _httpx_options(kwargs)
+        self.cookies = options.pop("cookies")
+        super().__init__(**options)
         self.event_hooks["response"].insert(0, PrefectResponse.from_httpx_response)
         _guard_cookies(self, is_async=False)
         _add_headers(self.headers, settings)
@@ -202,6 +195,9 @@ class PrefectHttpxSyncClient(ProcessConnections, httpx.Client):  # type: ignore[
 
     def send(self, request: httpx.Request, **kwargs: Any) -> PrefectResponse:
         """Send a request, again if need be; raises as `PrefectHttpxAsyncClient.send` does."""
+        if isinstance(kwargs.get("auth"), tuple):
+            kwargs["auth"] = BasicAuth(*kwargs["auth"])
+        conceal(request)
         outcome: httpx.Response | Exception | None = None
         began = self._retrier.policy.monotonic()
         if not self._csrf.concerns(request):
@@ -330,7 +326,7 @@ def _add_headers(headers: httpx.Headers, settings: Settings) -> None:
                 settings.source("client_custom_headers"),
             )
         else:
-            headers[name] = value.get_secret_value()
+            headers[name] = ConcealedText(value.get_secret_value())
 
 
 def _is_plain(request: httpx.Request, options: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ methods, its own transports are used; a test fails then.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ import httpx
 from orchnb.errors import ClientNotPicklable
 from orchnb.event_loop import Loop, current_loop, is_closed
 from orchnb.forks import in_forked_child
+from orchnb.http.concealing import conceal_failure
 
 _CONNECTIONS = "orchnb_connections"
 
@@ -38,7 +40,12 @@ class ProcessTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request over this process's connections."""
-        return self._transport.handle_request(request)
+        handled = sys.exc_info()[1]
+        try:
+            return self._transport.handle_request(request)
+        except BaseException as exc:
+            conceal_failure(exc, request, handled)
+            raise
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -66,7 +73,12 @@ class LoopTransport(httpx.AsyncBaseTransport):
         here = self._by_loop.get(loop)
         if here is None or here.ended:
             here = await self._open(loop)
-        response = await here.transport.handle_async_request(request)
+        handled = sys.exc_info()[1]
+        try:
+            response = await here.transport.handle_async_request(request)
+        except BaseException as exc:
+            conceal_failure(exc, request, handled)
+            raise
         response.extensions[_CONNECTIONS] = here  # they stay open while the response is read
         return response
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from copy import copy
 from http.client import HTTPResponse
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit
 from urllib.request import Request
 
 import httpx
+
+from orchnb.concealed import ConcealedText
 
 MOST_PER_HOST = 180
 LARGEST = 4096
@@ -45,7 +48,10 @@ class HostCookies(CookieJar):
             start()
 
     def set_cookie(self, cookie: Cookie) -> None:
-        """Keep a cookie."""
+        """Keep a cookie, with its value out of sight."""
+        if cookie.value is not None:
+            cookie = copy(cookie)  # it may belong to the caller
+            cookie.value = ConcealedText(cookie.value)
         super().set_cookie(cookie)
         self._used()
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import httpx
 
+from orchnb.concealed import ConcealedText
 from orchnb.errors import UnexpectedAnswer
 from orchnb.forks import in_forked_child
 from orchnb.http.flow import Flow, Send, Sleep
@@ -148,7 +149,7 @@ class CsrfGuard:
                 hint="Check that PREFECT_API_URL ends in /api and that no login page or proxy "
                 "stands in between.",
             )
-        return _Token(text, _timestamp(answer.get("expiration")))
+        return _Token(ConcealedText(text), _timestamp(answer.get("expiration")))
 
 
 def _is_refused_token(response: httpx.Response) -> bool:

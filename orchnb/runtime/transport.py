@@ -235,7 +235,10 @@ class _Exchange:
             "raw_path": url.raw_path.split(b"?")[0],
             "query_string": url.query,
             "root_path": "",
-            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+            "headers": [
+                (name.lower(), value if type(value) is bytes else bytes(value))
+                for name, value in request.headers.raw
+            ],
             "server": (url.host, url.port),
             "client": ("127.0.0.1", 0),
             "state": self.hosted.state.copy(),

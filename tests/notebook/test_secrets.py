@@ -3,7 +3,8 @@
 Secrets of every kind are given to a real kernel, real servers repeat them in every way, and everything
 that the kernel tells its front end is searched, as is the notebook that is saved with its widgets.
 
-``%xmode Verbose`` is left out: it shows the values of variables, at the person's own request.
+``%xmode Verbose`` shows the values of variables. Those of the person's own code are theirs to show; the
+cells that use it take secrets from where it does not look.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ _KINDS = (
     "cookie",
     "parameter",
     "body",
+    "block",
 )
 
 
@@ -247,6 +249,34 @@ _REFUSALS = (
     "redirect",
 )
 
+# What they send is not in a variable.
+_SENT = """headers={"X-Api-Key": json.loads(os.environ["SENT"])["header"]},
+    json={"password": json.loads(os.environ["SENT"])["body"]}"""
+_BLOCK = """name="x", data={"password": json.loads(os.environ["SENT"])["block"]},
+    block_type_id="00000000-0000-0000-0000-000000000001",
+    block_schema_id="00000000-0000-0000-0000-000000000002\""""
+_ASYNC, _PLAIN = "await orchnb.get_client()", "orchnb.get_client(sync_client=True)"
+VERBOSE = {
+    **{
+        f"{kind} {way}": f"{client}.request('POST', '/{way}', {_SENT})"
+        for kind, client in (("async", _ASYNC), ("plain", _PLAIN))
+        for way in ("detail/401", "fields", "detail/409")
+    },
+    **{
+        f"{kind} block": f"{client}.create_block_document({_BLOCK})"
+        for kind, client in (("async", _ASYNC), ("plain", _PLAIN))
+    },
+    **{
+        f"{kind} bad header": f"{client}.request('GET', '/x', "
+        'headers={"X-Team": json.loads(os.environ["SENT"])["header"] + "\\n"})'
+        for kind, client in (("async", _ASYNC), ("plain", _PLAIN))
+    },
+    "no server": """
+orchnb.SyncPrefectClient(os.environ["NOBODY"]).__enter__().request("POST", "/x", """
+    + f"{_SENT})",
+    "bad setting": 'orchnb.Settings(api_key=json.loads(os.environ["SENT"])["key"] + " ")',
+}
+
 CELLS: dict[str, str] = {
     "prepare": BEFORE,
     "load": "%load_ext orchnb",
@@ -334,6 +364,9 @@ from orchnb.runtime.host import host_log
 len(host_log.lines(1000)) > 0
 """,
     "log, shown": "%orch_server_logs -n 1000",
+    "verbose": "%xmode Verbose\n%orch_display off\n%orch_server_type auto",
+    **{f"verbose, {name}": cell for name, cell in VERBOSE.items()},
+    "no longer verbose": "%xmode Context\n%orch_display settings",
     "unload": "%unload_ext orchnb",
     "on purpose": "print(secret['key'])",
 }
@@ -342,7 +375,7 @@ len(host_log.lines(1000)) > 0
 EXPECTED_ERRORS = {
     name
     for name in CELLS
-    if name.startswith(("async,", "plain,", "url,", "gives up", "interrupted", "bad "))
+    if name.startswith(("async,", "plain,", "url,", "gives up", "interrupted", "bad ", "verbose, "))
 }
 
 
@@ -387,6 +420,8 @@ def run(folder: Path, url: str, wire_url: str) -> Session:
     environment = clean_environment(
         folder,
         CANARIES=json.dumps(CANARIES),
+        NOBODY=f"http://{CANARIES['url user']}:{CANARIES['url password']}@127.0.0.1:9/api",
+        SENT=json.dumps(CANARIES),
         ECHO_URL=url,
         WIRE_URL=wire_url,
         IPYTHONDIR=str(folder / "ipython"),
@@ -456,6 +491,8 @@ def test_everything_was_shown(session: Session) -> None:
         "retries": "recovered after 3 tries",
         "whole traceback": "Traceback",
         "its first request": "did not start",
+        **{f"verbose, {name}": "orchnb/" for name in VERBOSE},
+        "verbose, async detail/401": "<dict of 1>",
         "on purpose": CANARIES["key"],
     }.items():
         assert words in session.shown(name), name

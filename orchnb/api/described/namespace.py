@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from orchnb.api.described.document import DescribedOperation
 from orchnb.api.described.loading import Found, document_cache, find_description
 from orchnb.api.described.names import free_name
 from orchnb.api.described.sending import call_of
+from orchnb.concealed import forget_frames
 from orchnb.errors import ClientClosed, OrchnbError
 from orchnb.event_loop import Loop, current_loop
 from orchnb.file_cache import FileCache
@@ -236,7 +238,11 @@ class AsyncServerOperations(_ServerOperations["PrefectClient"]):
 
     def _method(self, operation: DescribedOperation, address: str) -> Callable[..., Any]:
         async def method(*args: Any, **kwargs: Any) -> Any:
-            return await self._client().perform(call_of(operation, address, args, kwargs))
+            try:
+                call = _call_of(operation, address, args, kwargs)
+            finally:
+                args, kwargs = (), {}  # they may hold secrets, and a traceback can show them
+            return await self._client().perform(call)
 
         return _dressed(method, operation)
 
@@ -264,9 +270,25 @@ class SyncServerOperations(_ServerOperations["SyncPrefectClient"]):
 
     def _method(self, operation: DescribedOperation, address: str) -> Callable[..., Any]:
         def method(*args: Any, **kwargs: Any) -> Any:
-            return self._client().perform(call_of(operation, address, args, kwargs))
+            try:
+                call = _call_of(operation, address, args, kwargs)
+            finally:
+                args, kwargs = (), {}
+            return self._client().perform(call)
 
         return _dressed(method, operation)
+
+
+def _call_of(
+    operation: DescribedOperation, address: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Call[Any]:
+    handled = sys.exc_info()[1]
+    try:
+        return call_of(operation, address, args, kwargs)
+    except Exception as exc:
+        args, kwargs = (), {}
+        forget_frames(exc, ("orchnb.api.described.sending", "inspect"), handled=handled)
+        raise
 
 
 _OWN_NAMES = frozenset({"load"})

@@ -19,6 +19,7 @@ from orchnb.api.described.document import (
     DescribedOperation,
     is_json,
 )
+from orchnb.http.concealing import concealed_options
 from orchnb.http.response import PrefectResponse, one_line
 
 _DELIMITERS = {"spaceDelimited": " ", "pipeDelimited": "|"}
@@ -31,8 +32,8 @@ class DescribedCall(Call[Any]):
     """A call with all that an operation which a server describes may want in its request."""
 
     query: tuple[tuple[str, str], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """httpx's arguments of a body that is not JSON."""
     media_type: str = ""
     is_prefects: bool = False
@@ -54,7 +55,7 @@ class DescribedCall(Call[Any]):
             options["headers"] = headers
         if self.query:
             options["params"] = list(self.query)
-        return options
+        return concealed_options(options)
 
 
 def call_of(

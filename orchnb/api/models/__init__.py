@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         BlockType,
         ServerDefaultResultStorage,
         unwrapped,
+        wrapped,
     )
     from orchnb.api.models.concurrency import (
         ConcurrencyLease,
@@ -102,6 +103,7 @@ __all__ = [
     "Worker",
     "WorkerFlowRun",
     "unwrapped",
+    "wrapped",
 ]
 
 _HOMES = {
@@ -116,6 +118,7 @@ _HOMES = {
         "BlockType",
         "ServerDefaultResultStorage",
         "unwrapped",
+        "wrapped",
     ),
     "concurrency": (
         "ConcurrencyLease",

@@ -9,7 +9,8 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic_core import to_jsonable_python
 
 from orchnb.api import models
 from orchnb.api.calls import (
@@ -299,8 +300,10 @@ def create_block_document(
         ObjectAlreadyExists: there is one of that name and type.
         TypeError: the ids of block type or schema are missing.
     """
+    block_document = _plain(block_document, _CREATED_WITH, include_secrets)
+    data = _concealed(data, include_secrets)
     fields = fields_of(
-        _plain(block_document, _CREATED_WITH, include_secrets),
+        block_document,
         name=name,
         data=data,
         block_type_id=block_type_id,
@@ -313,7 +316,8 @@ def create_block_document(
         path("/block_documents/"),
         _document,
         repeatable=not fields.get("is_anonymous"),  # by its name
-        json=models.unwrapped(fields) if include_secrets else fields,
+        json=fields,
+        reveals=True,
         look="read_block_documents",
         conflict=f"There is a block document {quoted(fields.get('name'))} of that type already",
     )
@@ -327,24 +331,48 @@ def create_block_document(
             "block_type_id": {"any_": [str(fields["block_type_id"])]},
         }
         for found in (yield from read_block_documents(block_document_filter=of_that_name)):
-            # Secrets are a part of what was sent.
-            kept = {**found.model_dump(mode="json"), "data": models.unwrapped(found.data)}
-            if has_all_of(kept, create):
+            if _is_what_was_sent(found, create):
                 return (yield from read_block_document(found.id, include_secrets=False))
         raise
+
+
+def _is_what_was_sent(found: BlockDocument, create: Call[Any]) -> bool:
+    # Secrets are a part of what was sent.
+    kept = {**found.model_dump(mode="json"), "data": models.unwrapped(found.data)}
+    return has_all_of(kept, create)
 
 
 def _plain(document: Data | None, wanted: set[str], include_secrets: bool = True) -> Data | None:
     """The wanted fields of a document as plain data: a model would make asterisks of its secrets."""
     if isinstance(document, Model):
-        return {name: getattr(document, name) for name in document.model_fields_set & wanted}
-    if isinstance(document, BaseModel):
-        return document.model_dump(
+        fields = {name: getattr(document, name) for name in document.model_fields_set & wanted}
+    elif isinstance(document, BaseModel):
+        fields = document.model_dump(
             exclude_unset=True,
             include=wanted,
             context={"include_secrets": include_secrets},  # for Prefect's models
         )
-    return document
+    elif isinstance(document, Mapping):
+        fields = dict(document)
+    else:
+        return document
+    if "data" in fields:
+        fields["data"] = _concealed(fields["data"], include_secrets)
+    return fields
+
+
+def _concealed(data: Any, include_secrets: bool = True) -> Any:
+    """The values of a block, all of them wrapped: only its schema says which ones are secret. Those that
+    were wrapped before are sent as asterisks unless secrets are included."""
+    return models.wrapped(data if include_secrets else _starred(data), [()])
+
+
+def _starred(value: Any) -> Any:
+    if isinstance(value, (Secret, SecretStr, SecretBytes)):
+        return to_jsonable_python(value)
+    if isinstance(value, Mapping):
+        return {key: _starred(item) for key, item in value.items()}
+    return [_starred(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @operation
@@ -505,17 +533,15 @@ def update_block_document(
         ObjectNotFound: there is none of that id.
         ValueError: there is nothing to change.
     """
-    changes = changes_of(
-        _plain(block_document, _CHANGED_WITH), data=data, block_schema_id=block_schema_id
-    )
+    block_document = _plain(block_document, _CHANGED_WITH)
+    data = data if data is UNCHANGED else _concealed(data)
+    changes = changes_of(block_document, data=data, block_schema_id=block_schema_id)
     return Call(
         "PATCH",
         path("/block_documents/{}", block_document_id),
         nothing,
-        json={
-            **models.unwrapped(changes),
-            **without_none(merge_existing_data=merge_existing_data),
-        },
+        json={**changes, **without_none(merge_existing_data=merge_existing_data)},
+        reveals=True,
         missing=_missing_document(block_document_id),
     )
 
