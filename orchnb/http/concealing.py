@@ -189,9 +189,10 @@ class Concealing:
     @property
     def cookies(self) -> Cookies:
         """The cookies that go with every request."""
-        if self._concealed_cookies is None:
-            self._concealed_cookies = Cookies()
-        return self._concealed_cookies
+        cookies = self._concealed_cookies
+        if cookies is None:
+            cookies = self._concealed_cookies = Cookies()
+        return cookies
 
     @cookies.setter
     def cookies(self, cookies: Any) -> None:
