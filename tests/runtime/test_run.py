@@ -645,7 +645,11 @@ def pressing(*seconds: float) -> None:
 
 
 def run_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "orchnb-run"]
+    """Those that go on: each has a moment to end after the call that it was for."""
+    threads = [thread for thread in threading.enumerate() if thread.name == "orchnb-run"]
+    for thread in threads:
+        thread.join(5)
+    return [thread for thread in threads if thread.is_alive()]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
