@@ -286,9 +286,9 @@ def test_profiles(cell: Kernel, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("nonsense", "none of them"),
+        ("nonsense", "not one of them"),
         ("server", "the URL is missing"),
-        ("http://127.0.0.1:9/api", "none of them"),
+        ("http://127.0.0.1:9/api", "not one of them"),
         ("ephemeral http://127.0.0.1:9/api", "to use an address, add `server`"),
         ("cloud", "no Prefect Cloud workspace is configured"),
         ("cloud http://127.0.0.1:9/api", "not a Prefect Cloud URL"),
