@@ -65,7 +65,7 @@ class Card:
 
     @property
     def sign(self) -> str:
-        """What tells the tone without colour."""
+        """The sign that shows the tone without colour."""
         return _SIGNS[self.tone]
 
 
@@ -98,7 +98,7 @@ class Line:
 
     @property
     def sign(self) -> str:
-        """What tells the tone without colour."""
+        """The sign that shows the tone without colour."""
         return _SIGNS[self.tone]
 
 

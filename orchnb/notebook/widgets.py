@@ -118,7 +118,7 @@ class RetryDisplay:
         clock: Callable[[], float],
     ) -> None:
         self._shell = shell
-        self._cell = weakref.ref(cell)  # weak, because this display must not outlive its cell
+        self._cell = weakref.ref(cell)  # weak: else the cell, and so this display, would never be freed
         self._mode = mode
         self._lock = threading.Lock()
         self._retries = Retries(clock)
