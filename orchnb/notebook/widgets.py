@@ -118,7 +118,7 @@ class RetryDisplay:
         clock: Callable[[], float],
     ) -> None:
         self._shell = shell
-        self._cell = weakref.ref(cell)  # weak: else the cell, and so this display, would never be freed
+        self._cell = weakref.ref(cell)  # a strong one would keep the cell and this alive
         self._mode = mode
         self._lock = threading.Lock()
         self._retries = Retries(clock)
