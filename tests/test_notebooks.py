@@ -113,7 +113,7 @@ def test_it_runs_and_does_what_it_should(path: Path, clone: Path, tmp_path: Path
         (
             "03_runs_and_deployments",
             "serving = subprocess.Popen",
-            "the process that serves has ended",
+            "the serving process has ended",
         ),
         ("04_your_own_server", "server = subprocess.Popen", "the server has ended"),
     ],

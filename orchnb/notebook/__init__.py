@@ -1,4 +1,4 @@
-"""What orchnb is in a notebook: magics, displays, error cards.
+"""The notebook layer: magics, displays, error cards.
 
-The only floor that knows IPython. It uses the floors above it as any user would.
+This is the only layer that knows IPython. It uses the other layers as any user would.
 """

@@ -1,10 +1,10 @@
-"""Which cell code belongs to: for code of the cell itself, for its tasks, and for its threads.
+"""Find the cell that code belongs to: for the cell's own code, its tasks, and its threads.
 
-A context variable says so for a cell's code and for the tasks that it makes, which get a copy of its
-context. Threads get none (before Python 3.14 at the least), so whoever starts one is remembered. A
-worker of a pool does the work of anybody who hands it some, so it stands for the cell that started
-it only while that cell runs. Where it cannot be told there is no cell, rather than a wrong one. A forked
-child has none: what it shows would go nowhere but into Jupyter's log.
+A context variable holds it for a cell's code and for the tasks that it creates, which get a copy of its
+context. Threads get no copy (at least before Python 3.14), so the cell that starts one is recorded. A
+pool's worker runs work from any cell, so it belongs to the cell that started it only while that cell
+runs. If the cell is unknown the answer is no cell, rather than a wrong one. A forked child has no cell:
+its output would only reach Jupyter's log.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Cell:
 
     source: str = field(default="", repr=False)
     parent: dict[str, Any] = field(default_factory=dict, repr=False)
-    """The request to execute it, to which its outputs refer; empty where the shell is no kernel's."""
+    """The request to execute it, to which its outputs refer; empty if the shell is not a kernel's."""
     runs: int = 0
-    """How many times over it runs: more than once where a cell runs code as if it were a cell."""
+    """How deeply it is nested: more than 1 when a cell runs code as if it were a cell."""
     running: Mapping[str, Cell] = field(default_factory=dict, repr=False)
-    """The cells that run at present, oldest first."""
+    """The cells that are running now, oldest first."""
 
     @property
     def ended(self) -> bool:
-        """Whether its code has come to its end; its tasks and threads may go on."""
+        """Whether its code has ended; its tasks and threads may continue."""
         return self.runs <= 0
 
 
@@ -49,8 +49,8 @@ _cell: ContextVar[Cell | None] = ContextVar("orchnb_cell", default=None)
 
 
 class Cells:
-    """Knows the cells of one shell. ``on_end`` is called with each cell that has ended, and whether
-    that was by an interrupt."""
+    """Tracks the cells of one shell. ``on_end`` is called with each cell that has ended, and whether an
+    interrupt ended it."""
 
     def __init__(self, shell: InteractiveShell, on_end: Callable[[Cell, bool], None]) -> None:
         self._shell = shell
@@ -64,43 +64,43 @@ class Cells:
         self._start_thread = threading.Thread.start
         self._ours = self._starter(threading.Thread.start)
         threading.Thread.start = self._ours  # type: ignore[method-assign] # see the module's docstring
-        # The cell that loads the extension may go on to use it; if it is none that loads it, but the
-        # shell at its start, the next cell takes its place.
+        # The cell that loads the extension may continue to use it; if the shell loads it at startup
+        # instead, the next cell takes that place.
         self._first: Cell | None = None
         self._begin()
         self._first = _cell.get()
 
     def remove(self) -> None:
-        """Leave the shell's events, and threads as they were."""
+        """Unregister from the shell's events, and restore ``Thread.start``."""
         self._hooks.remove()
         if (
             threading.Thread.start is self._ours
-        ):  # else somebody's stands before ours, which passes on
+        ):  # otherwise another wrapper is in front of ours, which passes calls on
             threading.Thread.start = self._start_thread  # type: ignore[method-assign]
         self._running.clear()
         _cell.set(None)
 
     def current(self) -> Cell | None:
-        """The cell that the running code belongs to, or None if that cannot be told."""
+        """Return the cell that the running code belongs to, or None if that is unknown."""
         if is_hosted.get() or os.getpid() != self._pid:
             return None
         cell = _cell.get()
         starter, in_pool = self._threads.get(threading.current_thread(), (None, False))
         if cell is None:
             cell = starter
-        # A worker that has the context of whoever started it, as from Python 3.14 on it may.
+        # A worker may have the context of the code that started it, since Python 3.14.
         return None if in_pool and cell is starter and cell is not None and cell.ended else cell
 
     @property
     def in_a_cell(self) -> bool:
-        """Whether a cell runs, as far as can be told: a kernel at its start has got no request yet."""
+        """Whether a cell is running, as far as is known: at startup a kernel has no request yet."""
         return not hasattr(self._shell, "get_parent") or bool(self._parent())
 
     def _begin(self, info: Any = None) -> None:
         parent = self._parent()
         cell = self._running.get(_id(parent))
         first = self._first
-        if first is not None and not first.parent and parent:  # it was the shell at its start
+        if first is not None and not first.parent and parent:  # it was the shell at startup
             first.runs, self._first = 0, None
             self._running.pop(_id(first.parent), None)
         if cell is None or cell is self._first:
@@ -111,7 +111,7 @@ class Cells:
         _cell.set(cell)
 
     def _end(self, result: Any = None) -> None:
-        # Found by its request: for a cell that awaits, this runs outside of the cell's own context.
+        # Found by its request: for a cell that awaits, this runs outside the cell's own context.
         key = _id(self._parent())
         cell = self._running.get(key)
         if cell is None or os.getpid() != self._pid:
@@ -133,7 +133,7 @@ class Cells:
     def _starter(self, start: Callable[[threading.Thread], None]) -> Callable[..., None]:
         def start_in_cell(thread: threading.Thread) -> None:
             cell = self.current()
-            # Our own threads are nobody's: they outlive the cell in which they happen to be started.
+            # Our own threads belong to no cell: they outlive the cell in which they happen to start.
             if cell is not None and not thread.name.startswith("orchnb-"):
                 target = getattr(thread, "_target", None)
                 self._threads[thread] = cell, getattr(target, "__module__", "") in _POOLS

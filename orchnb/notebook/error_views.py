@@ -1,4 +1,4 @@
-"""From an error to its card: what was asked, what the server said, what to do."""
+"""Turn an error into a card: the request, what the server said, what to do."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from orchnb.settings import get_settings
 
 T = TypeVar("T")
 
-_LOG_LINES = 10  # all to be seen without scrolling
+_LOG_LINES = 10  # all visible without scrolling
 _WHOLE = "%orch_traceback shows the whole traceback."
 
 
 def error_card(error: Exception) -> Card:
-    """What went wrong: the request, the server's words, what to do."""
+    """Return the card of an error: the request, the server's message, what to do."""
     request = _request_of(error)
     kind = _kind_of(error)
     rows = [("Request", described(request))] if request is not None else []
@@ -78,13 +78,11 @@ def _fields_table(fields: Sequence[FieldProblem]) -> Table:
 
 
 def stopped_card(request: httpx.Request, *, sent: bool) -> Card:
-    """A request was under way when the person stopped the cell: what it may have done.
+    """Return the card for a request in progress when the user stopped the cell: what it may have done.
 
-    ``sent`` is whether the server can have got it; the one in this process may still be starting.
+    ``sent`` is whether the server can have received it; the in-kernel server may still be starting.
     """
-    waiting = (
-        "It was not sent: the server in this process was still starting, and goes on with that."
-    )
+    waiting = "It was not sent: the in-kernel server was still starting, and continues to start."
     rows = [
         ("Request", described(request)),
         ("On the server", _afterwards(request) if sent else waiting),
@@ -145,23 +143,23 @@ def _problem_rows(
     if request is not None:
         netloc = request.url.netloc.decode("ascii", "replace")
         words = scrub(kind.problem.format(host=netloc) or words, secrets_of(request))
-    # What is not known to have been done, is because of another error, which may be a time-out.
+    # An unknown outcome has another error as its cause, which may be a time-out.
     silence = error.__cause__ if isinstance(error, OutcomeUnknown) else error
     wait = WAITS.get(type(silence))
     if silence is not error or wait is None or request is None:
         yield "Problem", clean(words) or type(error).__name__
-    if wait is not None and request is not None:  # of which httpx says nothing, or just "timed out"
+    if wait is not None and request is not None:  # httpx says nothing about it, or just "timed out"
         name, what = wait
         asked = _request_of(silence) or request
         seconds = asked.extensions.get("timeout", {}).get(name)
         yield "Time-out", f"{name}: {seconds:g} s {what}" if seconds else f"{name}: {what}"
     proxy = _proxy_of(request) if request is not None and isinstance(error, UNCONNECTED) else ""
     if proxy:
-        yield "By way of", f"the proxy {proxy}, which the environment names"
+        yield "Proxy", f"{proxy}, set in the environment"
 
 
 def _proxy_of(request: httpx.Request) -> str:
-    """The proxy that the environment names for this request, as httpx finds it."""
+    """Return the proxy that the environment sets for this request, found as httpx does it."""
     proxies = urllib.request.getproxies()
     proxy = proxies.get(request.url.scheme) or proxies.get("all")
     if not proxy or urllib.request.proxy_bypass(request.url.host):
@@ -176,7 +174,7 @@ def _answer_rows(error: PrefectHTTPStatusError) -> Iterator[tuple[str, str]]:
     what, told, _ = str(error).partition(f": {error.status_code} ")
     if told and not what.startswith(f"{error.status_code} "):
         what = clean(what)
-        if what != _kind_of(error).title:  # else it is said already
+        if what != _kind_of(error).title:  # otherwise the title says it already
             yield "What", what
     yield "Status", clean(f"{error.status_code} {error.response.reason_phrase}")
     if error.detail:
@@ -192,16 +190,18 @@ def _refusal_title(error: PrefectHTTPStatusError) -> str:
     if _is_about_csrf(error):
         return "The server does not accept the request's CSRF token"
     if _is_about_credentials(error):
-        return "The server does not know you" if error.status_code == 401 else "This is not allowed"
+        return (
+            "Authentication failed (401)" if error.status_code == 401 else "Permission denied (403)"
+        )
     if _is_page(error) and error.status_code < 500:
         return "This does not look like an API"
     if 300 <= error.status_code < 400:
-        return "The server sends you elsewhere"
-    return "The server refused" if error.status_code < 500 else "The server failed"
+        return "The server redirected the request"
+    return "The server refused the request" if error.status_code < 500 else "The server failed"
 
 
 def _refusal_hint(error: PrefectHTTPStatusError) -> str:
-    """What to do where it takes more than the status to know that; else ""."""
+    """Return what to do if that depends on more than the status; otherwise ""."""
     if _is_about_csrf(error):
         return next((hint for word, hint in CSRF_HINTS if word in error.detail), "")
     if error.status_code == 500 and error.request.url.host == IN_PROCESS_HOST:
@@ -212,11 +212,13 @@ def _refusal_hint(error: PrefectHTTPStatusError) -> str:
     if place:
         known_by = f"{name}, set by: {place}"
     elif "authorization" in error.request.headers and not _has_credentials():
-        known_by = "what this client was given as an argument, in the address or as a header"
+        known_by = (
+            "the credentials this client was given as an argument, in the address or as a header"
+        )
     else:
         known_by = ""
     if error.status_code == 403:
-        who = f"Who you are is said by {known_by or f'{name}, which is not set'}."
+        who = f"Your credentials come from {known_by or f'{name}, which is not set'}."
         return f"Ask for the permission, or check that the address names the right workspace. {who}"
     return f"Check {known_by}." if known_by else f"Set {name}: it is not set."
 
@@ -241,12 +243,12 @@ def _has_credentials() -> bool:
 
 
 def _credentials_of(request: httpx.Request) -> tuple[str, str]:
-    """Which setting holds the credentials for this server, and what sets it now ("": nothing)."""
+    """Return the setting with the credentials for this server, and what sets it now ("": nothing)."""
     try:
         settings = get_settings()
     except OrchnbError:
-        either = "PREFECT_API_KEY (cloud) or PREFECT_API_AUTH_STRING (own server)"
-        return either, "settings that cannot be read now"
+        either = "PREFECT_API_KEY (cloud) or PREFECT_API_AUTH_STRING (your own server)"
+        return either, "settings that cannot be read"
     kind = server_type_of_url(str(request.url), cloud_api_url=settings.cloud_api_url)
     if kind is ServerType.CLOUD:
         field, name = "api_key", "PREFECT_API_KEY"

@@ -1,4 +1,4 @@
-"""What people are told of each kind of error: its name, and what to do about it."""
+"""Texts for each kind of error: its title, and what to do about it."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ from orchnb.errors import (
 
 
 class Kind(NamedTuple):
-    """How errors of one kind are told."""
+    """The texts for errors of one kind."""
 
     title: str
     hint: str = ""
-    """What to do, where the error itself does not say so."""
+    """What to do, if the error itself does not say."""
     problem: str = ""
-    """What is wrong, where the error itself does not say so well; ``{host}`` is the server's."""
+    """What is wrong, if the error's own message is unclear; ``{host}`` is the server's host."""
 
 
-_ADDRESS = "%orch_server_type shows which setting gave the address."
+_ADDRESS = "%orch_server_type shows which setting the address comes from."
 _RUNS = (
-    "Start the server there (prefect server start), correct the address, or use a server in this kernel: "
+    "Start the server there (prefect server start), correct the address, or use the in-kernel server: "
     f"%orch_server_type ephemeral. {_ADDRESS}"
 )
-_LONGER = "If the server needs longer, set PREFECT_API_REQUEST_TIMEOUT to more seconds."
+_LONGER = "If the server needs more time, increase PREFECT_API_REQUEST_TIMEOUT (seconds)."
 
 KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (ObjectNotFound, Kind("Not found")),
     (ObjectAlreadyExists, Kind("It exists already")),
-    (OperationNotFound, Kind("This server cannot do that")),
+    (OperationNotFound, Kind("This server does not support that")),
     (UnexpectedAnswer, Kind("This does not look like an API")),
-    (ServerStartFailed, Kind("The server in this process did not start")),
+    (ServerStartFailed, Kind("The in-kernel server did not start")),
     (
         LifespanStartupFailed,
-        Kind("The app did not start", "Its own words say why; correct the app."),
+        Kind("The app did not start", "The app's own message says why; fix the app."),
     ),
     (ServerNotConfigured, Kind("No server is configured")),
-    (InvalidSetting, Kind("A setting cannot be used")),
-    (ClientNotPicklable, Kind("A client cannot be pickled")),
+    (InvalidSetting, Kind("Invalid setting")),
+    (ClientNotPicklable, Kind("Clients cannot be pickled")),
     (ClientClosed, Kind("This client is not open")),
-    (OutcomeUnknown, Kind("It is not known whether the server did it")),
-    (InvalidParameters, Kind("The deployment does not take these parameters")),
-    (ForeignAddress, Kind("This address is not the API's")),
+    (OutcomeUnknown, Kind("It is unknown whether the server acted on the request")),
+    (InvalidParameters, Kind("The deployment does not accept these parameters")),
+    (ForeignAddress, Kind("This address does not belong to the API")),
     (
         httpx.ConnectTimeout,
         Kind(
-            "The server cannot be reached in time",
-            f"If a firewall or VPN stands in between, have it let this pass. {_RUNS}",
+            "Connecting to the server timed out",
+            f"If there is a firewall or VPN in between, allow this connection there. {_RUNS}",
         ),
     ),
     (httpx.ReadTimeout, Kind("The server did not answer in time", _LONGER)),
-    (httpx.WriteTimeout, Kind("The server did not take the request in time", _LONGER)),
+    (httpx.WriteTimeout, Kind("The server did not accept the request in time", _LONGER)),
     (
         httpx.PoolTimeout,
         Kind("This client is busy with other requests", "Send fewer at a time, or more slowly."),
@@ -75,65 +75,66 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (
         httpx.ProxyError,
         Kind(
-            "The proxy refused", "Correct HTTP_PROXY or HTTPS_PROXY, or add this host to NO_PROXY."
+            "The proxy refused the request",
+            "Correct HTTP_PROXY or HTTPS_PROXY, or add this host to NO_PROXY.",
         ),
     ),
     (httpx.ConnectError, Kind("The server cannot be reached", _RUNS)),
     (
         httpx.UnsupportedProtocol,
-        Kind("This address cannot be used", "It should begin with http:// or https://."),
+        Kind("This address cannot be used", "It must begin with http:// or https://."),
     ),
     (
         httpx.InvalidURL,
-        Kind("This address cannot be used", f"Check the path that was asked for. {_ADDRESS}"),
+        Kind("This address cannot be used", f"Check the requested path. {_ADDRESS}"),
     ),
     (
         httpx.LocalProtocolError,
-        Kind("This request cannot be sent", "HTTP does not allow it; check the headers given."),
+        Kind("This request cannot be sent", "HTTP does not allow it; check its headers."),
     ),
     (
         httpx.DecodingError,
         Kind(
-            "The answer cannot be unpacked",
-            "A proxy probably garbles it: add this host to NO_PROXY, or ask whoever runs the proxy.",
+            "The response cannot be decoded",
+            "A proxy probably corrupts it: add this host to NO_PROXY, or ask the proxy's administrator.",
         ),
     ),
     (
         httpx.TransportError,
         Kind(
             "The connection broke",
-            "The server, or a proxy before it, may have been restarted: %orch_server_type shows whether "
-            "it is up again.",
+            "The server, or a proxy in front of it, may have been restarted: %orch_server_type shows "
+            "whether it is up again.",
         ),
     ),
-    # Last, as some of those above are kinds of these: an operation refuses what it is given.
-    (TypeError, Kind("This argument cannot be used")),
-    (ValueError, Kind("This argument cannot be used")),
+    # Last, because some of the classes above are subclasses of these: an operation refuses an argument.
+    (TypeError, Kind("Invalid argument")),
+    (ValueError, Kind("Invalid argument")),
 )
 
-# Why there was no connection, as the operating system or the TLS library says.
+# Why there was no connection, according to the operating system or the TLS library.
 NO_CONNECTION: tuple[tuple[type[BaseException], Kind], ...] = (
     (
         ssl.SSLCertVerificationError,
         Kind(
             "The server's certificate is not trusted",
-            "If it is your own or your company's, let PREFECT_API_SSL_CERT_FILE name the file that "
-            "holds it. If it is for another name, or has expired, that has to be corrected there.",
+            "If it is your own or your company's, set PREFECT_API_SSL_CERT_FILE to the file that "
+            "contains it. If it is for another name or has expired, it must be fixed on the server.",
         ),
     ),
     (
         ssl.SSLError,
         Kind(
-            "No secure connection could be made",
-            "Does the server speak https at all? If not, its address begins with http://.",
+            "A secure connection could not be established",
+            "Check whether the server supports https at all. If not, its address begins with http://.",
         ),
     ),
     (
         socket.gaierror,
         Kind(
-            "The server's name is not known",
+            "The server's name cannot be resolved",
             f"Check the spelling, the network and the VPN. {_ADDRESS}",
-            "No address is to be found for {host}",
+            "No address was found for {host}",
         ),
     ),
     (
@@ -141,20 +142,20 @@ NO_CONNECTION: tuple[tuple[type[BaseException], Kind], ...] = (
         Kind(
             "The server cannot be reached",
             _RUNS,
-            "{host} refuses connections: nothing listens there",
+            "{host} refuses connections: nothing is listening there",
         ),
     ),
 )
 
 WAITS: dict[type, tuple[str, str]] = {
-    httpx.ConnectTimeout: ("connect", "for a connection to be made"),
-    httpx.ReadTimeout: ("read", "without any part of the answer"),
-    httpx.WriteTimeout: ("write", "without any part of the request being taken"),
-    httpx.PoolTimeout: ("pool", "for one of the client's connections to be free"),
+    httpx.ConnectTimeout: ("connect", "without a connection"),
+    httpx.ReadTimeout: ("read", "without receiving any part of the response"),
+    httpx.WriteTimeout: ("write", "without sending any part of the request"),
+    httpx.PoolTimeout: ("pool", "without a free connection in the client's pool"),
 }
 
 UNCONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
-# The request may have been carried out all the same.
+# The server may have acted on the request anyway.
 UNANSWERED = (
     httpx.ReadTimeout,
     httpx.WriteTimeout,
@@ -163,50 +164,53 @@ UNANSWERED = (
     httpx.RemoteProtocolError,
 )
 
-_ONLY_ASKS = "It only asks, so nothing has changed there."
-# By method and path: what a request whose answer did not come may have done, and how to look.
-# A pattern that ends in a space is for any path.
+_ONLY_ASKS = "This request is read-only; nothing was changed."
+# By method and path: what a request without a response may have done, and how to check.
+# A pattern that ends in a space matches any path.
 AFTERWARDS = (
     ("(GET|HEAD|OPTIONS) ", _ONLY_ASKS),
     ("POST .*/(filter|filter/next|paginate|count|count-by/[^/]+|history|lateness)", _ONLY_ASKS),
     (
         "POST .*/deployments/[^/]+/create_flow_run",
-        "The run may have been made all the same: read_flow_runs() shows. Running this again makes "
+        "The run may have been created anyway: check with read_flow_runs(). Running this again creates "
         "another one, unless create_flow_run_from_deployment is given the same idempotency_key both "
         "times.",
     ),
     (
         "POST .*/flow_runs/",
-        "The run may have been made all the same: read_flow_runs() shows. Running this again makes "
+        "The run may have been created anyway: check with read_flow_runs(). Running this again creates "
         "another one, unless create_flow_run is given the same idempotency_key both times.",
     ),
     (
         "POST .*/flows/",
-        "The flow may be there now. Running this again is safe: there is one flow of a name.",
+        "The flow may exist now. Running this again is safe: flow names are unique.",
     ),
     (
         "POST .*/flow_runs/[^/]+/set_state",
-        "The run may be in the new state all the same: read_flow_run(...) shows.",
+        "The run may be in the new state anyway: check with read_flow_run(...).",
     ),
-    ("DELETE ", "It may be deleted all the same: read it back; then it is not found."),
+    (
+        "DELETE ",
+        "It may have been deleted anyway: read it back; if it is not found, it was deleted.",
+    ),
     (
         ".* ",
-        "It may have been done all the same: read it back before running this again.",
+        "It may have been done anyway: read it back before running this again.",
     ),
 )
 
-# A server's 403 about CSRF tokens, by a word of it.
+# A server's 403 about CSRF tokens, by a word that it contains.
 CSRF_HINTS = (
     (
         "Missing",
-        "This client sends none: set PREFECT_CLIENT_CSRF_SUPPORT_ENABLED=true. If it is that "
-        "already, the server began to want tokens after this client's first request: %reload_ext "
-        "orchnb makes a new client.",
+        "This client sends none: set PREFECT_CLIENT_CSRF_SUPPORT_ENABLED=true. If it is set already, "
+        "the server started to require tokens after this client's first request: %reload_ext orchnb "
+        "creates a new client.",
     ),
     (
         "Invalid",
-        "New tokens were fetched and refused as well, so whoever gives them does not share them with "
-        "whoever checks them: several servers behind one address want one database, and a proxy "
-        "must not keep answers of /csrf-token.",
+        "New tokens were fetched and refused as well, so the server that checks tokens does not know "
+        "the ones that were issued: several servers behind one address need one shared database, and "
+        "a proxy must not cache responses of /csrf-token.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Errors of orchnb's in cells: a card, then a traceback of the person's own frames."""
+"""Show orchnb's errors in cells: a card, then a traceback of the user's own frames."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-# What talks to a server; `loops` and `context` run code of other people's as well.
+# The code that talks to a server; `loops` and `context` also run other people's code.
 _CLIENT_FILES = tuple(
     os.path.join(_OWN_FOLDER, *parts) for parts in (("http", ""), ("api", "client.py"))
 )
 _API_FILES = (os.path.join(_OWN_FOLDER, "api", ""),)
 
 _MOST_CARDS = 3
-"""So many of a group's errors get a card."""
+"""Number of errors in a group that get a card."""
 
 NOTHING_YET = "No error has been shown in this notebook yet."
 
 
 class ErrorCards:
-    """Stands before a shell's ``showtraceback``; passes on what is not ours, untouched.
+    """Wraps a shell's ``showtraceback``, and passes on errors that are not ours unchanged.
 
-    IPython's own hook, ``set_custom_exc``, has a single place, which another extension may hold,
-    and wants the error classes, and so the HTTP client, to be imported when the extension loads.
-    Errors that somebody handles there do not come here.
+    IPython's own hook, ``set_custom_exc``, has room for one handler, which another extension may have
+    set, and needs the error classes, and so the HTTP client, to be imported when the extension loads.
+    Errors that are handled there do not arrive here.
     """
 
     def __init__(self, shell: InteractiveShell, mode: Callable[[], Mode]) -> None:
         self._shell = shell
         self._mode = mode
         self._pid = os.getpid()
-        self._previous = vars(shell).get("showtraceback")  # of somebody who stood there before
+        self._previous = vars(shell).get("showtraceback")  # set by another extension, if any
         self._original = shell.showtraceback
         self._installed = True
-        # Kept, as each access to the attribute would make another bound method.
+        # Stored, because each access to the attribute creates a new bound method.
         self._ours = self._show
         shell.showtraceback = self._ours  # type: ignore[method-assign] # on the object alone
         self._shown: BaseException | None = None
@@ -60,7 +60,7 @@ class ErrorCards:
         shell.events.register("post_run_cell", self._hook)
 
     def remove(self) -> None:
-        """Take it out; if somebody has put theirs before it since, it just passes everything on."""
+        """Remove the wrapper; if it was wrapped again since then, it only passes everything on."""
         self._installed = False
         self._shell.events.unregister("post_run_cell", self._hook)
         self._forget_shown()
@@ -73,27 +73,27 @@ class ErrorCards:
 
     def _show(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
         error = exc_tuple[1] if exc_tuple else sys.exc_info()[1]
-        # Nothing in flight: %tb asks for the last one, whole.
+        # No exception is being handled: %tb asks for the whole last one.
         ours = self._installed and error is not None and self._show_cards(error)
-        # IPython leaves the tracebacks of groups to Python, which prints what is in flight.
+        # IPython leaves the tracebacks of groups to Python, which prints the exception being handled.
         if error is None or not ours or _members(error):
             self._original(exc_tuple, *args, **kwargs)
             return
         whole = error.__traceback__
         own = _own_frames(whole)
         if own is not None:
-            kwargs["tb_offset"] = 0  # for IPython's own frame, which is out already
-        elif isinstance(error, KeyboardInterrupt):  # stopped where none of the person's code was
+            kwargs["tb_offset"] = 0  # it is for IPython's own frame, which is removed already
+        elif isinstance(error, KeyboardInterrupt):  # stopped outside of the user's code
             kwargs["exception_only"] = True
         shown = own or whole
         with _bare(error):
             self._original((type(error), error, shown), *args, **kwargs)
-        # %tb and %debug want it whole.
+        # %tb and %debug need the whole traceback.
         sys.last_traceback = whole
         self._store_as_shown(error, shown, **kwargs)
 
     def _show_cards(self, error: BaseException) -> bool:
-        """Show what is to be shown before the traceback; whether the error is ours."""
+        """Show the cards above the traceback, and return whether the error is ours."""
         try:
             mode = self._mode()
             if mode == "off":
@@ -102,7 +102,7 @@ class ErrorCards:
             for card in cards:
                 self._display(card, mode)
             return bool(cards) or _is_interrupt_within_ours(error)
-        except Exception:  # whatever is wrong here, the error has to be shown
+        except Exception:  # the error must be shown even if this fails
             logger.debug("No card was shown of a %s", type(error).__name__, exc_info=True)
             return False
 
@@ -120,10 +120,10 @@ class ErrorCards:
         exception_only: bool = False,
         **_: Any,
     ) -> None:
-        """Have IPython store the traceback with the cell as it was shown.
+        """Make IPython store the traceback with the cell as it was shown.
 
-        It makes the text anew, from 9 on, of all frames: the cell would not end before the source of
-        every library on the way was parsed, which takes seconds while others import.
+        Since version 9 it renders the text again, with all frames: the cell would not end before the
+        source of every library involved was parsed, which takes seconds while other threads import.
         """
         formatter: Any = self._shell.InteractiveTB
 
@@ -141,18 +141,18 @@ class ErrorCards:
         vars(error)["_render_traceback_"] = render  # IPython's protocol
 
     def _forget_shown(self, _: Any = None) -> None:
-        """The cell is stored; %tb asks the error for nothing."""
+        """Remove the renderer, because the cell is stored and %tb does not need it."""
         if self._shown is not None:
             vars(self._shown).pop("_render_traceback_", None)
             self._shown = None
 
 
 def whole_traceback(shell: InteractiveShell) -> str:
-    """The last error that was shown, ours or not, as a text with every frame and all causes.
+    """Return the text of the last error shown, ours or not, with every frame and all causes.
 
-    That is IPython's last one, ``sys.last_value``, as for ``%tb`` and ``%debug``; one that another
-    extension's handler (``set_custom_exc``) took is not among them. Values of variables, which
-    ``%xmode Verbose`` would add, are left out: in frames of ours they may be secrets.
+    This is IPython's last error, ``sys.last_value``, as for ``%tb`` and ``%debug``; errors that another
+    extension's handler (``set_custom_exc``) took are not included. Values of variables, which ``%xmode
+    Verbose`` would add, are left out: in our frames they may be secrets.
     """
     error = getattr(sys, "last_value", None)
     if error is None:
@@ -173,8 +173,8 @@ _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 def _harmless(traceback: str) -> str:
-    """The traceback, with nothing left in its errors' words, which may be a server's, but colours."""
-    from orchnb.http.response import printable  # late, as a load of the extension is to be quick
+    """Return the traceback without control characters, which may be a server's, except for colours."""
+    from orchnb.http.response import printable  # late, so that the extension loads quickly
 
     parts = _COLOUR.split(traceback.expandtabs())
     return "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in parts)
@@ -184,12 +184,12 @@ def _harmless(traceback: str) -> str:
 
 
 def _cards(error: BaseException) -> list[Card]:
-    """What is to be shown before the traceback of this error: nothing if it is not ours."""
+    """Return the cards to show above the traceback of an error: none if it is not ours."""
     try:
         if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
             return list(_stopped_cards(error))
         return _error_cards(error)
-    except Exception:  # whatever is wrong with its card, the error has to be shown
+    except Exception:  # the error must be shown even if its card fails
         logger.debug("No card could be made of a %s", type(error).__name__, exc_info=True)
         return []
 
@@ -216,8 +216,8 @@ def _error_cards(error: BaseException) -> list[Card]:
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
-    """What an exception group holds. They are known by their looks: on Python 3.10 they come from a
-    backport."""
+    """Return the members of an exception group. Groups are recognized by their attributes, because on
+    Python 3.10 they come from a backport."""
     members = getattr(error, "exceptions", ())
     return members if isinstance(members, tuple) and hasattr(error, "subgroup") else ()
 
@@ -231,7 +231,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether orchnb raised it, or httpx beneath orchnb, or an operation refuses its arguments."""
+    """Return whether orchnb raised it, or httpx under orchnb, or an operation that refuses arguments."""
     errors, httpx = sys.modules.get("orchnb.errors"), sys.modules.get("httpx")
     if errors is not None and isinstance(error, errors.OrchnbError):
         return True
@@ -241,13 +241,13 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _is_from(error: Exception, files: tuple[str, ...]) -> bool:
-    """Whether it was raised in or beneath these files of ours, and not in code that they have called."""
+    """Return whether it was raised in or below these files, and not in user code that they called."""
     ours = False
     for part in _frames(error.__traceback__):
         if _file(part).startswith(files):
             ours = True
         elif _is_own(part):
-            ours = False  # raised by the person's code, which ours has called
+            ours = False  # raised by the user's code, which our code called
     return ours
 
 
@@ -255,9 +255,9 @@ def _is_from(error: Exception, files: tuple[str, ...]) -> bool:
 
 
 def _stopped_cards(error: BaseException) -> Iterator[Card]:
-    """One if the person stopped the cell while a request of ours was under way.
+    """Yield one card if the user stopped the cell while a request of ours was in progress.
 
-    ipykernel cancels the task of a cell that awaits; other cancellations are the person's code's.
+    ipykernel cancels the task of a cell that awaits; other cancellations come from the user's code.
     """
     clients = sys.modules.get("orchnb.http.clients")
     if clients is None or not (isinstance(error, KeyboardInterrupt) or _is_cell_cancelled()):
@@ -270,7 +270,7 @@ def _stopped_cards(error: BaseException) -> Iterator[Card]:
     sent = True
     for part in _stopped_frames(error):
         if part.tb_frame.f_code in senders:
-            # Only the frame knows: interrupts are no errors of httpx's, which carry their request.
+            # Only the frame has it: interrupts are not httpx errors, which carry their request.
             request = part.tb_frame.f_locals["request"]
         sent = sent and part.tb_frame.f_code not in _start_waits()
     if request is not None:
@@ -284,20 +284,20 @@ def _is_cell_cancelled() -> bool:
         task = asyncio.current_task()
     except RuntimeError:
         return False
-    # Python 3.10 does not count; there nearly all are the stop button's.
+    # Python 3.10 does not count cancellations; there nearly all come from the stop button.
     return task is not None and (not hasattr(task, "cancelling") or task.cancelling() > 0)
 
 
 def _stopped_frames(error: BaseException) -> Iterator[TracebackType]:
-    """The frames that were interrupted, also those of tasks that were cancelled by it."""
+    """Yield the interrupted frames, including those of tasks that the interrupt cancelled."""
     yield from _frames(error.__traceback__)
-    # Before Python 3.11 each task on the way makes an error of its own, after the one before.
+    # Before Python 3.11 each task involved raises a separate error, chained to the previous one.
     if isinstance(error.__context__, asyncio.CancelledError):
         yield from _stopped_frames(error.__context__)
 
 
 def _is_interrupt_within_ours(error: BaseException | None) -> bool:
-    """Whether the person stopped orchnb at work, or anything at a place that has no line."""
+    """Return whether the user stopped orchnb's code, or any code at a place without a line number."""
     return isinstance(error, KeyboardInterrupt) and any(
         _file(part).startswith(_OWN_FOLDER) or _is_nowhere(part)
         for part in _frames(error.__traceback__)
@@ -315,7 +315,7 @@ def _start_waits() -> tuple[CodeType, ...]:
 
 @contextmanager
 def _bare(error: BaseException) -> Iterator[None]:
-    """The error without the chain of its causes, which is made of libraries' frames."""
+    """Remove the error's chain of causes, which consists of library frames, within the block."""
     chain = error.__cause__, error.__context__, error.__suppress_context__
     error.__cause__ = error.__context__ = None
     try:
@@ -325,7 +325,7 @@ def _bare(error: BaseException) -> Iterator[None]:
 
 
 def _own_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frames of libraries and those without a line; None if no other is."""
+    """Return the traceback without library frames and frames without a line; None if none remain."""
     kept = None
     for part in reversed(list(_frames(traceback))):
         if _is_own(part) and not _is_nowhere(part):
@@ -340,14 +340,14 @@ def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _is_own(part: TracebackType) -> bool:
-    """Whether the frame is of the person's own code."""
+    """Return whether the frame belongs to the user's own code."""
     return not _file(part).startswith(_library_folders())
 
 
 def _is_nowhere(part: TracebackType) -> bool:
-    """Whether Python knows no line, as of instructions that stand for none (PEP 626).
+    """Return whether the frame has no line number, as for instructions without a line (PEP 626).
 
-    An interrupt can come there. IPython, which wants a number, then fails to show the error.
+    An interrupt can arrive there. IPython needs a number, and fails to show the error without one.
     """
     return not part.tb_lineno or not part.tb_frame.f_lineno
 

@@ -1,4 +1,4 @@
-"""``%load_ext orchnb`` and ``%unload_ext orchnb``: register, unregister, leave nothing behind."""
+"""``%load_ext orchnb`` and ``%unload_ext orchnb``: register everything, and remove it completely."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from orchnb.runtime.fresh import FreshFolder
     from orchnb.runtime.serving import Served
 
-# What is shown as more than its repr: the type, by name so that nothing need be imported yet, and
-# the function of `object_views` that makes a view of it.
+# Types that are displayed as more than their repr, by name so that nothing is imported yet, and the
+# function of `object_views` that makes a view of each.
 _SHOWN = {
     ("orchnb.api.described.namespace", "OperationGroup"): "operation_group_table",
     ("orchnb.api.described.namespace", "_ServerOperations"): "operations_table",
@@ -54,7 +54,7 @@ _SERVED_BY = "%orch_serve"
 
 
 class Extension:
-    """What one load has put into one shell."""
+    """Everything that one load has added to one shell."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
@@ -71,7 +71,7 @@ class Extension:
             self._out = out.pop_all()
 
     def _put_in(self, out: ExitStack) -> None:
-        """Put everything into the shell, and on the stack what takes it out."""
+        """Add everything to the shell, and push the callbacks that remove it onto the stack."""
         shell = self.shell
         self.cells = Cells(shell, on_end=self._cell_ended)
         out.callback(self.cells.remove)
@@ -100,8 +100,8 @@ class Extension:
 
     @property
     def displays(self) -> LiveDisplays:
-        """The live displays, made when something is to be shown for the first time."""
-        with self._making:  # events come in on any thread
+        """The live displays, created when first needed."""
+        with self._making:  # events arrive on any thread
             if self._displays is None:
                 from orchnb.notebook.widgets import LiveDisplays
 
@@ -118,8 +118,8 @@ class Extension:
 
     @property
     def _is_here(self) -> bool:
-        """Whether this is the process of the shell. A forked child may find the displays' locks held by
-        threads that it does not have."""
+        """Whether this is the shell's process. In a forked child, the displays' locks may be held by
+        threads that do not exist there."""
         return os.getpid() == self._pid
 
     def _cell_ended(self, cell: Cell, interrupted: bool) -> None:
@@ -127,12 +127,12 @@ class Extension:
             self._displays.cell_ended(cell, interrupted)
 
     def switched(self) -> None:
-        """Another server is meant now: what is open is for the one before."""
+        """Close everything that is open for the previous server, after a switch to another one."""
         self._switched(None)
 
     def _switched(self, fresh: tuple[EphemeralApp, FreshFolder] | None) -> None:
-        """`switched`, to the server in a new folder if there is one; an interrupt ends only the wait for
-        what was open."""
+        """Do the work of `switched`; ``fresh`` is the server in a new folder, if there is one. An
+        interrupt ends only the wait for things to close."""
         before, self._fresh = self._fresh, fresh
         try:
             try:
@@ -148,7 +148,7 @@ class Extension:
                 app.when_down(folder.remove)
 
     def switch_to_fresh(self, choose: Callable[[Path], None]) -> None:
-        """Have ``choose`` point the session at a server in a new folder, which goes with its use."""
+        """Let ``choose`` point the session at a server in a new folder, which is removed after use."""
         from orchnb.runtime.ephemeral import ephemeral_app
         from orchnb.runtime.fresh import FreshFolder
         from orchnb.settings import get_settings
@@ -156,13 +156,13 @@ class Extension:
         folder = FreshFolder()
         try:
             choose(folder.path)
-        except BaseException:  # an interrupt as well: the folder would be nobody's
+        except BaseException:  # also an interrupt: nothing else would remove the folder
             folder.remove()
             raise
         self._switched((ephemeral_app(get_settings()), folder))
 
     def serve(self) -> Served:
-        """Open the server in this kernel on a port, if it is not yet.
+        """Open the in-kernel server on a port, unless it is open already.
 
         Raises:
             UsageError: the session uses a server elsewhere.
@@ -182,15 +182,15 @@ class Extension:
         app = api_of(settings)
         if not isinstance(app, EphemeralApp):
             raise UsageError(
-                "%orch_serve opens the server in this kernel, but the session uses another one: "
+                "%orch_serve opens the in-kernel server, but the session uses another server: run "
                 "%orch_server_type ephemeral first"
             )
         if self._served is None or self._served.app is not app or not self._served.is_open:
             self.stop_serving()
-            settings = get_settings()  # once more: what a port before this one has set is gone
+            settings = get_settings()  # again: the values that an earlier port has set are gone
             self._served = Served(app)
-            # The port and its credentials are in Prefect's variables from now on, for others. Here
-            # they stay what they are, so that no other server is sent those of the port.
+            # From now on Prefect's variables hold the port and its credentials, for other programs.
+            # Here the settings stay as they are, so that no other server is sent the port's credentials.
             self._chosen_before = chosen, place = session_choice()
             kept = ("api_auth_string", "client_custom_headers")
             own = {**EPHEMERAL, **{name: getattr(settings, name) for name in kept}}
@@ -199,7 +199,7 @@ class Extension:
         return self._served
 
     def stop_serving(self) -> bool:
-        """Close the port; whether one was open."""
+        """Close the port, and return whether one was open."""
         from orchnb.settings import choose_for_session, session_choice
 
         served, self._served = self._served, None
@@ -210,7 +210,7 @@ class Extension:
         return served is not None
 
     def take_out(self) -> None:
-        """Take everything out of the shell again."""
+        """Remove everything from the shell."""
         self._out.close()
 
     def _close_displays(self) -> None:
@@ -229,21 +229,23 @@ class Extension:
 
 
 class _NotebookLoop:
-    """Says which loop is the notebook's. That is looked at for each cell: a shell that loads the
-    extension at its start runs no loop yet."""
+    """Records which event loop is the notebook's. It looks before each cell, because a shell that loads
+    the extension at startup does not run a loop yet."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._hooks = CellHooks(shell, before=self._look)
         self._look()
 
     def remove(self) -> None:
-        """There is none any more."""
+        """Stop looking, and forget the loop."""
         self._hooks.remove()
         loops.set_notebook_loop(None)
 
     def _look(self, info: Any = None) -> None:
         del info
-        if threading.current_thread() is threading.main_thread():  # else it is a subshell's cell
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # otherwise it is a subshell's cell
             loops.set_notebook_loop(_running_loop())
 
 
@@ -251,19 +253,19 @@ _loaded: Extension | None = None
 
 
 def load(shell: InteractiveShell) -> None:
-    """Load the extension; a second time does nothing."""
+    """Load the extension; do nothing if it is loaded already."""
     global _loaded
     if _loaded is None:
         try:
             with deferred_interrupts():
                 _loaded = Extension(shell)
-        except BaseException:  # an interrupt: IPython will not count it as loaded, nor unload it
+        except BaseException:  # an interrupt: IPython does not regard it as loaded, nor unload it
             unload(shell)
             raise
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Undo `load`, and close what is open; an interrupt ends only the wait for that."""
+    """Undo `load` and close everything that is open; an interrupt ends only the wait for that."""
     del shell
     global _loaded
     if _loaded is not None:
@@ -273,21 +275,21 @@ def unload(shell: InteractiveShell) -> None:
             finally:
                 _loaded.switched()  # again, as an interrupt may end the first before it begins
         finally:
-            # Interrupted before this, it is loaded still, for IPython as well, and can be unloaded again.
+            # If interrupted before this, it is still loaded, also for IPython, and can be unloaded again.
             with deferred_interrupts():
                 _loaded.take_out()
                 _loaded = None
 
 
 def close_clients() -> None:
-    """Close the notebook's clients; the async ones' connections right after the cell."""
+    """Close the notebook's clients; connections of async clients are closed right after the cell."""
     context = _loaded_module("orchnb.api.context")
     if context is not None:
         context.close_notebook_clients()
 
 
 def _loaded_module(name: str) -> Any:
-    """A module if it was ever imported; one that is being imported in the background is waited for."""
+    """Return a module if it was imported; wait for one that is being imported in the background."""
     return importlib.import_module(name) if name in sys.modules else None
 
 
@@ -304,7 +306,7 @@ def _forget_choice() -> None:
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
-    """The loop that cells run on. In terminal IPython it runs for cells with ``await`` only."""
+    """Return the loop that cells run on. In terminal IPython it runs only for cells with ``await``."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -314,7 +316,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
 
 def _formatter(shell: InteractiveShell, mime: str) -> Any:
     formatter = shell.display_formatter
-    assert formatter is not None, "a shell has one from its start"
+    assert formatter is not None, "a shell always has one"
     return formatter.formatters[mime]
 
 

@@ -1,7 +1,8 @@
-"""What is to be done before and after each cell, so that a press of the stop button is never lost.
+"""Call functions before and after each cell without losing a press of the stop button.
 
-IPython prints what is raised in such a function, an interrupt as well, and runs the cell all the same.
-So an interrupt that comes meanwhile is held until the function is done, and then the cell is refused.
+IPython prints any exception raised in such a function, including an interrupt, and runs the cell anyway.
+So an interrupt that arrives in the function is held until the function returns, and then the cell is
+refused.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class CellHooks:
-    """Functions that are called before and after each cell of a shell, until `remove`.
+    """Calls functions before and after each cell of a shell, until `remove`.
 
-    ``before`` gets IPython's ``ExecutionInfo``, ``after`` its ``ExecutionResult``. One that may wait
-    says ``waits``: an interrupt ends it, where else it is held until the function is done.
+    ``before`` gets IPython's ``ExecutionInfo``, ``after`` its ``ExecutionResult``. Set ``waits`` if the
+    functions may wait: then an interrupt ends them; otherwise it is held until they return.
     """
 
     def __init__(
@@ -39,13 +40,13 @@ class CellHooks:
         self._after = after
         self._waits = waits
         self._refusal = _Refusal(shell)
-        # Kept, as the registry compares functions by identity.
+        # Stored, because the registry compares functions by identity.
         self._events = {"pre_run_cell": self._begin, "post_run_cell": self._end}
         for event, hook in self._events.items():
             shell.events.register(event, hook)
 
     def remove(self) -> None:
-        """Leave the shell's events."""
+        """Unregister from the shell's events."""
         for event, hook in self._events.items():
             self._shell.events.unregister(event, hook)
         self._refusal.withdraw()
@@ -55,12 +56,12 @@ class CellHooks:
             self._refusal.announce()
 
     def _end(self, result: Any = None) -> None:
-        self._refusal.withdraw()  # a cell that is no Python was refused already
+        self._refusal.withdraw()  # a cell that is not valid Python was refused already
         if self._after is not None:
-            self._is_stopped(self._after, result)  # then there is nothing more to be stopped
+            self._is_stopped(self._after, result)  # if so, nothing is left to stop
 
     def _is_stopped(self, hook: Callable[[Any], None], about: Any) -> bool:
-        """Call it; whether an interrupt came meanwhile."""
+        """Call the hook, and return whether an interrupt arrived during the call."""
         try:
             if self._waits:
                 hook(about)
@@ -68,19 +69,19 @@ class CellHooks:
             with held_interrupts() as held:
                 hook(about)
             return bool(held)
-        except KeyboardInterrupt:  # just before or after it is held
+        except KeyboardInterrupt:  # just before or after interrupts are held
             return True
 
 
 class _Stopped(KeyboardInterrupt, InputRejected):
-    """The stop button, pressed when the cell was just about to run; to IPython, a cell refused."""
+    """The stop button, pressed just before the cell ran; for IPython, a refused cell."""
 
 
-_Stopped.__name__ = KeyboardInterrupt.__name__  # as any cell shows that is stopped
+_Stopped.__name__ = KeyboardInterrupt.__name__  # the name that every stopped cell shows
 
 
 class _Refusal(ast.NodeTransformer):
-    """Has IPython refuse the cell that was stopped."""
+    """Makes IPython refuse the cell that was stopped."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
@@ -93,7 +94,7 @@ class _Refusal(ast.NodeTransformer):
             self._shell.ast_transformers.remove(self)
 
     def visit(self, node: ast.AST) -> ast.AST:
-        """Called with the cell."""
+        """Refuse the cell."""
         del node
         self.withdraw()
-        raise _Stopped("Stopped just before it began: the cell did not run")
+        raise _Stopped("Stopped just before it started: the cell did not run")

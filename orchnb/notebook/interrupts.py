@@ -1,9 +1,9 @@
 """The stop button, for a cell that awaits.
 
-ipykernel cancels such a cell from its signal handler, but schedules that in a way that does not wake
-an event loop that is asleep (tornado's ``add_callback`` within the loop's own thread), so a cell that
-waits for a single answer would not notice. While a cell runs, the loop is therefore woken now and
-then. Seen with ipykernel 7.4 and tornado 6.6.
+ipykernel cancels such a cell from its signal handler, but schedules that in a way that does not wake a
+sleeping event loop (tornado's ``add_callback`` within the loop's own thread), so a cell that waits for a
+single response would not notice. Therefore the loop is woken regularly while a cell runs. Seen with
+ipykernel 7.4 and tornado 6.6.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Pulse:
         self._hooks = CellHooks(shell, before=self._begin, after=self._end)
         with suppress(RuntimeError):
             asyncio.get_running_loop()
-            self._begin()  # the cell that loads the extension may go on to await
+            self._begin()  # the cell that loads the extension may await later
 
     def remove(self) -> None:
-        """Stop, and leave the shell's events."""
+        """Stop, and unregister from the shell's events."""
         self._stop()
         self._hooks.remove()
 
@@ -44,7 +44,7 @@ class Pulse:
             return  # a cell of a subshell, which interrupts do not reach
         self._depth += 1
         self._stop()
-        with suppress(RuntimeError):  # no loop runs in terminal IPython, which needs no such help
+        with suppress(RuntimeError):  # terminal IPython runs no loop here and needs no pulse
             self._again(asyncio.get_running_loop())
 
     def _again(self, loop: asyncio.AbstractEventLoop) -> None:

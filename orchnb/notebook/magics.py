@@ -1,4 +1,4 @@
-"""The magics: each parses its line, calls a function, and returns what is shown."""
+"""The magics: each parses its line, calls a function, and returns the object to display."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ class OrchMagics(Magics):
         "kind",
         nargs="?",
         type=str.lower,
-        help="ephemeral: a server in this kernel; server: the one at URL; cloud: Prefect Cloud; "
-        "auto: what the settings say. Left out: just show.",
+        help="ephemeral: the in-kernel server; server: the server at URL; cloud: Prefect Cloud; "
+        "auto: the server that the settings select. Without an argument: show the current server.",
     )
-    @argument("url", nargs="?", help="the API's address, such as http://127.0.0.1:4200/api")
-    @argument("--profile", help="the server that this profile of profiles.toml names")
+    @argument("url", nargs="?", help="the API URL, such as http://127.0.0.1:4200/api")
+    @argument("--profile", help="use the server of this profile in profiles.toml")
     @argument(
         "--fresh",
         action="store_true",
-        help="with ephemeral: on a new database of its own, which is gone when you switch, unload or "
-        "end the kernel",
+        help="with ephemeral: use a new, separate database, which is deleted when you switch, unload "
+        "or end the kernel",
     )
     @argument(
-        "--verbose", action="store_true", help="show also what its start took, phase by phase"
+        "--verbose", action="store_true", help="also show how long each phase of its start took"
     )
     @line_magic
     def orch_server_type(self, line: str) -> ServerStatus:
-        """Show which server is used, whether it is up, and which setting decided that; or switch.
+        """Show which server is used, whether it is up, and which setting selected it; or switch.
 
         Returns the status, whose text begins with the type: ``st = %orch_server_type``.
         """
-        # Imported at the first use, so that %load_ext returns at once.
+        # Imported on first use, so that %load_ext returns at once.
         from orchnb.api.status import server_status
         from orchnb.redaction import redact_url
         from orchnb.settings import get_settings
@@ -68,19 +68,19 @@ class OrchMagics(Magics):
         given = _given(OrchMagics.orch_server_type, line)
         if given.kind is not None and given.kind not in _KINDS:
             raise UsageError(
-                f"%orch_server_type knows {', '.join(_KINDS)}; {redact_url(given.kind)!r} is none of "
-                "them. To use the server at an address: %orch_server_type server URL"
+                f"%orch_server_type accepts {', '.join(_KINDS)}; {redact_url(given.kind)!r} is not one "
+                "of them. To use the server at an address: %orch_server_type server URL"
             )
         if given.fresh:
             if given.kind != "ephemeral" or given.profile is not None:
                 raise UsageError(
-                    "--fresh goes with `ephemeral`: %orch_server_type ephemeral --fresh"
+                    "--fresh works only with `ephemeral`: %orch_server_type ephemeral --fresh"
                 )
             self._extension.switch_to_fresh(switch_to_home)
         elif given.profile is not None or given.kind is not None:
             before = _settings_or_none()
             switch(given.kind, given.url, given.profile)
-            if get_settings() != before:  # else the clients go on
+            if get_settings() != before:  # otherwise keep the clients
                 self._extension.switched()
         settings = get_settings()
         if given.kind == "ephemeral":
@@ -91,11 +91,11 @@ class OrchMagics(Magics):
     @argument("--stop", action="store_true", help="close the port")
     @line_magic
     def orch_serve(self, line: str) -> Card | Line:
-        """Open the server in this kernel to your other programs on this machine, on a free port.
+        """Open the in-kernel server to your other programs on this machine, on a free port.
 
         Shows a link to its web pages, which works once, and the line that lets Prefect's own commands in
-        a terminal use it. Prefect's flows in this notebook use it from then on, and so does what ``!``
-        starts. Each time it shows a new link.
+        a terminal use it. From then on, Prefect's flows in this notebook use it, as do commands that are
+        started with ``!``. Each call shows a new link.
         """
         from orchnb.notebook.serve_views import not_served_line, served_card
 
@@ -105,27 +105,27 @@ class OrchMagics(Magics):
         return served_card(self._extension.serve())
 
     @magic_arguments()
-    @argument("-n", type=int, default=50, help="so many lines at most; 50 if left out")
+    @argument("-n", type=int, default=50, help="show at most this many lines; the default is 50")
     @argument(
         "--level",
         type=str.lower,
         default="notset",
         choices=LEVELS,
-        help="only lines of at least that level: debug, info, warning, error or critical",
+        help="show only lines of at least this level: debug, info, warning, error or critical",
     )
     @line_magic
     def orch_server_logs(self, line: str) -> Card | Line:
-        """Show the last lines that servers in this kernel have logged. A thousand are kept."""
+        """Show the last lines that in-kernel servers have logged. The last thousand are kept."""
         from orchnb.notebook.log_views import log_view
 
         given = _given(OrchMagics.orch_server_logs, line)
         return log_view(max(1, given.n), given.level)
 
     @magic_arguments()
-    @argument("--clear", action="store_true", help="forget what was retried so far")
+    @argument("--clear", action="store_true", help="clear the list")
     @line_magic
     def orch_retries(self, line: str) -> RetriedList:
-        """Show which requests of this session were tried again, why, and what came of them.
+        """Show which requests of this session were retried, why, and how they ended.
 
         Returns them as a list: ``retried = %orch_retries``. The last five hundred are kept.
         """
@@ -140,12 +140,13 @@ class OrchMagics(Magics):
         "mode",
         nargs="?",
         type=str.lower,
-        help="auto: all that the front end can show; html: no widgets; text: text alone; off: no "
-        "cards and no live displays; settings: what ORCHNB_DISPLAY says. Left out: just show.",
+        help="auto: everything the front end can show; html: no widgets; text: text only; off: no "
+        "cards and no live displays; settings: the value of ORCHNB_DISPLAY. Without an argument: show "
+        "the current mode.",
     )
     @line_magic
     def orch_display(self, line: str) -> Line:
-        """Show how orchnb shows what happens, or choose that for this session."""
+        """Show or set the display mode of this session."""
         from orchnb.notebook.views import Line
 
         given = _given(OrchMagics.orch_display, line)
@@ -156,7 +157,8 @@ class OrchMagics(Magics):
             mode.chosen = given.mode
         elif given.mode is not None:
             raise UsageError(
-                f"%orch_display knows {', '.join(MODES)} and settings; {given.mode!r} is none of them"
+                f"%orch_display accepts {', '.join(MODES)} and settings; {given.mode!r} is not one of "
+                "them"
             )
         return Line(f"display: {mode()} (decided by {mode.decided_by})")
 
@@ -167,12 +169,12 @@ class OrchMagics(Magics):
         from orchnb.notebook.errors import whole_traceback
 
         _given(OrchMagics.orch_traceback, line)
-        assert self.shell is not None, "a magic is called by one"
-        print(whole_traceback(self.shell))  # noqa: T201 - a text to read, and no error of this cell
+        assert self.shell is not None, "magics are called by a shell"
+        print(whole_traceback(self.shell))  # noqa: T201 - a text to read, not an error of this cell
 
 
 def _given(magic: Any, line: str) -> Any:
-    """The arguments on a magic's line, without a comment at its end, which IPython hands over as well.
+    """Parse the arguments on a magic's line, ignoring a trailing comment, which IPython passes on.
 
     Raises:
         UsageError: the magic does not have such arguments.
@@ -181,24 +183,24 @@ def _given(magic: Any, line: str) -> Any:
 
 
 def switch(kind: str | None, url: str | None, profile: str | None) -> None:
-    """Point the session at another server; nothing changes if the new settings cannot be used.
+    """Point the session at another server; nothing changes if the new settings are invalid.
 
     Raises:
-        UsageError: what is asked for does not fit together, or is not to be found.
-        InvalidSetting: the address is none, or there is no such profile.
+        UsageError: the arguments contradict each other, or name something that was not found.
+        InvalidSetting: the address is invalid, or there is no such profile.
     """
     if url is not None and kind not in ("server", "cloud"):
-        raise UsageError("an address goes with `server`: %orch_server_type server URL")
+        raise UsageError("to use an address, add `server`: %orch_server_type server URL")
     if profile is not None and kind is not None:
-        raise UsageError("--profile names a server by itself; leave the kind out")
+        raise UsageError("--profile already selects a server; omit the kind")
     _choose(*_wanted(kind, url, profile))
 
 
 def switch_to_home(home: Path) -> None:
-    """Point the session at a Prefect server in this kernel with its database in that folder.
+    """Point the session at an in-kernel Prefect server with its database in ``home``.
 
     Raises:
-        UsageError: the settings want another app than Prefect's server.
+        UsageError: the settings select an app other than Prefect's server.
     """
     from orchnb.settings import EPHEMERAL, session_choice
 
@@ -209,7 +211,7 @@ def switch_to_home(home: Path) -> None:
         and "ephemeral_app" not in session_choice()[0]
     ):
         raise UsageError(
-            "--fresh is for Prefect's server, but another app is set: "
+            "--fresh works only with Prefect's server, but another app is set: "
             f"{settings.source('ephemeral_app')}"
         )
     _choose({**EPHEMERAL, "ephemeral_home": str(home)}, f"{_CHOSEN_BY} --fresh")
@@ -222,7 +224,7 @@ def _choose(values: dict[str, Any], place: str) -> None:
     choose_for_session(values, place)
     try:
         with temporary_settings():
-            pass  # reads them, and so checks them
+            pass  # reading the settings validates them
     except BaseException:
         choose_for_session(before, place_before)
         raise
@@ -235,11 +237,11 @@ def _settings_or_none() -> Settings | None:
     try:
         return get_settings()
     except InvalidSetting:
-        return None  # switching may be what mends them
+        return None  # switching may fix them
 
 
 def start_ephemeral(settings: Settings) -> None:
-    """Begin to start the in-kernel server; it goes on in the background and is shown in this cell."""
+    """Start the in-kernel server in the background and show its progress in this cell."""
     from orchnb.api.context import notebook_session
 
     session = notebook_session()
@@ -269,21 +271,21 @@ def _server(url: str | None) -> dict[str, Any]:
     from orchnb.settings import Settings, choose_for_session, session_choice
 
     if url is None:
-        raise UsageError("say which server: %orch_server_type server http://127.0.0.1:4200/api")
-    Settings(api_url=url)  # says what is wrong with it before anything changes
+        raise UsageError("the URL is missing: %orch_server_type server http://127.0.0.1:4200/api")
+    Settings(api_url=url)  # validate it before anything changes
     values: dict[str, Any] = {"api_url": url}
     chosen, place = session_choice()
     choose_for_session({}, "")
     try:
         if determine_server_type() is ServerType.CLOUD:
-            values["api_key"] = None  # a cloud's key is not for anybody else
+            values["api_key"] = None  # never send the cloud's key to another server
     finally:
         choose_for_session(chosen, place)
     return values
 
 
 def _cloud(url: str | None) -> tuple[dict[str, Any], str]:
-    """The cloud workspace at ``url``, else the one that the settings or a profile name."""
+    """Return the cloud workspace at ``url``, or by default the one in the settings or a profile."""
     from orchnb.server_type import ServerType, server_type_of_url
     from orchnb.settings import Settings, all_profiles, get_settings, profile_values
 
@@ -298,7 +300,7 @@ def _cloud(url: str | None) -> tuple[dict[str, Any], str]:
     if url is not None:
         Settings(api_url=url)
         if not is_cloud(url):
-            raise UsageError("this is no address of the cloud's; use: %orch_server_type server URL")
+            raise UsageError("this is not a Prefect Cloud URL; use: %orch_server_type server URL")
         return {"api_url": url}, _CHOSEN_BY
     if is_cloud(settings.api_url):
         return {"api_url": settings.api_url}, str(settings.source("api_url"))
@@ -308,7 +310,7 @@ def _cloud(url: str | None) -> tuple[dict[str, Any], str]:
             place = f"profile {name!r}, chosen by {_CHOSEN_BY}"
             return {**values, "profile": name}, place
     raise UsageError(
-        "no workspace of the cloud is known: log in with `prefect cloud login` in a terminal, or "
-        "give its address: %orch_server_type cloud https://api.prefect.cloud/api/accounts/.../"
+        "no Prefect Cloud workspace is configured: log in with `prefect cloud login` in a terminal, or "
+        "give its URL: %orch_server_type cloud https://api.prefect.cloud/api/accounts/.../"
         "workspaces/..."
     )

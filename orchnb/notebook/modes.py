@@ -1,11 +1,11 @@
-"""What is shown of orchnb's own: ``ORCHNB_DISPLAY``, or what ``%orch_display`` chose."""
+"""The display mode: ``ORCHNB_DISPLAY``, or the mode chosen by ``%orch_display``."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
 Mode: TypeAlias = Literal["auto", "html", "text", "off"]
-"""All that the front end can; all but widgets; text alone; text, and of that only what was asked for."""
+"""Everything the front end can show; no widgets; text only; only text that was asked for."""
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -17,22 +17,22 @@ class DisplayMode:
 
     def __init__(self) -> None:
         self.chosen: Mode | None = None
-        """What ``%orch_display`` chose; None for what the settings say."""
+        """The mode chosen by ``%orch_display``; None to use the settings."""
 
     def __call__(self) -> Mode:
-        """The mode. Where the settings cannot be read it is ``auto``: that has to be shown as well."""
+        """Return the mode; ``auto`` if the settings cannot be read, as that error must be shown too."""
         if self.chosen is not None:
             return self.chosen
-        from orchnb.settings import get_settings  # at the first need, so that loading is quick
+        from orchnb.settings import get_settings  # late, so that the extension loads quickly
 
         try:
             return get_settings().display
-        except Exception:  # noqa: BLE001 - every error of the notebook is shown by way of this
+        except Exception:  # noqa: BLE001 - every error in the notebook is shown through this
             return "auto"
 
     @property
     def decided_by(self) -> str:
-        """Who decided it.
+        """The source of the mode.
 
         Raises:
             InvalidSetting: the settings cannot be read.

@@ -1,4 +1,4 @@
-"""From the objects of the API to cards and tables."""
+"""Turn API objects into cards and tables."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from orchnb.notebook.views import Card, Cell, Line, Table, Tone, clean
 from orchnb.redaction import scrub, secrets_of, shown_url
 
 MOST_ROWS = 20
-"""Rows of a list that are shown; the rest is counted."""
+"""Number of rows of a list that are shown; the rest is only counted."""
 
 _MOST_OPERATIONS = 100
-"""A list of what can be done is of use whole."""
+"""More than for other lists, because a list of operations is most useful when complete."""
 
 
 def status_card(status: ServerStatus) -> Card:
-    """Which server, which version, is it up, and which setting says so."""
+    """Return a card of the server, its version, whether it is up, and which setting selected it."""
     tones: dict[str, Tone] = {"up": "good", "slow": "warn", "down": "error", "none": "error"}
     rows = [("Server", clean(status.place))]
     if status.version:
@@ -60,15 +60,15 @@ def status_card(status: ServerStatus) -> Card:
 
 
 def described(request: httpx.Request) -> str:
-    """A request as people know it: method and address, without secrets."""
+    """Return a request's method and URL, without secrets."""
     return clean(f"{request.method} {shown_url(request.url)}")
 
 
 def response_card(response: PrefectResponse) -> Card:
-    """A response in short."""
+    """Return a short card of a response."""
     rows = [("Status", clean(f"{response.status_code} {response.reason_phrase}"))]
     if response.is_closed:
-        # Not of what is in the body, which is the person's own data.
+        # The request's body is left out of the secrets, because it is the user's own data.
         asked = response.request
         bare = httpx.Request(asked.method, asked.url, headers=asked.headers)
         words = clean(text_of(response), 20_000)
@@ -81,11 +81,11 @@ def response_card(response: PrefectResponse) -> Card:
 
 
 def operations_table(operations: AsyncServerOperations | SyncServerOperations) -> Table | Line:
-    """``client.operations``: its groups, and the names in each."""
+    """Return a table of ``client.operations``: its groups, and the names in each."""
     place, groups = overview(operations)
     where = clean(place)
     if groups is None:
-        return Line(f"The operations of {where} are not loaded yet: load() does so, and Tab")
+        return Line(f"The operations of {where} are not loaded yet: call load(), or press Tab")
     shown = itertools.islice(groups.items(), _MOST_OPERATIONS)
     rows = [
         (clean(name), f"{len(each):,}", clean(", ".join(dir(each)), 120)) for name, each in shown
@@ -95,7 +95,7 @@ def operations_table(operations: AsyncServerOperations | SyncServerOperations) -
 
 
 def operation_group_table(group: OperationGroup) -> Table:
-    """Some of a server's operations: what each is called, asks for, and is for."""
+    """Return a table of some of a server's operations: name, request and purpose of each."""
     rows = [
         (clean(each.name.partition(".")[2]), clean(each.request, 120), clean(each.summary, 120))
         for each in itertools.islice(group, _MOST_OPERATIONS)
@@ -105,23 +105,23 @@ def operation_group_table(group: OperationGroup) -> Table:
 
 
 def as_it_is(view: Card | Line) -> Card | Line:
-    """A view is its own view."""
+    """Return a view unchanged."""
     return view
 
 
 def model_card(model: Model) -> Card | Table:
-    """One object: what a person wants to know of it, without what is empty; of a page, what is on it."""
+    """Return a card of one object with its important, non-empty fields; for a page, a table of it."""
     if isinstance(model, EventPage):
         return _page_table(model)
     fields = [name for name in _fields(type(model)) if name not in _LEFT_OUT]
-    fields.sort(key=lambda name: (name != "state", name == "id"))  # what first, which one last
+    fields.sort(key=lambda name: (name != "state", name == "id"))  # the state first, the id last
     values = [(name.replace("_", " "), _column(model, name)) for name in fields]
     name = getattr(model, "name", None)
     title = f"{_kind(type(model))} {clean(str(name))}" if name else _kind(type(model))
     return Card(title=title, rows=[(label, value) for label, value in values if value])
 
 
-# Said by another field already, or of use to programs only. The attributes are there all the same.
+# Repeated by another field, or useful only to programs. The attributes exist anyway.
 _LEFT_OUT = frozenset(
     {
         "name",
@@ -135,7 +135,7 @@ _LEFT_OUT = frozenset(
     }
 )
 
-# The same for these kinds only, where others have fields of these names that say something.
+# The same, only for these kinds: in others, fields with these names are useful.
 _FOR_PROGRAMS: dict[type[Model], frozenset[str]] = {
     Deployment: frozenset(
         {
@@ -182,10 +182,10 @@ def _page_table(page: EventPage) -> Table:
 
 
 def model_table(models: ModelList[Any], now: datetime | None = None, *, more: str = "") -> Table:
-    """A list of objects: the first rows, and how many there are.
+    """Return a table of the first rows of a list, and how many there are.
 
-    ``now`` is by default the present; ``more`` is what else is known of their number. A column that is
-    empty in all rows is left out, unless it is the name or the id, or there is no other.
+    ``now`` defaults to the current time; ``more`` adds to the count in the caption. A column that is
+    empty in all rows is left out, unless it is the name or the id, or the only one.
     """
     present = now if now is not None else datetime.now(timezone.utc)
     kind = models.model or (type(models[0]) if models else Model)
@@ -204,7 +204,7 @@ def model_table(models: ModelList[Any], now: datetime | None = None, *, more: st
 
 
 def _kept(names: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Sequence[int]:
-    """The places of the columns to show; of no rows, all, so that it is seen what there would be."""
+    """Return the indexes of the columns to show; all of them if there are no rows."""
     if not rows:
         return range(len(names))
     kept = [
@@ -264,7 +264,7 @@ def _columns(kind: type[Model]) -> list[str]:
 _FIRST = ("name", "key", "slug", "tag", "timestamp", "level", "message")
 _NO_COLUMN = frozenset({"updated", "logo_url", "documentation_url", "code_example", "full_error"})
 
-# As in Python's logging, without the names that somebody may have given to levels in this process.
+# As in Python's logging, without level names that may have been added in this process.
 _LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 
 
@@ -295,7 +295,7 @@ def _counted(shown: int, count: int, what: str) -> str:
 
 
 def _here(moment: datetime) -> datetime:
-    """In the local time zone; the first and the last day of all have no other than their own."""
+    """Convert to the local time zone, except on the first and last representable day."""
     try:
         return moment.astimezone()
     except OverflowError:
@@ -318,6 +318,6 @@ def _cell(value: Any) -> str:
 
 
 def _kind(kind: type[Model]) -> str:
-    """``FlowRun`` as people write it: ``Flow run``."""
+    """Return ``FlowRun`` as ``Flow run``."""
     words = "".join(f" {char.lower()}" if char.isupper() else char for char in kind.__name__)
     return words.strip().capitalize()

@@ -1,6 +1,6 @@
-"""Putting a view into a cell, from anywhere, and another one in its place.
+"""Put a view into a cell from anywhere, and replace it.
 
-Everything that orchnb shows by itself is sent here, and only by the process that the front end is
+Everything that orchnb shows by itself is sent from here, and only by the process that the front end is
 connected to. In a forked child, Jupyter would write each message to its log instead.
 """
 
@@ -21,12 +21,12 @@ from orchnb.notebook.modes import Mode
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-# Front ends give an output of this kind no height at all, also in a saved notebook.
+# Front ends give such an output no height at all, also in a saved notebook.
 _NOTHING = {"text/html": "", "text/plain": ""}
 
 
 def bundle(view: views.View, mode: Mode) -> dict[str, str]:
-    """The twins of a view that a mode shows, by mime type."""
+    """Return the twins of a view that a mode shows, by MIME type."""
     twins = {"text/plain": views.text(view)}
     if mode in ("auto", "html"):
         twins["text/html"] = views.html(view)
@@ -34,16 +34,16 @@ def bundle(view: views.View, mode: Mode) -> dict[str, str]:
 
 
 def display_here(view: views.View, mode: Mode, pid: int) -> None:
-    """Show a view in the cell that runs, in the process of that id."""
+    """Show a view in the running cell, if ``pid`` is this process."""
     if os.getpid() == pid:
         display(bundle(view, mode), raw=True)
 
 
 class Output:
-    """One output of one cell, which can be replaced. To be used by one thread at a time.
+    """One output of one cell, which can be replaced. Only one thread may use it at a time.
 
-    What is put there goes to the cell it was made for, whichever cell runs meanwhile. In a terminal,
-    which cannot replace what it shows, each new text is a new line.
+    Its content goes to the cell it was created for, no matter which cell is running. In a terminal, which
+    cannot replace output, each new text is a new line.
     """
 
     def __init__(self, publisher: Any, parent: dict[str, Any], running: Mapping[str, Cell]) -> None:
@@ -56,39 +56,39 @@ class Output:
 
     @classmethod
     def of(cls, shell: InteractiveShell, cell: Cell) -> Output:
-        """An output of a cell, which is not kept alive by it."""
+        """Return an output of a cell; it does not keep the cell alive."""
         return cls(shell.display_pub, cell.parent, cell.running)
 
     def beside(self) -> Output:
-        """Another output of the same cell."""
+        """Return another output of the same cell."""
         return Output(self._publisher, self._parent, self._running)
 
     @property
     def is_heard(self) -> bool:
-        """Whether a front end is connected to this process; none is to a forked child."""
+        """Whether a front end is connected to this process; false in a forked child."""
         return os.getpid() == self._pid
 
     @property
     def in_place(self) -> bool:
-        """Whether what is shown can be replaced."""
+        """Whether the output can be replaced."""
         return hasattr(self._publisher, "session")
 
     def show(self, view: views.View, mode: Mode) -> None:
-        """Show a view, in place of the one before."""
+        """Show a view in place of the previous one."""
         if mode != "off":
             self.put(bundle(view, mode))
 
     def put(self, data: dict[str, Any]) -> None:
-        """Show a mime bundle, in place of the one before."""
+        """Show a MIME bundle in place of the previous one."""
         if data == self._shown or not self.is_heard:
             return
         first, self._shown = self._shown is None, data
         if first:
-            sys.stdout.flush()  # what the cell has printed before is to stand before it
+            sys.stdout.flush()  # so that earlier prints of the cell appear before it
         if not self.in_place:
             sys.stdout.write(f"{data['text/plain']}\n")
             return
-        # Past the publisher's own method, which takes whichever cell runs for the one that is meant.
+        # Bypasses the publisher's own method, which would send it to the cell that is running.
         self._publisher.session.send(
             self._publisher.pub_socket,
             "display_data" if first else "update_display_data",
@@ -98,18 +98,18 @@ class Output:
         )
 
     def _heard(self) -> dict[str, Any]:
-        """The request that a replacement is to refer to. It finds its output by the display's id; but
-        nbclient, and so papermill, hears only what refers to the cell that runs."""
+        """Return the request that a replacement refers to. The output is found by the display id; but
+        nbclient, and so papermill, only handles messages that refer to the running cell."""
         parents = [cell.parent for cell in list(self._running.values())]
         return self._parent if self._parent in parents or not parents else parents[-1]
 
     def hold_place(self) -> None:
-        """Where nothing is shown yet, put an output that is not seen: its replacement will be, also
-        where a front end does not listen to its cell any more."""
+        """Put an invisible output if nothing is shown yet: its replacement is shown even if the front
+        end no longer listens to the cell."""
         if self._shown is None and self.in_place:
             self.put(_NOTHING)
 
     def clear(self) -> None:
-        """Leave nothing to be seen."""
+        """Make the output invisible."""
         if self._shown is not None and self.in_place:
             self.put(_NOTHING)

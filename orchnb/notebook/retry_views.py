@@ -1,4 +1,4 @@
-"""What became of the requests that were tried again: one entry each, and views of many."""
+"""The outcome of retried requests: one entry for each request, and views of many."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from orchnb.http.retry import RetryEvent
 from orchnb.notebook.views import Line, Live, Step, Table, Tone, clean, duration
 
 MOST_ROWS = 8
-"""Requests that a live display has a row for; the others are counted."""
+"""Number of requests with a row in a live display; the others are only counted."""
 
 MOST_IN_TABLE = 100
-"""Requests that the table of a session shows, the last ones."""
+"""Number of requests in the table of a session; it shows the last ones."""
 
 _CAUSES = {
     "ConnectError": "cannot connect",
@@ -31,56 +31,57 @@ _CAUSES = {
     "WriteError": "the connection broke",
 }
 
-# The worst first: what has become of several is as bad as the worst of them.
+# The worst first: several requests get the tone of the worst of them.
 _TONES: dict[str, Tone] = {"gave_up": "error", "stopped": "warn", "recovered": "good"}
 
 
 @dataclass(eq=False)
 class Retried:
-    """One request that did not succeed at first, as of the last thing that happened to it.
+    """One request that did not succeed at first, and its latest event.
 
-    ``at`` is when that was by the clock that counts waits, in seconds; ``time`` the time of day.
+    ``at`` is the time of the event on the clock that measures waits, in seconds; ``time`` is its time of
+    day.
     """
 
     event: RetryEvent
     at: float
     time: datetime
     by_person: bool = False
-    """Whether it was a person who stopped it."""
+    """Whether the user stopped it."""
 
     @property
     def name(self) -> str:
-        """The request in short: method and path."""
+        """The request as method and path."""
         return clean(f"{self.event.method} {urlsplit(self.event.url).path}", 80)
 
     @property
     def operation(self) -> str:
-        """The client's operation that made the request, else the request in short."""
+        """The client's operation that made the request, or else its method and path."""
         return clean(self.event.operation, 80) or self.name
 
     @property
     def cause(self) -> str:
-        """Why the last failed try failed, in words."""
+        """Why the last try failed, in words."""
         words = _CAUSES.get(self.event.cause)
         return f"{words} ({self.event.cause})" if words else clean(self.event.cause)
 
     @property
     def waits(self) -> bool:
-        """Whether it is to be tried again."""
+        """Whether it is waiting for its next try."""
         return self.event.kind == "waiting"
 
     @property
     def outcome(self) -> str:
-        """What came of it, in words."""
+        """How it ended, in words."""
         if self.waits:
-            return "goes on"
+            return "in progress"
         end = {"gave_up": "gave up", "stopped": "stopped by you" if self.by_person else "stopped"}
         tries = "1 try" if self.event.attempt == 1 else f"{self.event.attempt} tries"
         words = end.get(self.event.kind, self.event.kind)
         return f"{words} after {tries} in {duration(self.event.elapsed)}"
 
     def step(self, now: float) -> Step:
-        """Its row while it goes on."""
+        """Return its row while it is in progress."""
         gone = now - self.at
         left = self.event.wait - gone
         if self.event.max_attempts is None:
@@ -99,7 +100,7 @@ class Retried:
 
 
 class Retries:
-    """The retried requests of one cell. ``clock`` gives seconds from any start."""
+    """The retried requests of one cell. ``clock`` returns seconds from an arbitrary start."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.waiting: dict[int, Retried] = {}
@@ -124,7 +125,7 @@ class Retries:
                 self.stopped.append(entry)
 
     def view(self, ways_out: str = "") -> Live | Line:
-        """What is going on, and how to end it; or, once nothing is, what has happened."""
+        """Return what is in progress and how to end it, or a summary when nothing is in progress."""
         if self.waiting or self._last is None:
             return self._live(ways_out)
         total = sum(self._ended.values())
@@ -132,7 +133,9 @@ class Retries:
         if total == 1:
             return Line(f"{self._last.name}: {self._last.outcome} ({self._last.cause})", tone)
         took = duration(self._last.at - self._began)
-        words = f"{total:,} requests were tried again: {self._so_far()}, {self._tries:,} tries in {took}"
+        words = (
+            f"{total:,} requests were retried: {self._so_far()}, {self._tries:,} tries in {took}"
+        )
         return Line(f"{words}; %orch_retries shows each", tone)
 
     def _live(self, ways_out: str) -> Live:
@@ -145,7 +148,7 @@ class Retries:
             notes.append(f"so far: {self._so_far()}")
         if ways_out:
             notes.append(ways_out)
-        return Live("The server does not answer as it should; asking again", steps, notes)
+        return Live("The server is not responding normally; retrying", steps, notes)
 
     def _so_far(self) -> str:
         words = {"recovered": "recovered", "gave_up": "gave up", "stopped": "stopped"}
@@ -155,11 +158,11 @@ class Retries:
 
 
 class RetriedList(list[Retried]):
-    """The requests of a session that were tried again, oldest first."""
+    """The retried requests of a session, oldest first."""
 
 
 def retried_table(retried: RetriedList) -> Table | Line:
-    """When, what, how often, why, and what came of it."""
+    """Return a table of when, what, how often and why, and how each request ended."""
     rows = [
         (
             f"{entry.time - timedelta(seconds=entry.event.elapsed):%H:%M:%S}",
@@ -171,7 +174,7 @@ def retried_table(retried: RetriedList) -> Table | Line:
         for entry in retried[-MOST_IN_TABLE:]
     ]
     if not rows:
-        return Line("No request was tried again in this session")
+        return Line("No requests were retried in this session")
     many = f"{len(retried):,} request{'' if len(retried) == 1 else 's'}"
     if len(rows) < len(retried):
         many = f"the last {len(rows):,} of {many}"
@@ -179,7 +182,7 @@ def retried_table(retried: RetriedList) -> Table | Line:
 
 
 class RetryHistory:
-    """What was retried in this session: the last ``size`` requests, oldest first."""
+    """The retried requests of this session: the last ``size``, oldest first."""
 
     def __init__(self, size: int = 500) -> None:
         self._size = size
@@ -194,11 +197,11 @@ class RetryHistory:
                 del self._entries[next(iter(self._entries))]
 
     def entries(self) -> RetriedList:
-        """All that is kept."""
+        """Return all entries."""
         with self._lock:
             return RetriedList(self._entries.values())
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         with self._lock:
             self._entries.clear()

@@ -1,7 +1,7 @@
-"""A server that is open on a port, as a card.
+"""The card of a server that is open on a port.
 
-A notebook is saved with its cards, so none of them holds the port's auth string. A link has a code in
-it that works once, and for ten minutes at most.
+A notebook is saved with its cards, so no card contains the port's auth string. A link contains a code
+that works once, within ten minutes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from orchnb.runtime.serving import Served
 
 
 def served_card(served: Served) -> Card:
-    """Where it is, how its owner uses it, and who else can."""
+    """Return a card that says where the server is, how its owner uses it, and who else can."""
     rows: list[tuple[str, str | Cell]] = []
     what = "Web pages" if served.app.is_prefect else "In a browser"
     if served.proxied:
@@ -19,14 +19,16 @@ def served_card(served: Served) -> Card:
         what = "On the kernel's machine"
     rows.append((what, _page(served.page, f"{served.address}{served.sign_in_path()}")))
     notes = [
-        "It is open to this notebook and what it starts, to terminals in which you run that line, and to "
-        "browsers in which you open the link; not to other users, nor to other web pages.",
+        "It is open to this notebook and the programs it starts, to terminals where you run that line, "
+        "and to browsers in which you open the link; not to other users or other web pages.",
         "The link works once, within ten minutes; %orch_serve makes a new one. %orch_serve --stop closes "
         "the port.",
     ]
     if served.app.is_prefect:
         rows.append(("API", served.api_url))
-        notes.insert(0, "Prefect's flows in this notebook use it, and so do commands after a !.")
+        notes.insert(
+            0, "Prefect's flows in this notebook use it, as do commands that start with !."
+        )
     else:
         rows.append(("Address", served.address))
         notes.insert(0, 'Then: curl -u "$ORCHNB_SERVED_AUTH_STRING" "$ORCHNB_SERVED_URL"')
@@ -40,5 +42,5 @@ def _page(page: str, link: str) -> Cell:
 
 
 def not_served_line(was_open: bool) -> Line:
-    """What ``--stop`` has done."""
+    """Return a line that says what ``--stop`` did."""
     return Line("The port is closed" if was_open else "No port was open")

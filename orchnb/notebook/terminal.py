@@ -1,4 +1,4 @@
-"""Ctrl-C in a terminal, during a cell that awaits."""
+"""Ctrl-C in terminal IPython, during a cell that awaits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class AwaitingCells:
-    """Has a shell that runs no event loop of its own run its async cells so that Ctrl-C cancels them.
+    """Makes Ctrl-C cancel async cells in a shell that does not run an event loop by itself.
 
-    IPython only stops to wait: the task goes on in a later cell (ipython#14248). The shell's
-    ``loop_runner`` is an option of IPython's; one that the person has chosen stays.
+    IPython only stops waiting: the task continues in a later cell (ipython#14248). The shell's
+    ``loop_runner`` is an IPython option; a value that the user has chosen is kept.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -26,7 +26,7 @@ class AwaitingCells:
             shell.loop_runner = _run_cell
 
     def remove(self) -> None:
-        """Give the option the value back that it had."""
+        """Restore the option's previous value."""
         if self._shell.loop_runner is _run_cell:
             self._shell.loop_runner = self._previous
 
@@ -35,7 +35,7 @@ class _CellRunner:
     """Runs a cell's coroutine. ``%autoawait`` shows its name."""
 
     def __call__(self, cell: Coroutine[Any, Any, Any]) -> Any:
-        from orchnb.runtime.run import run  # late, as loading the extension is to be quick
+        from orchnb.runtime.run import run  # late, so that the extension loads quickly
 
         return run(get_asyncio_loop().create_task(cell))
 

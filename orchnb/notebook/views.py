@@ -1,7 +1,7 @@
-"""What a person sees, as data: view models, and from each an html and a text twin.
+"""View models: displays as data, each with an HTML and a text twin.
 
-The html comes from templates with autoescape on, and both twins lose all control characters. Nothing
-outside is referred to, so a saved notebook shows the same.
+The HTML comes from templates with autoescape on, and control characters are removed from both twins.
+The HTML refers to nothing external, so a saved notebook looks the same.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from orchnb.http.response import one_line, printable
 
 Tone: TypeAlias = Literal["plain", "good", "warn", "error"]
 
-# What tells the tone without colour.
+# Signs that show the tone without colour.
 _SIGNS: dict[Tone, str] = {"plain": "•", "good": "✓", "warn": "!", "error": "✗"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A text in a table with more to it: a tone, something for the pointer's rest, a link."""
+    """A table cell with more than text: a tone, a tooltip, or a link."""
 
     words: str
     tone: Tone | None = None
     title: str = ""
     link: str = ""
-    """An http or https address, or a plain path on the notebook's own host, perhaps with a query; else it
-    is left out."""
+    """An http or https URL, or a plain path on the notebook's own host, optionally with a query; anything
+    else is dropped."""
     plain: str = ""
-    """What the text twin has in the place of the words, such as a link that the words do not show."""
+    """The text twin's replacement for the words, such as a link that the words do not show."""
 
     def __post_init__(self) -> None:
         if not re.match(r"https?://|(/[\w.~@%-]+)+/?(\?[\w=&-]*)?\Z", self.link):
@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts under columns, and a caption that says how many there are."""
+    """Rows of text under column names, and a caption that says how many there are."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
@@ -54,7 +54,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Card:
-    """A titled box: labelled rows, perhaps a table and log lines, notes at the end."""
+    """A titled box with labelled rows, an optional table and log lines, and notes at the end."""
 
     title: str
     tone: Tone = "plain"
@@ -65,24 +65,24 @@ class Card:
 
     @property
     def sign(self) -> str:
-        """What tells the tone without colour."""
+        """The sign that shows the tone without colour."""
         return _SIGNS[self.tone]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One row of what is going on."""
+    """One row of a live view."""
 
     label: str
     words: str
     sign: str = ""
     fraction: float | None = None
-    """How much of it is over, from 0 to 1, for a bar; None for no bar."""
+    """The progress for a bar, from 0 to 1; None for no bar."""
 
 
 @dataclass(frozen=True)
 class Live:
-    """What is going on: shown again and again while it lasts."""
+    """Work in progress, shown repeatedly until it ends."""
 
     title: str
     steps: Sequence[Step]
@@ -91,14 +91,14 @@ class Live:
 
 @dataclass(frozen=True)
 class Line:
-    """What has happened, in one sentence."""
+    """A one-sentence report of what happened."""
 
     words: str
     tone: Tone = "plain"
 
     @property
     def sign(self) -> str:
-        """What tells the tone without colour."""
+        """The sign that shows the tone without colour."""
         return _SIGNS[self.tone]
 
 
@@ -106,13 +106,13 @@ View: TypeAlias = Card | Table | Live | Line
 
 
 def html(view: View) -> str:
-    """The view for a notebook."""
+    """Return the view as HTML, for a notebook."""
     name = type(view).__name__.lower()
     return _templates().get_template(f"{name}.html.j2").render({name: view})
 
 
 def text(view: View) -> str:
-    """The view for a terminal, a log, or a front end without html."""
+    """Return the view as text, for a terminal, a log, or a front end without HTML."""
     return printable("\n".join(_TEXTS[type(view)](view)))
 
 
@@ -139,7 +139,7 @@ def _text_of_card(view: Card) -> list[str]:
     return [*lines, *_indented(view.notes)]
 
 
-# The key is the type that the function takes.
+# Each key is the type that its function takes.
 _TEXTS: dict[type[View], Callable[[Any], list[str]]] = {
     Card: _text_of_card,
     Table: _text_of_table,
@@ -149,12 +149,12 @@ _TEXTS: dict[type[View], Callable[[Any], list[str]]] = {
 
 
 def clean(value: str, longest: int = 500) -> str:
-    """A server's words fit to be shown: one line, no control characters, not endless."""
+    """Return a server's text for display: one line, no control characters, limited in length."""
     return one_line(value, longest)
 
 
 def duration(seconds: float) -> str:
-    """A length of time in words: ``4.2 s``, ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    """Return a duration in words: ``4.2 s``, ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
     if seconds < 9.95:
         return f"{max(0.0, seconds):.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -177,7 +177,7 @@ def _indented(lines: Sequence[str]) -> list[str]:
 
 
 def _printable(value: object) -> object:
-    # What the templates themselves have escaped already is a str as well.
+    # Text that the templates have escaped is a subclass of str, and is left as it is.
     return printable(value) if type(value) is str else value
 
 

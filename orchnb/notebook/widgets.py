@@ -1,9 +1,9 @@
-"""Live displays: retries, and the start-up of the server in this kernel.
+"""Live displays of retries and of the in-kernel server's startup.
 
-Events come in on any thread, and are only taken note of there. What they amount to is drawn by one
-thread, a few times a second at most, as long as anything goes on; so ten thousand requests that are
-tried again cost a front end no more than one. A display is plain html or text, updated in place, so
-that a saved notebook tells its story; a widget is only what a widget is needed for, the buttons.
+Events arrive on any thread and are only recorded there. One thread draws the displays, at most a few
+times a second, while anything is in progress; so ten thousand retried requests cost a front end no more
+than one. A display is plain HTML or text, updated in place, so that a saved notebook keeps it; only the
+buttons are a widget.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 
 
 class LiveDisplays:
-    """The live displays of one notebook, one a cell and purpose, and its history of retries.
+    """The live displays of one notebook, one per cell and purpose, and its history of retries.
 
-    ``current_cell`` tells which cell the running code belongs to, ``mode`` what is to be shown.
+    ``current_cell`` returns the cell that the running code belongs to; ``mode`` returns the display mode.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class LiveDisplays:
         self._startups = StartupDisplays(shell, current_cell, mode, clock, self._pacer)
 
     def close(self) -> None:
-        """Leave everything as it is to stay."""
+        """Bring all displays to their final state."""
         self._pacer.close()
         with self._lock:
             displays = list(self._retries.values())
@@ -71,10 +71,10 @@ class LiveDisplays:
             display.close()
 
     def retried(self, event: RetryEvent) -> None:
-        """Show what happens to a request, in the cell that it belongs to."""
+        """Show an event of a request in the cell that the request belongs to."""
         entry = Retried(event, self._clock(), self._now())
         self.history.add(entry)
-        # Where a request began is where it belongs, whoever ends it.
+        # A request belongs to the cell in which it began, no matter where it ends.
         if event.request_id in self._origins:
             cell = self._origins[event.request_id]
         else:
@@ -92,23 +92,23 @@ class LiveDisplays:
         self._pacer.add(display)
 
     def started(self, event: StartupEvent) -> None:
-        """Show how the server comes up, in each cell that waits for it."""
+        """Show the server's startup in each cell that waits for it."""
         self._startups.told(event)
 
     def cell_ended(self, cell: Cell, interrupted: bool) -> None:
-        """Bring what a cell shows up to date, before the front end stops listening to it."""
+        """Update a cell's displays before the front end stops listening to the cell."""
         with self._lock:
             retries = self._retries.get(cell)
         if retries is not None:
             retries.cell_ended(interrupted)
             retries.draw()
         self._startups.cell_ended(cell)
-        # A task of an earlier cell may have ended in this one, perhaps the last to be listened to.
+        # A task of an earlier cell may have ended in this one, perhaps the last one to be listened to.
         self._pacer.draw_ended()
 
 
 class RetryDisplay:
-    """The retries of one cell: live while requests wait, one line when none does."""
+    """The retries of one cell: a live display while requests wait, then one line."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class RetryDisplay:
         clock: Callable[[], float],
     ) -> None:
         self._shell = shell
-        self._cell = weakref.ref(cell)  # not itself, with whose life this display's ends
+        self._cell = weakref.ref(cell)  # a strong one would keep the cell and this alive
         self._mode = mode
         self._lock = threading.Lock()
         self._retries = Retries(clock)
@@ -130,12 +130,12 @@ class RetryDisplay:
 
     @property
     def goes_on(self) -> bool:
-        """Whether any request still waits."""
+        """Whether any request is still waiting."""
         with self._lock:
             return bool(self._retries.waiting)
 
     def add(self, entry: Retried) -> None:
-        """Take note of something that happened to one of its requests."""
+        """Record an event of one of its requests."""
         event = entry.event
         with self._lock:
             wait = self._waits.pop(event.request_id, None)
@@ -148,21 +148,21 @@ class RetryDisplay:
                 self._news.append(entry)
 
     def cell_ended(self, interrupted: bool) -> None:
-        """Its cell has ended; if by an interrupt, that is what stopped its requests."""
+        """Record that the cell has ended; if by an interrupt, the user stopped its requests."""
         if interrupted:
             with self._lock:
                 for entry in self._retries.stopped:
                     entry.by_person = True
 
     def draw(self) -> bool:
-        """Show how things are; whether any request still waits."""
+        """Update the display, and return whether any request is still waiting."""
         if not self._output.is_heard:
             return False
         mode = self._mode()
         with self._lock:
             goes_on = bool(self._retries.waiting)
             if goes_on and mode == "off":
-                self._output.clear()  # what was live would stand still from now on
+                self._output.clear()  # the live display would no longer be updated
             elif self._output.in_place or not goes_on:
                 self._output.show(self._retries.view(self._ways_out()), mode)
             else:
@@ -175,23 +175,23 @@ class RetryDisplay:
             return goes_on
 
     def close(self) -> None:
-        """Leave it as it is to stay."""
+        """Bring the display to its final state."""
         with self._lock:
             left = len(self._retries.waiting)
             if left:
                 many = "1 request was" if left == 1 else f"{left:,} requests were"
-                words = f"{many} still to be tried again when orchnb was unloaded"
+                words = f"{many} still waiting to be retried when orchnb was unloaded"
                 self._output.show(Line(words, "warn"), self._mode())
             if self._buttons is not None:
                 self._buttons.close()
 
     def try_now(self) -> None:
-        """Have every request that waits tried at once."""
+        """Retry every waiting request at once."""
         for wait in self._waiting():
             wait.on_its_loop(wait.control.try_now)
 
     def stop(self) -> None:
-        """Have no request that waits tried again."""
+        """Stop retrying every waiting request."""
         for wait in self._waiting():
             wait.on_its_loop(wait.control.stop)
 
@@ -200,7 +200,7 @@ class RetryDisplay:
             return list(self._waits.values())
 
     def _tell_news(self, mode: Mode) -> None:
-        """Where nothing can be replaced, each wait is told once, as it begins."""
+        """Show each wait once, when it begins, for front ends that cannot replace output."""
         steps = [entry.step(entry.at) for entry in self._news[:MOST_ROWS]]
         more = len(self._news) - len(steps)
         self._news.clear()
@@ -215,10 +215,10 @@ class RetryDisplay:
             return ""
         if any(wait.is_interrupted for wait in self._waits.values()):
             return "The notebook's stop button ends the wait at any time."
-        return "The notebook's stop button ends the cell at any time; what its threads wait for goes on."
+        return "The notebook's stop button ends the cell at any time; its threads keep waiting."
 
     def _is_heard(self) -> bool:
-        """Whether the kernel listens to buttons while the requests wait."""
+        """Return whether the kernel handles buttons while the requests wait."""
         cell = self._cell()
         return hears_buttons(self._shell) and (
             cell is None or cell.ended or awaits(self._shell, cell.source)
@@ -226,11 +226,11 @@ class RetryDisplay:
 
 
 class _Wait:
-    """One wait, made on the thread and loop of its request."""
+    """One wait, created on the thread and event loop of its request."""
 
     def __init__(self, control: WaitControl) -> None:
         self.control = control
-        # An interrupt comes to the main thread, and is passed on to what runs for it on one of ours.
+        # An interrupt reaches the main thread, which passes it on to work that it runs on our threads.
         thread = threading.current_thread()
         self.is_interrupted = thread is threading.main_thread() or thread.name.startswith("orchnb-")
         self.on_its_loop: Callable[[Callable[[], object]], object] = (
@@ -239,19 +239,19 @@ class _Wait:
 
 
 class Buttons:
-    """What a person can do about waits, as a widget in an output of its own."""
+    """The buttons that control waits, as a widget in a separate output."""
 
     def __init__(
         self, output: Output, try_now: Callable[[], None], stop: Callable[[], None]
     ) -> None:
-        import ipywidgets  # takes a while, and is of use here only
+        import ipywidgets  # slow to import, and used only here
 
         self._output = output
         made = [
             ipywidgets.Button(description=words, tooltip=tip)
             for words, tip in (
-                ("Try now", "Do not wait for the next try"),
-                ("Stop waiting", "Do not try again; what the last try came to is the result"),
+                ("Try now", "Retry now instead of waiting"),
+                ("Stop waiting", "Stop retrying; the result of the last try is final"),
             )
         ]
         for button, act in zip(made, (try_now, stop), strict=True):
@@ -259,12 +259,12 @@ class Buttons:
         box = ipywidgets.HBox(made)
         self._widgets = [box, *made]
         view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-        # Where there are no widgets, or none any more, there is nothing to be seen.
+        # Without widgets, or after they are closed, nothing is visible.
         twins = {"text/html": "", "text/plain": ""}
         output.put({"application/vnd.jupyter.widget-view+json": view, **twins})
 
     def close(self) -> None:
-        """Take them away; no comm is left."""
+        """Remove the buttons and close their comms."""
         if not self._output.is_heard:
             return
         self._output.clear()
@@ -276,13 +276,13 @@ class Buttons:
 
 
 def hears_buttons(shell: InteractiveShell) -> bool:
-    """Whether the kernel listens to widgets while a cell awaits, as ipykernel does from 7 on."""
+    """Return whether the kernel handles widgets while a cell awaits, as ipykernel does since 7."""
     information = getattr(getattr(shell, "kernel", None), "kernel_info", {})
     return "kernel subshells" in information.get("supported_features", ())
 
 
 def awaits(shell: InteractiveShell, source: str) -> bool:
-    """Whether a cell is one that awaits, and so leaves the kernel's loop to others."""
+    """Return whether a cell awaits, and so leaves the kernel's event loop free for other work."""
     try:
         transformed = shell.transform_cell(source)
     except SyntaxError:

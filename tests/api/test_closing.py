@@ -281,6 +281,6 @@ def test_the_card_says_what_happened_and_what_to_do(opened: Any, name: str) -> N
             rows["What to do"] == "Run it again with a client that is open: get_client() gives one."
         )
     else:
-        assert card.title == "It is not known whether the server did it"
+        assert card.title == "It is unknown whether the server acted on the request"
         assert rows["Problem"].endswith("was answered, and the server may have acted on it")
         assert rows["What to do"] == operation.hint

@@ -96,7 +96,7 @@ def test_buttons_come_back_for_the_next_wait(open_notebook: OpenNotebook) -> Non
     expect(shown).to_contain_text("so far: 1 recovered")
     button.click()
     notebook.wait_idle()
-    expect(shown).to_contain_text("2 requests were tried again: 2 recovered")
+    expect(shown).to_contain_text("2 requests were retried: 2 recovered")
     expect(shown.locator("button")).to_have_count(0)
 
 
@@ -145,7 +145,7 @@ def test_many_requests_share_one_display(open_notebook: OpenNotebook) -> None:
     assert overflow(notebook.page) == 0
     notebook.page.set_viewport_size({"width": 1000, "height": 800})
     notebook.wait_idle()
-    expect(notebook.outputs(1)).to_contain_text("12 requests were tried again: 12 recovered")
+    expect(notebook.outputs(1)).to_contain_text("12 requests were retried: 12 recovered")
     notebook.run_cell(2)
     expect(notebook.outputs(2)).to_contain_text("12 requests")
     picture_in_both_themes(notebook, "retries-table")

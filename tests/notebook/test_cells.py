@@ -286,13 +286,13 @@ def test_profiles(cell: Kernel, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("nonsense", "none of them"),
-        ("server", "say which server"),
-        ("http://127.0.0.1:9/api", "none of them"),
-        ("ephemeral http://127.0.0.1:9/api", "an address goes with `server`"),
-        ("cloud", "no workspace of the cloud is known"),
-        ("cloud http://127.0.0.1:9/api", "no address of the cloud's"),
-        ("ephemeral --profile local", "leave the kind out"),
+        ("nonsense", "not one of them"),
+        ("server", "the URL is missing"),
+        ("http://127.0.0.1:9/api", "not one of them"),
+        ("ephemeral http://127.0.0.1:9/api", "to use an address, add `server`"),
+        ("cloud", "no Prefect Cloud workspace is configured"),
+        ("cloud http://127.0.0.1:9/api", "not a Prefect Cloud URL"),
+        ("ephemeral --profile local", "omit the kind"),
     ],
 )
 def test_a_line_that_makes_no_sense_is_a_usage_error(cell: Kernel, line: str, words: str) -> None:

@@ -76,16 +76,18 @@ def test_refused(kind: str) -> None:
     card = card_of(f"http://127.0.0.1:{port}/api", kind=kind)
     assert card.title == "The server cannot be reached"
     assert rows(card)["Request"] == f"GET http://127.0.0.1:{port}/api/hello"
-    assert rows(card)["Problem"] == f"127.0.0.1:{port} refuses connections: nothing listens there"
+    assert (
+        rows(card)["Problem"] == f"127.0.0.1:{port} refuses connections: nothing is listening there"
+    )
     assert "prefect server start" in rows(card)["What to do"]
     assert "On the server" not in rows(card)
-    assert "By way of" not in rows(card)
+    assert "Proxy" not in rows(card)
 
 
 @both
 def test_a_name_that_nobody_knows(kind: str) -> None:
     card = card_of("http://nobody.invalid/api", kind=kind)
-    assert card.title == "The server's name is not known"
+    assert card.title == "The server's name cannot be resolved"
     assert rows(card)["Problem"].endswith("nobody.invalid")
     assert "spelling" in rows(card)["What to do"]
 
@@ -110,7 +112,7 @@ def test_https_where_only_http_is_spoken(kind: str) -> None:
 
     with test_clients_tls.serving(answer) as port:
         card = card_of(f"https://127.0.0.1:{port}/api", kind=kind)
-    assert card.title == "No secure connection could be made"
+    assert card.title == "A secure connection could not be established"
     assert "http://" in rows(card)["What to do"]
 
 
@@ -119,9 +121,9 @@ def test_a_proxy_that_refuses(kind: str, monkeypatch: pytest.MonkeyPatch) -> Non
     with wire(http(403)) as server:
         monkeypatch.setenv("HTTPS_PROXY", f"http://canary:canary@127.0.0.1:{server.port}")
         card = card_of("https://nobody.invalid/api", kind=kind)
-    assert card.title == "The proxy refused"
+    assert card.title == "The proxy refused the request"
     assert rows(card)["Problem"] == "403 Word"
-    assert f"127.0.0.1:{server.port}" in rows(card)["By way of"]
+    assert f"127.0.0.1:{server.port}" in rows(card)["Proxy"]
     assert "NO_PROXY" in rows(card)["What to do"]
     assert "canary" not in text(card)
 
@@ -129,9 +131,9 @@ def test_a_proxy_that_refuses(kind: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     port = a_free_port()
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{port}")
-    assert f":{port}" in rows(card_of("http://nobody.invalid/api"))["By way of"]
+    assert f":{port}" in rows(card_of("http://nobody.invalid/api"))["Proxy"]
     monkeypatch.setenv("NO_PROXY", "nobody.invalid")
-    assert "By way of" not in rows(card_of("http://nobody.invalid/api"))
+    assert "Proxy" not in rows(card_of("http://nobody.invalid/api"))
 
 
 # No answer
@@ -140,9 +142,9 @@ def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        ("GET /hello", "only asks"),
-        ("POST /flow_runs/filter", "only asks"),
-        ("DELETE /flow_runs/7", "deleted all the same"),
+        ("GET /hello", "read-only"),
+        ("POST /flow_runs/filter", "read-only"),
+        ("DELETE /flow_runs/7", "deleted anyway"),
     ],
 )
 def test_an_answer_that_does_not_come(ask: str, words: str) -> None:
@@ -151,7 +153,7 @@ def test_an_answer_that_does_not_come(ask: str, words: str) -> None:
         card = card_of(server.url, ask, timeout=0.2, enable_csrf_support=False)
     assert card.title == "The server did not answer in time"
     assert rows(card)["Request"] == f"{ask.split()[0]} {server.url}{ask.split()[1]}"
-    assert rows(card)["Time-out"] == "read: 0.2 s without any part of the answer"
+    assert rows(card)["Time-out"] == "read: 0.2 s without receiving any part of the response"
     assert "Problem" not in rows(card), "httpx has no words for it"
     assert words in rows(card)["On the server"]
     assert "PREFECT_API_REQUEST_TIMEOUT" in rows(card)["What to do"]
@@ -161,7 +163,7 @@ def test_an_answer_that_does_not_come(ask: str, words: str) -> None:
     ("ask", "words"),
     [
         ("POST /flow_runs/", "same idempotency_key"),
-        ("POST /flows/", "one flow of a name"),
+        ("POST /flows/", "flow names are unique"),
         ("POST /flow_runs/7/set_state", "in the new state"),
         ("PATCH /flow_runs/7", "read it back before"),
         ("BREW /pot", "read it back before"),
@@ -185,7 +187,7 @@ def test_an_answer_that_does_not_come_async() -> None:
     with wire(http(200)) as server:
         server.answers[0] = server.hang
         card = card_of(server.url, kind="async", timeout=0.2)
-    assert rows(card)["Time-out"] == "read: 0.2 s without any part of the answer"
+    assert rows(card)["Time-out"] == "read: 0.2 s without receiving any part of the response"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses")
@@ -204,8 +206,8 @@ def test_a_connection_that_is_not_taken_up(kind: str) -> None:
         finally:
             for filler in fillers:
                 filler.close()
-    assert card.title == "The server cannot be reached in time"
-    assert rows(card)["Time-out"] == "connect: 0.1 s for a connection to be made"
+    assert card.title == "Connecting to the server timed out"
+    assert rows(card)["Time-out"] == "connect: 0.1 s without a connection"
     assert "On the server" not in rows(card), "it has not got the request"
 
 
@@ -247,7 +249,7 @@ def test_a_request_that_is_not_taken() -> None:
         ):
             client.request("GET", "/x", content=b"x" * 30_000_000)
     card = error_card(caught.value)
-    assert card.title == "The server did not take the request in time"
+    assert card.title == "The server did not accept the request in time"
     assert "write: 0.2 s" in rows(card)["Time-out"]
 
 
@@ -264,9 +266,9 @@ def test_a_time_out_that_leaves_open_what_was_done() -> None:
             client.set_flow_run_state(uuid.uuid4(), "RUNNING", force=True)
         server.release.set()
     card = error_card(caught.value)
-    assert card.title == "It is not known whether the server did it"
+    assert card.title == "It is unknown whether the server acted on the request"
     assert "the server may have acted on it" in rows(card)["Problem"]
-    assert rows(card)["Time-out"] == "read: 0.1 s without any part of the answer"
+    assert rows(card)["Time-out"] == "read: 0.1 s without receiving any part of the response"
     assert "read_flow_run" in rows(card)["What to do"]
 
 
@@ -276,13 +278,13 @@ def test_a_connection_that_breaks(kind: str) -> None:
         card = card_of(server.url, "DELETE /x", kind=kind, enable_csrf_support=False)
     assert card.title == "The connection broke"
     assert "disconnected without sending" in rows(card)["Problem"]
-    assert "deleted all the same" in rows(card)["On the server"]
+    assert "deleted anyway" in rows(card)["On the server"]
 
 
 def test_an_answer_that_cannot_be_unpacked() -> None:
     with wire(http(200, b"no gzip", "Content-Encoding: gzip")) as server:
         card = card_of(server.url)
-    assert card.title == "The answer cannot be unpacked"
+    assert card.title == "The response cannot be decoded"
 
 
 # What cannot be sent at all
@@ -298,7 +300,7 @@ def test_an_address_that_cannot_be_used() -> None:
 @pytest.mark.parametrize("path", ["ftp://127.0.0.1/x", "http://127.0.0.1:9/x", "//127.0.0.1/x"])
 def test_an_address_of_another_place(path: str) -> None:
     card = card_of("http://127.0.0.1:9/api", f"GET {path}")
-    assert card.title == "This address is not the API's"
+    assert card.title == "This address does not belong to the API"
     assert "give a path such as '/flows/filter'" in rows(card)["Problem"]
 
 
@@ -380,7 +382,7 @@ def test_credentials(
             monkeypatch.setenv("PREFECT_CLOUD_API_URL", server.url)
         card = card_of(server.url)
     assert card.title == (
-        "The server does not know you" if status == 401 else "This is not allowed"
+        "Authentication failed (401)" if status == 401 else "Permission denied (403)"
     )
     assert rows(card)["Server says"] == "Unauthorized"
     assert rows(card)["Credentials"].startswith(sent)
@@ -412,7 +414,7 @@ def test_credentials_where_the_settings_have_become_bad(monkeypatch: pytest.Monk
         client.hello()
     monkeypatch.setenv("PREFECT_API_URL", "nonsense")
     hint = rows(error_card(caught.value))["What to do"]
-    assert "PREFECT_API_KEY (cloud) or PREFECT_API_AUTH_STRING (own server)" in hint
+    assert "PREFECT_API_KEY (cloud) or PREFECT_API_AUTH_STRING (your own server)" in hint
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
@@ -429,8 +431,8 @@ def test_a_web_page_is_no_api(status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "title"),
     [
-        (302, "The server sends you elsewhere"),
-        (400, "The server refused"),
+        (302, "The server redirected the request"),
+        (400, "The server refused the request"),
         (500, "The server failed"),
     ],
 )
@@ -489,7 +491,7 @@ def test_a_server_in_this_process_that_does_not_start(
     ):
         pass
     card = error_card(caught.value)
-    assert card.title == "The server in this process did not start"
+    assert card.title == "The in-kernel server did not start"
     assert rows(card)["Phase"] == "start"
     assert "no database" in rows(card)["Problem"]
     assert "ORCHNB_EPHEMERAL_APP" in rows(card)["What to do"]
@@ -532,7 +534,7 @@ def test_no_server_and_a_bad_setting(monkeypatch: pytest.MonkeyPatch) -> None:
         orchnb.get_client()
     assert error_card(unconfigured.value).title == "No server is configured"
     assert "%orch_server_type ephemeral" in text(error_card(unconfigured.value))
-    assert error_card(bad.value).title == "A setting cannot be used"
+    assert error_card(bad.value).title == "Invalid setting"
     assert "PREFECT_API_URL (environment)" in text(error_card(bad.value))
 
 

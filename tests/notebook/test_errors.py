@@ -84,10 +84,10 @@ def test_ipython_stores_with_the_cell_what_was_shown(cell: Kernel) -> None:
 _REQUEST = "{client}.request('{method}', '/{path}', timeout=0.3)"
 _BOTH = {"async": "await orchnb.get_client()", "plain": "orchnb.get_client(sync_client=True)"}
 _KINDS = {
-    "credentials": ("GET", "knows-nobody", "The server does not know you"),
+    "credentials": ("GET", "knows-nobody", "Authentication failed (401)"),
     "csrf": ("POST", "wants-a-token", "The server does not accept the request's CSRF token"),
     "time-out": ("GET", "hang", "The server did not answer in time"),
-    "conflict": ("GET", "flows/name/x", "The server refused"),
+    "conflict": ("GET", "flows/name/x", "The server refused the request"),
 }
 
 
@@ -260,7 +260,7 @@ reads = [client.read_flow_run(number) for number in range(5)]
 found = await asyncio.gather(*reads, return_exceptions=True)
 raise ExceptionGroup('all', [*found, ValueError('mine')]) from KeyError('root')
 """)
-    assert titles(shown) == ["✗ The server refused"] * 3
+    assert titles(shown) == ["✗ The server refused the request"] * 3
     assert "2 more errors are in the traceback" in shown.text
     assert "more errors" not in shown.bundles[0]["text/plain"]
     assert "Exception Group Traceback" in shown.streams
@@ -483,7 +483,7 @@ def test_stopping_tells_what_the_server_may_have_done(cell: Kernel, source: str)
 
 def test_stopping_what_only_asks(cell: Kernel) -> None:
     shown = stopped(cell, "orchnb.get_client(sync_client=True).request('GET', '/hang')")
-    assert "It only asks, so nothing has changed there." in shown.text
+    assert "This request is read-only; nothing was changed." in shown.text
 
 
 def test_stopping_what_is_no_request_of_ours_looks_as_ever(cell: Kernel) -> None:
@@ -594,7 +594,7 @@ def test_stopping_while_the_server_starts_says_that_nothing_was_sent(
 def test_an_argument_that_is_refused_has_a_card(cell: Kernel, source: str, words: str) -> None:
     cell("client, plain = orchnb.get_client(), orchnb.get_client(sync_client=True)")
     shown = cell(source)
-    assert titles(shown) == ["✗ This argument cannot be used"]
+    assert titles(shown) == ["✗ Invalid argument"]
     assert words in shown.text
     assert "orchnb/" not in shown.traceback
     assert source in shown.traceback

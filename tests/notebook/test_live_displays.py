@@ -127,7 +127,7 @@ def test_buttons_reach_requests_of_threads(heard: None, page: Page) -> None:
     source = f"await asyncio.to_thread(lambda: {SYNC.format(flaky(1, after=3600))})"
     cell = page.begin(source)
     page.until(lambda: page.buttons(cell))
-    assert "ends the cell at any time; what its threads wait for goes on" in page.text(cell)
+    assert "ends the cell at any time; its threads keep waiting" in page.text(cell)
     page.press("Try now")
     page.until(lambda: cell in page.idle)
     assert "recovered after 2 tries" in page.text(cell)
@@ -151,7 +151,7 @@ def test_several_requests_share_one_display(heard: None, page: Page) -> None:
     assert page.text(cell).count("Try 2 of 6") == 8
     page.press("Try now")
     page.until(lambda: cell in page.idle)
-    assert "12 requests were tried again: 12 recovered, 24 tries" in page.text(cell)
+    assert "12 requests were retried: 12 recovered, 24 tries" in page.text(cell)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_waits_one_after_the_other_leave_one_place_for_buttons(heard: None, page
         "for i in range(4):\n"
         "    await orchnb.get_client().request('GET', f'/flaky/1?key=after{i}&after=0.5')"
     )
-    assert "4 requests were tried again: 4 recovered" in page.text(cell)
+    assert "4 requests were retried: 4 recovered" in page.text(cell)
     assert len(page.outputs[cell]) <= 2, "the display, and what was the place of its buttons"
 
 
@@ -332,7 +332,7 @@ def test_ten_thousand_requests_at_once_do_not_drown_the_front_end(page: Page) ->
     )
     page.until(lambda: cell in page.idle, timeout=90)  # twenty thousand requests
     took = float(page.text(page.run("took")))
-    assert "10,000 requests were tried again: 10,000 recovered" in page.text(cell)
+    assert "10,000 requests were retried: 10,000 recovered" in page.text(cell)
     assert len(page.displays(cell)) <= 4 * (took + 1)
     assert max(len(str(m["content"])) for m in page.displays(cell)) < 20_000
 
@@ -397,7 +397,7 @@ def test_the_list_is_cleared_on_demand(page: Page) -> None:
     shown = page.text(page.run("%orch_retries"))
     assert "GET /api/flaky/1" in shown
     assert "503 Service Unavailable" in shown
-    assert "No request was tried again" in page.text(page.run("%orch_retries --clear"))
+    assert "No requests were retried" in page.text(page.run("%orch_retries --clear"))
 
 
 # Leaving

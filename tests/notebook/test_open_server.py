@@ -105,9 +105,9 @@ def test_a_database_of_its_own_is_there_until_one_switches(cell: Kernel, folder:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("server http://127.0.0.1:1/api --fresh", "--fresh goes with `ephemeral`"),
-        ("--fresh", "--fresh goes with `ephemeral`"),
-        ("ephemeral --fresh --profile local", "--fresh goes with `ephemeral`"),
+        ("server http://127.0.0.1:1/api --fresh", "--fresh works only with `ephemeral`"),
+        ("--fresh", "--fresh works only with `ephemeral`"),
+        ("ephemeral --fresh --profile local", "--fresh works only with `ephemeral`"),
     ],
 )
 def test_what_fresh_does_not_go_with(cell: Kernel, folder: Path, line: str, words: str) -> None:
@@ -248,8 +248,7 @@ def test_its_log(cell: Kernel) -> None:
     assert "of level warning or higher" in shown.text
     assert "<pre" in shown.html
     assert (
-        "No server in this kernel has logged anything"
-        in cell("%orch_server_logs --level critical").text
+        "No in-kernel server has logged anything" in cell("%orch_server_logs --level critical").text
     )
 
 

@@ -69,7 +69,7 @@ def test_a_wait_says_what_why_which_try_when_and_how_long_so_far(
     view = retries.view("The stop button ends it.")
     assert isinstance(view, Live)
     assert text(view) == (
-        "The server does not answer as it should; asking again\n"
+        "The server is not responding normally; retrying\n"
         "    POST /api/flow_runs/filter  503 Service Unavailable. Try 2 of 6 in 3 s, at 12:00:04."
         " 1.5 s so far.\n"
         "  The stop button ends it."
@@ -162,7 +162,7 @@ def test_the_end_of_several_counts_and_takes_the_tone_of_the_worst(
         retries.add(entry(clock, request=request))
         retries.add(entry(clock, kind, request=request, attempt=2))
     assert words(retries) == (
-        "! 3 requests were tried again: 2 recovered, 1 stopped, 6 tries in 0.5 s; "
+        "! 3 requests were retried: 2 recovered, 1 stopped, 6 tries in 0.5 s; "
         "%orch_retries shows each"
     )
     retries.add(entry(clock, "gave_up", request=9))
@@ -193,7 +193,7 @@ def test_the_history_keeps_the_last_ones_only(clock: Clock) -> None:
         history.add(entry(clock, request=request))
     history.add(entry(clock, "recovered", request=4))
     kept = [(e.event.request_id, e.outcome) for e in history.entries()]
-    assert kept == [(3, "goes on"), (4, "recovered after 1 try in 0.5 s"), (5, "goes on")]
+    assert kept == [(3, "in progress"), (4, "recovered after 1 try in 0.5 s"), (5, "in progress")]
     history.clear()
     assert history.entries() == []
 
@@ -244,7 +244,7 @@ def test_the_table_tells_when_what_how_often_why_and_what_came_of_it(clock: Cloc
 
 
 def test_the_table_of_nothing_is_a_sentence() -> None:
-    assert text(retried_table(RetriedList())) == "• No request was tried again in this session"
+    assert text(retried_table(RetriedList())) == "• No requests were retried in this session"
 
 
 @pytest.mark.parametrize(

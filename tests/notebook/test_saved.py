@@ -103,7 +103,7 @@ STORY = (
     ),
     Told(
         "await asyncio.gather(*[get(f'{i}/1?after=1') for i in range(12)]);",
-        (r"✓ 12 requests were tried again: 12 recovered, 24 tries in \d\.\d s",),
+        (r"✓ 12 requests were retried: 12 recovered, 24 tries in \d\.\d s",),
     ),
     Told("await orchnb.get_client().read_flow_by_name('x')", (r"✗ It exists already",)),
     Told("orchnb.get_client(sync_client=True).read_flows()", (r"nightly", r"1 flow\b")),
@@ -206,8 +206,8 @@ def test_nothing_live_is_saved(saved: nbformat.NotebookNode) -> None:
     for told in STORY:
         for bundle in outputs(saved, told.source):
             assert set(bundle) == {"text/html", "text/plain"}
-            assert not re.search(r"Try \d|asking again|so far", bundle["text/plain"])
-            assert not re.search(r"Try \d|asking again|so far|<progress", bundle["text/html"])
+            assert not re.search(r"Try \d|retrying|so far", bundle["text/plain"])
+            assert not re.search(r"Try \d|retrying|so far|<progress", bundle["text/html"])
 
 
 def test_our_html_needs_nothing_from_outside(saved: nbformat.NotebookNode) -> None:
@@ -237,7 +237,7 @@ def test_what_nbconvert_makes_of_it_tells_the_same(saved: nbformat.NotebookNode,
         for words in told.words:
             if words not in ("nightly", r"✗ The server failed"):
                 assert len(re.findall(words, page)) == 1, words
-    for left in ("asking again", "Loading widget", "model not found"):
+    for left in ("retrying", "Loading widget", "model not found"):
         assert left not in page
     # This sanitizer shows the source of what it takes out, of every library's style elements too.
     assert (".orchnb" in page) == (name == "not trusted")

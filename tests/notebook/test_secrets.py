@@ -483,7 +483,7 @@ def test_everything_was_shown(session: Session) -> None:
         "status, up": "up, answered",
         "async, detail/400": "You sent",
         "plain, fields": "What is wrong",
-        "url, redirect": "sends you elsewhere",
+        "url, redirect": "redirected the request",
         "recovers": "recovered after 3 tries",
         "gives up": "gave up after 3 tries",
         "interrupted": "stopped by you",
