@@ -69,7 +69,7 @@ def test_a_period_that_ends_before_it_begins_is_refused() -> None:
 
 
 def test_one_text_is_not_taken_for_many_tags() -> None:
-    with pytest.raises(TypeError, match="list of texts"):
+    with pytest.raises(TypeError, match="list of strings"):
         named_words(tags="etl")
 
 
