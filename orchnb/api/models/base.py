@@ -51,8 +51,8 @@ LooseDict = Annotated[dict[str, Any], _NotWalked()]
 
 
 def _stop_at_first_error(schema: Any) -> None:
-    """Make each list in a schema stop at its first invalid item: pydantic's error for one takes a thousand
-    times as much memory as the item, and a response can have millions."""
+    """Make each list in a schema stop at its first invalid item: pydantic's error for one takes a
+    thousand times as much memory as the item, and a response can have millions."""
     if isinstance(schema, dict):
         if schema.get("type") == "list":
             schema["fail_fast"] = True
