@@ -131,7 +131,8 @@ _session: NotebookSession | None = None
 def notebook_session() -> NotebookSession | None:
     """Return the notebook's session in code that runs in a cell, else None. Created on first use.
 
-    The process is a notebook once ``set_notebook_loop`` was called, see `orchnb.runtime.loops`.
+    The process counts as a notebook once ``set_notebook_loop`` has been called, see
+    `orchnb.runtime.loops`.
     """
     global _session
     if not on_notebook_thread():

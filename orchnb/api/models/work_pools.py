@@ -12,7 +12,7 @@ from orchnb.api.models.runs import FlowRun
 
 
 class WorkPool(Model):
-    """Where runs wait for workers of one type."""
+    """A pool in which runs wait for workers of one type."""
 
     id: UUID
     name: str

@@ -80,7 +80,7 @@ def create_automation(
         actions: the actions to run: ``[{"type": "cancel-flow-run"}]``.
 
     Raises:
-        TypeError: name, trigger or actions are missing.
+        TypeError: the name, the trigger or the actions are missing.
     """
     return Call(
         "POST",
@@ -155,7 +155,7 @@ def read_automations_by_name(name: str) -> Call[ModelList[Automation]]:
 
 @operation
 def find_automation(id_or_name: UUID | str) -> Generator[Call[Any], Any, Automation | None]:
-    """Read an automation by its id, or the last updated one with a name; None if there is none."""
+    """Read an automation by its id, or the last updated one with that name; None if not found."""
     if as_uuid(id_or_name) is not None:
         try:
             found: Automation = yield from read_automation(id_or_name)
@@ -205,7 +205,7 @@ def update_automation(
 
     Raises:
         ObjectNotFound: there is no automation with that id.
-        TypeError: name, trigger or actions are missing.
+        TypeError: the name, the trigger or the actions are missing.
     """
     fields = _fields(
         automation,

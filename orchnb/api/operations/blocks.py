@@ -85,7 +85,7 @@ def create_block_type(
 
     Raises:
         ObjectAlreadyExists: a block type with that slug already exists.
-        TypeError: name or slug are missing.
+        TypeError: name or slug is missing.
     """
     fields = fields_of(
         block_type,
@@ -101,7 +101,7 @@ def create_block_type(
         "POST",
         path("/block_types/"),
         _type,
-        repeatable=True,  # by its slug
+        repeatable=True,  # identified by its slug
         json=fields,
         conflict=f"A block type {quoted(fields['slug'])} already exists",
     )
@@ -218,7 +218,7 @@ def create_block_schema(
         "POST",
         path("/block_schemas/"),
         _schema,
-        repeatable=True,  # by its checksum
+        repeatable=True,  # identified by its checksum
         json=given,
         refusal="The server could not create the schema",
     )
@@ -297,7 +297,7 @@ def create_block_document(
 
     Raises:
         ObjectAlreadyExists: a block document with that name and type already exists.
-        TypeError: the ids of block type or schema are missing.
+        TypeError: the id of the block type or the schema is missing.
     """
     fields = fields_of(
         _plain(block_document, _CREATED_WITH, include_secrets),
@@ -312,7 +312,7 @@ def create_block_document(
         "POST",
         path("/block_documents/"),
         _document,
-        repeatable=not fields.get("is_anonymous"),  # by its name
+        repeatable=not fields.get("is_anonymous"),  # identified by its name
         json=models.unwrapped(fields) if include_secrets else fields,
         look="read_block_documents",
         conflict=f"A block document {quoted(fields.get('name'))} of that type already exists",

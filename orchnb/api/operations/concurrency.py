@@ -55,7 +55,7 @@ def create_concurrency_limit(tag: str, concurrency_limit: int) -> Call[UUID]:
         "POST",
         path("/concurrency_limits/"),
         lambda response: _limit(response).id,
-        repeatable=True,  # by its tag
+        repeatable=True,  # identified by its tag
         json={"tag": tag, "concurrency_limit": concurrency_limit},
     )
 
@@ -194,7 +194,7 @@ def create_global_concurrency_limit(
 
     Raises:
         ObjectAlreadyExists: a global concurrency limit with that name already exists.
-        TypeError: name or limit are missing.
+        TypeError: name or limit is missing.
     """
     fields = fields_of(
         concurrency_limit,
@@ -209,7 +209,7 @@ def create_global_concurrency_limit(
         "POST",
         path("/v2/concurrency_limits/"),
         _global_limit,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json=fields,
         conflict=f"A global concurrency limit {quoted(fields['name'])} already exists",
     )

@@ -122,7 +122,7 @@ def create_deployment(
         "POST",
         api_path("/deployments/"),
         _deployment,
-        repeatable=True,  # by its flow and name
+        repeatable=True,  # identified by its flow and name
         json=without_none(
             flow_id=str(flow),
             name=name,
@@ -671,7 +671,7 @@ def create_flow_run_from_deployment(
         "POST",
         api_path("/deployments/{}/create_flow_run", found),
         _flow_run,
-        repeatable=True,  # by its idempotency key
+        repeatable=True,  # identified by its idempotency key
         json=run,
         missing=f"deployment {quoted(deployment_id)}",
         refusal="The server could not create the run: the deployment does not accept these parameters or "
@@ -707,7 +707,7 @@ def bulk_create_flow_runs_from_deployment(
         "POST",
         api_path("/deployments/{}/create_flow_run/bulk", deployment_id),
         lambda response: ModelList(_results(response).results, model=models.FlowRunCreateResult),
-        repeatable=True,  # by their idempotency keys
+        repeatable=True,  # identified by their idempotency keys
         json=[_one_of_many(**run) for run in flow_runs],
         missing=_missing(deployment_id),
     )

@@ -69,7 +69,8 @@ def emit_event(
         nothing(response)
         return event_id
 
-    return Call("POST", path("/events"), read, repeatable=True, json=[fields])  # by its id
+    # An event is identified by its id.
+    return Call("POST", path("/events"), read, repeatable=True, json=[fields])
 
 
 @operation

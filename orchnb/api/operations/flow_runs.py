@@ -96,7 +96,7 @@ def create_flow_run(
         "POST",
         path("/flow_runs/"),
         _flow_run,
-        repeatable=True,  # by its idempotency key
+        repeatable=True,  # identified by its idempotency key
         json=without_none(
             flow_id=str(flow_id),
             name=name,
@@ -594,7 +594,7 @@ def create_flow_run_input(
         "POST",
         path("/flow_runs/{}/input", flow_run_id),
         nothing,
-        repeatable=True,  # by its key
+        repeatable=True,  # identified by its key
         json=without_none(key=key, value=value, sender=sender),
         missing=_missing(flow_run_id),
         conflict=f"The flow run already has an input {quoted(key)}",

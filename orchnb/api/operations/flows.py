@@ -83,7 +83,7 @@ def create_flow(
         "POST",
         path("/flows/"),
         lambda response: _flow(response).id,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json=without_none(
             name=name_of_flow(flow),
             tags=as_tags(tags),
@@ -99,7 +99,7 @@ def create_flow_from_name(flow_name: str) -> Call[UUID]:
         "POST",
         path("/flows/"),
         lambda response: _flow(response).id,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json={"name": flow_name},
     )
 
@@ -212,7 +212,7 @@ def count_flows(
 
 @operation
 def update_flow(flow_id: UUID | str, *, tags: Iterable[str]) -> Call[None]:
-    """Update a flow's tags; nothing else about a flow can be changed.
+    """Update a flow's tags; everything else stays as it is.
 
     Raises:
         ObjectNotFound: there is no flow with that id.

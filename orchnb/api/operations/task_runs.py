@@ -82,7 +82,7 @@ def create_task_run(
         "POST",
         path("/task_runs/"),
         _task_run,
-        repeatable=True,  # by its flow run and keys
+        repeatable=True,  # identified by its flow run and keys
         json=without_none(
             id=None if id is None else str(id),
             task_key=_key_of(task),

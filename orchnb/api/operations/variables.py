@@ -64,7 +64,7 @@ def create_variable(
         "POST",
         path("/variables/"),
         _variable,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json={"value": None, **fields},
         conflict=f"A variable {quoted(fields['name'])} already exists",
     )

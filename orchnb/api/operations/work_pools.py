@@ -90,7 +90,7 @@ def create_work_pool(
         "POST",
         path("/work_pools/"),
         _work_pool,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json=fields,
         conflict=f"A work pool {quoted(fields['name'])} already exists",
     )
@@ -336,7 +336,7 @@ def send_worker_heartbeat(
         "POST",
         path("/work_pools/{}/workers/heartbeat", work_pool_name),
         lambda response: a(lambda: UUID)(response) if get_worker_id and response.content else None,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json=without_none(
             name=worker_name,
             heartbeat_interval_seconds=heartbeat_interval_seconds,
@@ -386,7 +386,7 @@ def create_work_queue(
         "POST",
         path("/work_pools/{}/queues", *pool) if pool else path("/work_queues/"),
         _work_queue,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json=fields_of(
             name,
             description=description,
