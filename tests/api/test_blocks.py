@@ -208,7 +208,9 @@ def test_one_that_was_read_makes_another(client: Any, document: BlockDocument) -
     copy = client.create_block_document(document, name="copy")
     assert unwrapped(client.read_block_document(copy.id).data) == DATA
     assert copy.id != document.id
-    with pytest.raises(ObjectAlreadyExists, match="There is a block document 'copy' of that type"):
+    with pytest.raises(
+        ObjectAlreadyExists, match="A block document 'copy' of that type already exists"
+    ):
         client.create_block_document(document, name="copy")
 
 

@@ -53,7 +53,7 @@ def test_what_a_server_does_not_have_is_told_with_its_version(client: Any, opera
         return
     assert type(error) is OperationNotFound
     assert str(error).startswith(f"The server, version {here}, does not have {operation}: 404")
-    assert "mostly a newer one; client.operations shows what this one can do" in error.hint
+    assert "usually a newer one; client.operations lists the operations of this one" in error.hint
     assert error.__context__ is None or error.__suppress_context__
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 

@@ -946,7 +946,7 @@ def test_a_client_is_not_held_by_its_operations() -> None:
         assert ref() is None
     finally:
         gc.enable()
-    with pytest.raises(ClientClosed, match="gone"):
+    with pytest.raises(ClientClosed, match="no longer exists"):
         operations.load()
 
 
