@@ -1,7 +1,7 @@
-"""Which client is meant where none is named: contexts, and the notebook's own clients.
+"""The default client: client contexts, and the notebook's own clients.
 
-In a notebook a ContextVar that is set in a cell with ``await`` is lost when the cell ends, so the
-notebook's clients are held by a session object and not by a context.
+In a notebook, a ContextVar that is set in a cell with ``await`` is lost when the cell ends, so the
+notebook's clients are held by a session object instead of a context.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _MOST_SETTINGS = 4
-"""For so many different settings at once the notebook keeps clients open."""
+"""For how many different settings the notebook keeps clients open at once."""
 
 
 class _Context:
-    """A plain ``with`` block that makes itself findable within it, and within tasks made there."""
+    """A ``with`` block that code inside it, and tasks created there, can find with `get`."""
 
     _active: ClassVar[ContextVar[Any]]
 
@@ -46,7 +46,7 @@ class _Context:
 
     @classmethod
     def get(cls) -> Self | None:
-        """The innermost active context of this kind, or None."""
+        """Return the innermost active context of this kind, or None."""
         return cast("Self | None", cls._active.get())
 
     def __enter__(self) -> Self:
@@ -63,11 +63,11 @@ class _Context:
 
 
 class ClientContext(_Context):
-    """Within it, ``client`` is the one that is meant. It neither opens nor closes it."""
+    """Make ``client`` the default within a ``with`` block. Does not open or close the client."""
 
 
 class FlowRunContext(_Context):
-    """Within it, a flow run is under way that uses ``client``; ``flow_run`` may be None."""
+    """The context of a flow run in progress that uses ``client``; ``flow_run`` can be None."""
 
     def __init__(self, *, client: PrefectClient | SyncPrefectClient, flow_run: Any = None) -> None:
         super().__init__(client=client)
@@ -75,7 +75,7 @@ class FlowRunContext(_Context):
 
 
 class TaskRunContext(_Context):
-    """Within it, a task run is under way that uses ``client``; ``task_run`` may be None."""
+    """The context of a task run in progress that uses ``client``; ``task_run`` can be None."""
 
     def __init__(self, *, client: PrefectClient | SyncPrefectClient, task_run: Any = None) -> None:
         super().__init__(client=client)
@@ -83,13 +83,13 @@ class TaskRunContext(_Context):
 
 
 class NotebookSession:
-    """The clients that a notebook keeps open from cell to cell, one pair for each of its settings."""
+    """The clients that a notebook keeps open from cell to cell, a pair for each of its settings."""
 
     def __init__(self) -> None:
         self._clients: list[tuple[Settings, PrefectClient | SyncPrefectClient]] = []
 
     def client(self, settings: Settings) -> PrefectClient:
-        """The open async client for these settings, opened if need be. It does not wait."""
+        """Return the async client for these settings, opened if necessary. Does not wait."""
         found = self._find(settings, PrefectClient)
         if found is None:
             found = PrefectClient(api_of(settings), settings=settings)
@@ -97,7 +97,7 @@ class NotebookSession:
         return found
 
     def sync_client(self, settings: Settings) -> SyncPrefectClient:
-        """The open sync client for these settings, opened if need be. It does not wait."""
+        """Return the sync client for these settings, opened if necessary. Does not wait."""
         found = self._find(settings, SyncPrefectClient)
         if found is None:
             found = SyncPrefectClient(api_of(settings), settings=settings)
@@ -105,7 +105,7 @@ class NotebookSession:
         return found
 
     def close(self) -> list[Coroutine[Any, Any, None]]:
-        """Close all clients. What is left to do on the async ones' loop is returned, to be run there."""
+        """Close all clients; return the coroutines that must still run on the async ones' event loop."""
         clients, self._clients = self._clients, []
         left = [client.close_for_good() for _, client in clients]
         return [closing for closing in left if closing is not None]
@@ -122,7 +122,7 @@ class NotebookSession:
         self._clients = [(s, c) for s, c in self._clients if not c.is_closed]
         self._clients.append((settings, client))
         if len(self._clients) > 2 * _MOST_SETTINGS:
-            # Let go, not closed: cells may hold it still. It is closed when they do not.
+            # Dropped, not closed: cells may still hold it. It closes when nothing holds it any more.
             self._clients.pop(0)
 
 
@@ -130,9 +130,10 @@ _session: NotebookSession | None = None
 
 
 def notebook_session() -> NotebookSession | None:
-    """The notebook's session, made at its first use, where code runs in a cell; else None.
+    """Return the notebook's session in code that runs in a cell, else None. Created on first use.
 
-    A notebook is there from ``set_notebook_loop`` on, see `orchnb.runtime.loops`.
+    The process counts as a notebook once ``set_notebook_loop`` has been called, see
+    `orchnb.runtime.loops`.
     """
     global _session
     if not on_notebook_thread():
@@ -143,14 +144,14 @@ def notebook_session() -> NotebookSession | None:
 
 
 def end_notebook_session() -> NotebookSession | None:
-    """Forget the session and return it, to be closed, if there was one."""
+    """Forget the session and return it, if there was one. The caller must close it."""
     global _session
     session, _session = _session, None
     return session
 
 
 def close_notebook_clients() -> None:
-    """Close the notebook's clients, if there are any; the async ones' connections right after the cell.
+    """Close the notebook's clients, if any. The async clients' connections close right after the cell.
 
     The next `get_client` in a cell opens new ones.
     """
@@ -161,7 +162,7 @@ def close_notebook_clients() -> None:
 
 
 def _finish(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Cells cannot wait for it: on a running loop it is done as soon as the cell gives way."""
+    """Run the coroutine. Cells cannot wait for it: on a running event loop it runs at the next yield."""
     loop = notebook_loop()
     if loop is not None and loop.is_running():
         task = loop.create_task(coroutine)
@@ -173,24 +174,24 @@ def _finish(coroutine: Coroutine[Any, Any, None]) -> None:
         coroutine.close()
 
 
-# asyncio itself holds tasks weakly.
+# asyncio itself keeps only weak references to tasks.
 _closing: set[asyncio.Task[None]] = set()
 
 
 def use_app(app: ASGIApp | None, *, api_path: str = "/api") -> None:
-    """Have an ASGI app be the server in this process from now on, in place of Prefect's.
+    """Use an ASGI app as the in-kernel server from now on, instead of Prefect's.
 
-    It is started at the first request, as any server in this process; `get_client` gives a client of
-    it, and ``client.operations`` holds its routes if it describes them. Given anew, as when a cell is
-    run again, the new app takes the place of the old one, whose clients in the notebook are closed.
-    None takes it back: what the settings say holds again.
+    Like any in-kernel server it starts at the first request. `get_client` returns a client for it, and
+    ``client.operations`` holds its routes if it describes them. Another call, as when a cell is run
+    again, replaces the app and closes the notebook's clients of the old one. None undoes it: the
+    settings apply again.
 
     Args:
-        api_path: what the paths of requests begin with, as they do on Prefect's server; empty for an
-            app whose routes are at the root.
+        api_path: the prefix of request paths, as on Prefect's server; empty for an app whose routes are
+            at the root.
 
     Raises:
-        TypeError: it is no ASGI app.
+        TypeError: ``app`` is not an ASGI app.
         ValueError: ``api_path`` is neither empty nor a path.
     """
     name = None if app is None else give_app(app, api_path)
@@ -221,16 +222,16 @@ def get_client(
 def get_client(
     httpx_settings: Mapping[str, Any] | None = None, sync_client: bool = False
 ) -> PrefectClient | SyncPrefectClient:
-    """The client for the current settings.
+    """Return the client for the current settings.
 
-    In a notebook's cell: the notebook's own, open already, the same object in every cell. Elsewhere:
-    the client of the active `ClientContext` if it lives on this loop, else a new one, to be opened
-    with ``async with`` (``with`` for the sync one). With ``httpx_settings``, arguments for httpx's
-    client, always a new one.
+    In a notebook cell: the notebook's own client, already open, the same object in every cell.
+    Elsewhere: the client of the active `ClientContext` if it belongs to this event loop, else a new one,
+    which must be opened with ``async with`` (``with`` for the sync client). With ``httpx_settings``
+    (arguments for httpx's client): always a new one.
 
     Raises:
         InvalidSetting: the settings cannot be read.
-        ServerNotConfigured: no API URL is set, and a server in this process is not allowed.
+        ServerNotConfigured: no API URL is set, and an in-kernel server is not allowed.
     """
     kind = SyncPrefectClient if sync_client else PrefectClient
     if httpx_settings is not None:
@@ -248,11 +249,11 @@ def get_client(
 
 
 def get_or_create_client(client: PrefectClient | None = None) -> tuple[PrefectClient, bool]:
-    """The client that is meant here, and whether it was given or found rather than made.
+    """Return the default client, and whether it was given or found rather than created.
 
-    ``client`` itself if given; else the first that lives on the running loop of the active
-    `ClientContext`, `FlowRunContext` and `TaskRunContext`, and the notebook's client; else a new
-    one, which is for the caller to open.
+    ``client`` itself if given; else the first that belongs to the running event loop among the active
+    `ClientContext`, `FlowRunContext` and `TaskRunContext`, and the notebook's client; else a new one,
+    which the caller must open.
 
     Raises:
         InvalidSetting: a new one is needed, and the settings cannot be read.
@@ -278,10 +279,10 @@ def get_or_create_client(client: PrefectClient | None = None) -> tuple[PrefectCl
 def inject_client(
     function: Callable[P, Coroutine[Any, Any, T]],
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Give an async function its ``client`` argument when the caller does not.
+    """Pass an async function a ``client`` argument if the caller does not.
 
-    A client that is given, or found by `get_or_create_client`, is used and left as it is; a new one
-    is opened and closed around the call. ``client=None`` counts as not given.
+    A client that is given, or found by `get_or_create_client`, is used as it is; a new one is opened
+    and closed around the call. ``client=None`` counts as not given.
 
     Raises:
         TypeError: at decoration, if the function is not async or takes no ``client``.

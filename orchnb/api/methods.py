@@ -1,6 +1,6 @@
 """Methods of both clients, each made from one function, with its name, docstring and signature.
 
-The one of the async client is awaited, that of the sync client is not.
+The async client's methods are awaited, the sync client's are not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class operation(Generic[P, T]):
-    """A method of both clients, made from a function that says what to ask."""
+    """A method of both clients, made from a function that returns the calls to make."""
 
     def __init__(self, function: Callable[P, Steps[T]]) -> None:
         self._function = function
@@ -42,7 +42,7 @@ class operation(Generic[P, T]):
         self.__name__ = function.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
-        """The operation's calls, for use within another operation."""
+        """Return the operation's calls, for use within another operation."""
         return self._function(*args, **kwargs)
 
     @functools.cached_property
@@ -52,7 +52,7 @@ class operation(Generic[P, T]):
         Callable[Concatenate[PrefectClient, P], Coroutine[Any, Any, T]],
         Callable[Concatenate[SyncPrefectClient, P], T],
     ]:
-        """For the async client and for the sync one; made when first used, as that imports the models."""
+        """The async and the sync method, made on first use, because that imports the models."""
         return _methods(self._function)
 
     @overload
@@ -98,7 +98,7 @@ def _methods(
         return self.perform(steps, function.__name__)
 
     result = get_args(hints_of(function)["return"])[-1]  # Call[T], Generator[..., T]
-    result = type(None) if result is None else result  # as it is in type hints
+    result = type(None) if result is None else result  # as type hints spell it
     return (
         dressed(call_async, function, returns=result),
         dressed(call, function, returns=result),
@@ -106,15 +106,15 @@ def _methods(
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """A function's type hints. Modules import models for type checkers only, here they are imported."""
+    """Return a function's type hints. Imports the models, which modules import for type checkers only."""
     return get_type_hints(
         function, localns={name: getattr(models, name) for name in models.__all__}
     )
 
 
 def dressed(method: F, function: Callable[..., Any], *, returns: Any) -> F:
-    """A client's method with the name, docstring and signature of the function that it is made from:
-    people and tools are shown what it takes and gives, and not calls."""
+    """Return a client's method with the name, docstring and signature of the function it is made from, so
+    that people and tools see its arguments and its result instead of calls."""
     hints = hints_of(function)
     parameters = [
         shown
@@ -132,7 +132,7 @@ def dressed(method: F, function: Callable[..., Any], *, returns: Any) -> F:
 
 
 def _named(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Parameter]:
-    """A parameter with its type; in the place of ``**query: Unpack[Query]`` the keywords of ``Query``."""
+    """Yield a parameter with its type; for ``**query: Unpack[Query]``, the keywords of ``Query``."""
     if get_origin(hint) is not Unpack:
         yield parameter.replace(annotation=hint)
         return

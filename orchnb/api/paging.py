@@ -1,10 +1,10 @@
-"""Reading what is long, page by page.
+"""Read long results page by page.
 
-The API pages by offset, and rows come and go meanwhile. So they are asked for in an order that does not
-change, mostly that of their ids; what has been given is known by its id; and each page begins with the
-last row of the one before. A page without any row that is known is one too far, because rows have been
-deleted: then it goes back. A page without any row that is new happens while many rows are created; but a
-server, or a cache in between, that repeats itself would be asked without end, so there is a limit.
+The API pages by offset, and rows come and go in the meantime. So rows are requested in an order that does
+not change, mostly by id; rows already returned are recognized by their ids; and each page begins with the
+last row of the previous one. A page without any known row is too far ahead, because rows have been
+deleted: then paging goes back. A page without any new row occurs while many rows are being created; but a
+server, or a cache in between, could repeat the same page endlessly, so there is a limit.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 PAGE = 200
-"""Rows of a page: so many Prefect's server gives at most, unless it is set to give fewer."""
+"""Rows per page: the most that Prefect's server returns, unless it is configured to return fewer."""
 
 
 _MOST_REPEATED = 3 * PAGE
-"""Rows that may come again with no new one among them: as many as were created before them while a few
-pages were read."""
+"""How many consecutive known rows are allowed: as many as could be created before them while a few pages
+are read."""
 
 
 class Identified(Protocol):
-    """A row that can be told from the others."""
+    """A row with an id."""
 
     @property
     def id(self) -> Any: ...
@@ -56,23 +56,23 @@ Row_co = TypeVar("Row_co", bound=Identified, covariant=True)
 
 
 class Pages(Protocol[Row_co]):
-    """A long read, by its pages."""
+    """A long result, page by page."""
 
     @property
     def done(self) -> bool:
-        """Whether there is no further page."""
+        """Whether there are no more pages."""
 
     def call(self) -> Steps[Any]:
-        """The calls for the page that is wanted next."""
+        """Return the calls for the next page."""
 
     def take(self, page: Any, /) -> Sequence[Row_co]:
-        """What of that page was not given before."""
+        """Return the rows of that page that were not returned before."""
 
 
 class Paging(Generic[Row]):
-    """A long read by offset, in an order that does not change.
+    """A long result read by offset, in an order that does not change.
 
-    ``page(offset, limit)`` makes the call for one page. ``limit`` is how many rows are wanted, None
+    ``page(offset, limit)`` returns the call for one page. ``limit`` is the maximum number of rows, None
     for all.
 
     Raises:
@@ -91,22 +91,22 @@ class Paging(Generic[Row]):
         self._offset = 0
         self._given: _Given[Row] = _Given(limit)
         self.done = self._given.are_enough
-        """Whether there is no further page."""
+        """Whether there are no more pages."""
 
     def call(self) -> Generator[Call[Any], Any, ModelList[Any]]:
-        """The call for the page that is wanted next; the pages are smaller if the server wants that."""
+        """Make the call for the next page; with smaller pages if the server requires that."""
         try:
             return (yield from self._page(self._offset, self._size))
         except PrefectHTTPStatusError as exc:
             most = AT_MOST.search(exc.detail)
-            # Pages of one row would never get beyond the row that they begin with.
+            # With one row per page, paging would never get past the row that each page begins with.
             if exc.status_code != 422 or most is None or not 1 < int(most[1]) < self._size:
                 raise
             self._size = int(most[1])
         return (yield from self._page(self._offset, self._size))
 
     def take(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """What of that page was not given before.
+        """Return the rows of that page that were not returned before.
 
         Raises:
             UnexpectedAnswer: the pages repeat themselves.
@@ -123,8 +123,8 @@ class Paging(Generic[Row]):
 
 
 def pages_of(query: Steps[ModelList[M]]) -> Callable[[int, int], Call[ModelList[M]]]:
-    """What makes the call for each page of a read. The read is made once: ``"1h"`` is an hour before the
-    first page for all of them, and names that are given by an iterator are there for all of them."""
+    """Return a function that makes the call for each page of a read. The read is evaluated once: for all
+    pages ``"1h"`` means an hour before the first one, and an iterator of names is consumed only once."""
     assert isinstance(query, Call), "a read of one page is one call"
     return lambda offset, limit: dataclasses.replace(
         query, json={**query.json, "offset": offset, "limit": limit}
@@ -140,10 +140,11 @@ def every(pages: Pages[Row]) -> Generator[Call[Any], Any, list[Row]]:
 
 
 class Chain(Generic[Row]):
-    """A long read of pages that each say where the next one is.
+    """A long result whose pages each name the next one.
 
-    ``first`` makes the call for the first page, ``following`` that for the page after one, None if it
-    is the last; ``rows`` are those of a page. ``limit`` is how many rows are wanted, None for all.
+    ``first`` is the call for the first page; ``following`` returns the call for the page after a given
+    one, None if it is the last; ``rows`` returns a page's rows. ``limit`` is the maximum number of rows,
+    None for all.
 
     Raises:
         ValueError: ``limit`` is negative.
@@ -163,16 +164,16 @@ class Chain(Generic[Row]):
 
     @property
     def done(self) -> bool:
-        """Whether there is no further page."""
+        """Whether there are no more pages."""
         return self._next is None
 
     def call(self) -> Steps[Any]:
-        """The call for the page that is wanted next."""
-        assert self._next is not None, "a page is wanted only while it is not done"
+        """Return the call for the next page."""
+        assert self._next is not None, "there is no next page when done"
         return self._next
 
     def take(self, page: Any) -> Sequence[Row]:
-        """What of that page was not given before.
+        """Return the rows of that page that were not returned before.
 
         Raises:
             UnexpectedAnswer: the pages repeat themselves.
@@ -185,7 +186,7 @@ class Chain(Generic[Row]):
 
 
 class _Given(Generic[Row]):
-    """The rows that have been given, of which there are to be ``limit`` at most."""
+    """The rows that have been returned, at most ``limit``."""
 
     def __init__(self, limit: int | None) -> None:
         if limit is not None and limit < 0:
@@ -193,19 +194,18 @@ class _Given(Generic[Row]):
         self._limit = limit
         self._ids: set[Any] = set()
         self._repeated = 0
-        """Rows that have come again since the last new one."""
+        """How many known rows have been received since the last new one."""
 
     def __contains__(self, row: Row) -> bool:
         return row.id in self._ids
 
     @property
     def are_enough(self) -> bool:
-        """Whether no more are wanted."""
+        """Whether the limit is reached."""
         return len(self._ids) == self._limit
 
     def add(self, rows: Sequence[Row], *, weight: int) -> Sequence[Row]:
-        """Take note of those that are to be given now, and return them; ``weight`` counts if there are
-        none."""
+        """Record the new rows and return them; if there are none, ``weight`` counts as repetition."""
         new = list({row.id: row for row in rows if row not in self}.values())
         if self._limit is not None:
             new = new[: self._limit - len(self._ids)]
@@ -214,18 +214,18 @@ class _Given(Generic[Row]):
         return new
 
     def refuse_repetition(self) -> None:
-        """Raise `UnexpectedAnswer` if too much has come again without anything new."""
+        """Raise `UnexpectedAnswer` if too many known rows came without a new one."""
         if self._repeated >= _MOST_REPEATED:
             raise UnexpectedAnswer(
-                f"Reading page by page gets no further: after {len(self._ids):,} rows the server answers "
-                "with pages of rows that it has given before",
-                hint="A cache or proxy in between may repeat an old page: check what PREFECT_API_URL "
-                "leads to. A narrower filter needs fewer pages.",
+                f"Paging makes no progress: after {len(self._ids):,} rows the server returns only rows "
+                "that it has returned before",
+                hint="A cache or proxy in between may be repeating an old page: check where "
+                "PREFECT_API_URL points. A narrower filter needs fewer pages.",
             )
 
 
 class iteration(Generic[P, Row]):
-    """A method of both clients that iterates, made from a function that says what to page through."""
+    """An iterator method of both clients, made from a function that returns the pages."""
 
     def __init__(self, function: Callable[P, Pages[Row]]) -> None:
         self._function = function
@@ -251,7 +251,7 @@ class iteration(Generic[P, Row]):
 
     @functools.cached_property
     def _methods(self) -> tuple[Any, Any]:
-        """For the async and the sync client; dressed when first used, as that imports the models."""
+        """The async and the sync method, completed on first use, because that imports the models."""
         iterate_async, iterate = self._made
         row = get_args(hints_of(self._function)["return"])[-1]  # Paging[Row], or Chain[Row]
         return (

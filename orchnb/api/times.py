@@ -1,4 +1,4 @@
-"""Points in time as people write them."""
+"""Parse points in time as people write them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from datetime import date, datetime, timedelta, timezone
 from typing import TypeAlias
 
 When: TypeAlias = datetime | date | timedelta | str
-"""A point in time: a datetime, the beginning of a day, how long ago, or words such as ``"1h"``,
-``"2d12h"``, ``"3 min ago"``, ``"today"``, ``"2026-11-01"``. What names no time zone is meant in the local
-one."""
+"""A point in time: a datetime, a date (its beginning), a timedelta (how long ago), or words such as
+``"1h"``, ``"2d12h"``, ``"3 min ago"``, ``"today"``, ``"2026-11-01"``. Without a time zone, the local one
+is meant."""
 
 ToCome: TypeAlias = When
-"""The same of who looks ahead: a length (``"1h"``, ``"in 2d12h"``, a timedelta) is from now on."""
+"""A point in the future: like `When`, but a length (``"1h"``, ``"in 2d12h"``, a timedelta) counts from
+now."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _UNIT = r"(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)(?![a-z])"
@@ -21,11 +22,11 @@ _LENGTH = re.compile(rf"(?:{_PART.pattern})+", re.IGNORECASE)
 
 
 def moment(when: When, *, now: datetime | None = None) -> datetime:
-    """The point in time that is meant, with its time zone. ``now`` is by default the present.
+    """Return the point in time as a datetime with a time zone. ``now`` is the present by default.
 
     Raises:
-        ValueError: the words mean none; the message says which would.
-        TypeError: it is nothing of the kind.
+        ValueError: the text is not a point in time; the message says what would be.
+        TypeError: ``when`` has another type.
     """
     present = now if now is not None else datetime.now(timezone.utc)
     if isinstance(when, datetime):
@@ -36,8 +37,8 @@ def moment(when: When, *, now: datetime | None = None) -> datetime:
         return _before(present, when, repr(when))
     if not isinstance(when, str):
         raise TypeError(
-            "a point in time should be a datetime, a date, a timedelta or a text; "
-            f"{type(when).__name__} is none"
+            "a point in time should be a datetime, a date, a timedelta or a string, "
+            f"not {type(when).__name__}"
         )
     words = when.strip().lower().removesuffix(" ago").strip()
     if _LENGTH.fullmatch(words):
@@ -54,25 +55,25 @@ def moment(when: When, *, now: datetime | None = None) -> datetime:
         days = 1 if words == "yesterday" else 0
         return (
             midnight - timedelta(days=days)
-        ).astimezone()  # of that day, if the clocks were changed
+        ).astimezone()  # that day's offset, in case the clocks were changed
     try:
-        # Python 3.10 knows no Z.
+        # Python 3.10 does not accept Z.
         found = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", when.strip()))
     except ValueError:
         raise ValueError(
-            f"{when!r} is no point in time; write how long ago ('90s', '30m', '1h', '2d12h', '1w'), "
+            f"{when!r} is not a point in time; write how long ago ('90s', '30m', '1h', '2d12h', '1w'), "
             "'today', 'yesterday', or a date such as '2026-11-01' or '2026-11-01T09:30+01:00'"
         ) from None
     return _local(found)
 
 
 def to_come(when: ToCome, *, now: datetime | None = None) -> datetime:
-    """The point in time that is meant by who looks ahead: a length, such as ``"1h"``, ``"in 1h"`` or a
-    timedelta, is from now on. All else is as for `moment`.
+    """Return a point in the future: a length, such as ``"1h"``, ``"in 1h"`` or a timedelta, counts from
+    now. Everything else is as in `moment`.
 
     Raises:
-        ValueError: the words mean none, or it is beyond the year 9999.
-        TypeError: it is nothing of the kind.
+        ValueError: the text is not a point in time, or it is beyond the year 9999.
+        TypeError: ``when`` has another type.
     """
     present = now if now is not None else datetime.now(timezone.utc)
     words = when.strip().lower().removeprefix("in ").strip() if isinstance(when, str) else ""
@@ -87,7 +88,7 @@ def to_come(when: ToCome, *, now: datetime | None = None) -> datetime:
 
 
 def ago(then: datetime, now: datetime) -> str:
-    """How far one point in time is from another, in words: ``3 min ago``, ``in 2 h``."""
+    """Return the distance between two points in time in words: ``3 min ago``, ``in 2 h``."""
     seconds = (now - then).total_seconds()
     amount = abs(seconds)
     if amount < 1:
@@ -96,16 +97,16 @@ def ago(then: datetime, now: datetime) -> str:
         if amount >= length:
             words = f"{int(amount // length)} {unit}"
             return f"{words} ago" if seconds > 0 else f"in {words}"
-    raise AssertionError("one of them fits")
+    raise AssertionError("one of the units always fits")
 
 
 def _local(when: datetime) -> datetime:
-    """The same in the local time zone, which it is meant in if it names none."""
+    """Return the datetime in the local time zone, which is also assumed if it has none."""
     try:
         return when.astimezone()
-    except (ValueError, OverflowError, OSError):  # which of them, is the system's
+    except (ValueError, OverflowError, OSError):  # which one depends on the system
         raise ValueError(
-            f"{when} is too near the end of the years 1 to 9999 for another time zone"
+            f"{when} is too close to the limits of the years 1 to 9999 to change its time zone"
         ) from None
 
 

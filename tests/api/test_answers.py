@@ -329,14 +329,14 @@ def test_usual_values_are_sent_in_their_usual_form(scripted: Any) -> None:
 )
 def test_what_names_no_flow_is_refused(scripted: Any, flow: Any) -> None:
     client, transport = scripted(answering(200, json={}))
-    with pytest.raises(TypeError, match="flow should be an id, a name, or something that has a"):
+    with pytest.raises(TypeError, match="flow should be an id, a name, or an object with a name"):
         client.create_flow_run(flow)
     assert transport.requests == []
 
 
 def test_one_text_is_not_taken_for_many_tags(scripted: Any) -> None:
     client, _ = scripted(answering(200, json={}))
-    with pytest.raises(TypeError, match=r"tags should be a list of texts: \['nightly'\]"):
+    with pytest.raises(TypeError, match=r"tags should be a list of strings: \['nightly'\]"):
         client.create_flow_run(FLOW_ID, tags="nightly")
 
 

@@ -152,9 +152,9 @@ def test_the_automations_of_a_resource_are_read_and_deleted(client: Any, name: s
 
 
 def test_what_is_missing_is_told_before_anything_is_sent(client: Any, name: str) -> None:
-    with pytest.raises(TypeError, match="Give also trigger and actions"):
+    with pytest.raises(TypeError, match="Missing trigger and actions"):
         client.create_automation(name)
-    with pytest.raises(TypeError, match="Give also name and trigger and actions"):
+    with pytest.raises(TypeError, match="Missing name and trigger and actions"):
         client.update_automation(uuid.uuid4())
 
 

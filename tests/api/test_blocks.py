@@ -91,7 +91,9 @@ def test_types_are_filtered_and_paged(client: Any, block_type: BlockType) -> Non
 
 
 def test_a_slug_is_taken_once(client: Any, block_type: BlockType) -> None:
-    with pytest.raises(ObjectAlreadyExists, match=f"block type '{block_type.slug}' already: 409"):
+    with pytest.raises(
+        ObjectAlreadyExists, match=f"block type '{block_type.slug}' already exists: 409"
+    ):
         client.create_block_type({"name": block_type.name, "slug": block_type.slug})
 
 
@@ -198,7 +200,7 @@ def test_a_document_is_changed_by_what_is_given(client: Any, document: BlockDocu
     assert unwrapped(client.read_block_document(document.id).data) == {**DATA, "password": "new"}
     client.update_block_document(document.id, {"data": {"user": "b"}}, merge_existing_data=False)
     assert unwrapped(client.read_block_document(document.id).data) == {"user": "b"}
-    with pytest.raises(ValueError, match="Nothing to change"):
+    with pytest.raises(ValueError, match="There is nothing to change"):
         client.update_block_document(document.id)
 
 
@@ -206,7 +208,9 @@ def test_one_that_was_read_makes_another(client: Any, document: BlockDocument) -
     copy = client.create_block_document(document, name="copy")
     assert unwrapped(client.read_block_document(copy.id).data) == DATA
     assert copy.id != document.id
-    with pytest.raises(ObjectAlreadyExists, match="There is a block document 'copy' of that type"):
+    with pytest.raises(
+        ObjectAlreadyExists, match="A block document 'copy' of that type already exists"
+    ):
         client.create_block_document(document, name="copy")
 
 
@@ -265,11 +269,11 @@ def test_a_deleted_document_is_gone(client: Any, document: BlockDocument) -> Non
 
 
 def test_what_is_missing_is_told_before_anything_is_sent(client: Any) -> None:
-    with pytest.raises(TypeError, match="Give also block_type_id and block_schema_id"):
+    with pytest.raises(TypeError, match="Missing block_type_id and block_schema_id"):
         client.create_block_document(name="db", data=DATA)
-    with pytest.raises(TypeError, match="Give also slug"):
+    with pytest.raises(TypeError, match="Missing slug"):
         client.create_block_type(name="x")
-    with pytest.raises(TypeError, match="Give also block_type_id"):
+    with pytest.raises(TypeError, match="Missing block_type_id"):
         client.create_block_schema(fields={})
 
 

@@ -100,7 +100,9 @@ def test_a_global_limit_comes_back_as_it_was_created(client: Any, name: str) -> 
     assert isinstance(found, GlobalConcurrencyLimit)
     assert (found.id, found.name, found.limit) == (created, name, 2)
     assert (found.active, found.active_slots, found.slot_decay_per_second) == (True, 0, 0.5)
-    with pytest.raises(ObjectAlreadyExists, match=f"concurrency limit '{name}' already: 409"):
+    with pytest.raises(
+        ObjectAlreadyExists, match=f"concurrency limit '{name}' already exists: 409"
+    ):
         client.create_global_concurrency_limit({"name": name, "limit": 3})
 
 
@@ -199,13 +201,13 @@ def test_slots_are_leased_kept_and_given_back(client: Any, name: str) -> None:
 
 
 def test_what_is_wrong_is_told_before_anything_is_sent(client: Any, name: str) -> None:
-    with pytest.raises(TypeError, match="Give also limit"):
+    with pytest.raises(TypeError, match="Missing limit"):
         client.create_global_concurrency_limit(name)
-    with pytest.raises(ValueError, match="Nothing to change"):
+    with pytest.raises(ValueError, match="There is nothing to change"):
         client.update_global_concurrency_limit(name)
-    with pytest.raises(TypeError, match="names should be a list of texts"):
+    with pytest.raises(TypeError, match="names should be a list of strings"):
         client.increment_concurrency_slots(name, 1, "concurrency")
-    with pytest.raises(TypeError, match="names should be a list of texts"):
+    with pytest.raises(TypeError, match="names should be a list of strings"):
         client.increment_v1_concurrency_slots(name, uuid.uuid4())
-    with pytest.raises(TypeError, match="names should be a list of texts"):
+    with pytest.raises(TypeError, match="names should be a list of strings"):
         client.decrement_v1_concurrency_slots(name, uuid.uuid4(), 1)

@@ -140,14 +140,14 @@ def test_a_deployment_may_have_a_work_pool(client: Any, name: str) -> None:
     run = client.create_flow_run_from_deployment(deployment_id, work_queue_name="slow")
     assert (run.work_pool_name, run.work_queue_name) == (name, "slow")
     with pytest.raises(
-        ObjectNotFound, match=r"no such thing as deployment 'd' refers to: 404.*Work pool"
+        ObjectNotFound, match=r"no such object \(referenced by deployment 'd'\): 404.*Work pool"
     ):
         client.create_deployment(name, "d", work_pool_name="nobody's")
 
 
 @pytest.mark.parametrize("wrong", ["a/b", "50%", "a&b", "<b>"])
 def test_a_name_that_no_deployment_has_is_refused(client: Any, wrong: str) -> None:
-    with pytest.raises(ValueError, match="The name of a deployment cannot hold any of"):
+    with pytest.raises(ValueError, match="A deployment's name cannot contain any of"):
         client.create_deployment(NOBODY, wrong)
 
 
@@ -196,7 +196,7 @@ def test_a_deployment_is_changed_by_what_is_given(client: Any, name: str) -> Non
     assert (
         next(each for each in found.schedules if each.slug == "s").schedule["cron"] == "0 0 * * *"
     )
-    with pytest.raises(ValueError, match="Nothing to change was given: give one of version"):
+    with pytest.raises(ValueError, match="There is nothing to change: give one of version"):
         client.update_deployment(deployment_id)
     with pytest.raises(TypeError, match="tags should be a list"):
         client.update_deployment(deployment_id, tags="nightly")
@@ -252,9 +252,9 @@ def test_a_branch_is_asked_for_once_as_the_cloud_takes_it(kind: str) -> None:
             overrides=DeploymentUpdate(schedules=[{"schedule": {"cron": "0 6 * * *"}}]),
         )
         for branch in ("", " "):
-            with pytest.raises(ValueError, match="A branch needs a name"):
+            with pytest.raises(ValueError, match="A branch's name cannot be blank"):
                 client.create_deployment_branch(NOBODY, branch)
-        with pytest.raises(ValueError, match="Nothing to change"):
+        with pytest.raises(ValueError, match="There is nothing to change"):
             client.create_deployment_branch(NOBODY, "d", overrides={})
     plain, with_data, with_models = transport.requests
     assert {request.url.path for request in transport.requests} == {
@@ -329,9 +329,9 @@ def test_a_name_without_flow_brings_whole_ones(client: Any, name: str) -> None:
     client.create_deployment(name, f"only-{name}")
     with pytest.raises(ValueError, match=f"Did you mean '{name}/only-{name}'") as caught:
         client.create_flow_run_from_deployment(f"only-{name}")
-    assert "A deployment's name is 'flow/deployment'" in str(caught.value)
+    assert "A deployment's name has the form 'flow/deployment'" in str(caught.value)
     for wrong in ("", "/", "/x", "x/"):
-        with pytest.raises(ValueError, match="A deployment's name is 'flow/deployment'"):
+        with pytest.raises(ValueError, match="A deployment's name has the form 'flow/deployment'"):
             client.read_deployment_by_name(wrong)
 
 
@@ -472,7 +472,7 @@ def test_schedules_are_added_changed_and_deleted(client: Any, name: str) -> None
     (found,) = client.read_deployment_schedules(deployment_id)
     assert (found.id, found.active, found.schedule["interval"]) == (one.id, False, 60)
     assert (found.parameters, found.max_scheduled_runs, found.slug) == ({"b": 2}, 3, "two")
-    with pytest.raises(ObjectAlreadyExists, match="has a schedule of that slug already"):
+    with pytest.raises(ObjectAlreadyExists, match="already has a schedule with that slug"):
         client.create_deployment_schedules(deployment_id, [{**CRON, "slug": "two"}])
     assert client.delete_deployment_schedule(deployment_id, one.id) is None
     assert client.read_deployment_schedules(deployment_id) == []
@@ -488,9 +488,9 @@ def test_schedules_are_added_changed_and_deleted(client: Any, name: str) -> None
         (
             [{"cron": "0 0 * * *", "tz": "UTC"}],
             ValueError,
-            "timezone and day_or beside it; it has tz",
+            "also takes timezone and day_or; it has tz",
         ),
-        (["0 0 * * *"], TypeError, "a mapping with interval, cron or rrule.*; str is neither"),
+        (["0 0 * * *"], TypeError, "a mapping with interval, cron or rrule.*, not str"),
         ("0 0 * * *", TypeError, "schedules should be a list"),
         ({"cron": "0 0 * * *"}, TypeError, "schedules should be a list"),
     ],
@@ -558,7 +558,7 @@ def test_a_run_is_scheduled_for_later(client: Any, name: str) -> None:
     assert (then.expected_start_time, then.state_type) == (day, StateType.SCHEDULED)
     pending = client.create_flow_run_from_deployment(deployment_id, state="pending")
     assert pending.state_type is StateType.PENDING
-    with pytest.raises(ValueError, match="Give state or scheduled_time"):
+    with pytest.raises(ValueError, match="Give state or scheduled_time, not both"):
         client.create_flow_run_from_deployment(deployment_id, state="PENDING", scheduled_time=day)
 
     due = client.get_scheduled_flow_runs_for_deployments([deployment_id])
@@ -933,7 +933,7 @@ def test_a_404_says_what_was_not_found(
 
 def test_a_schedule_that_is_not_there_is_not_found(client: Any, name: str) -> None:
     deployment_id = client.create_deployment(name, "d")
-    with pytest.raises(ObjectNotFound, match=f"There is no schedule '{NOBODY}' of a deployment"):
+    with pytest.raises(ObjectNotFound, match=f"There is no schedule '{NOBODY}' of the deployment"):
         client.update_deployment_schedule(deployment_id, NOBODY, active=False)
     with pytest.raises(ObjectNotFound, match="There is no deployment"):
         client.create_flow_run_from_deployment(NOBODY, enforce_parameter_schema=False)

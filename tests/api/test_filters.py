@@ -43,7 +43,7 @@ def test_state_names_in_capitals_or_not(given: str, name: str) -> None:
 )
 def test_a_state_that_is_nearly_one_of_prefects_is_refused(given: Any, meant: str) -> None:
     with pytest.raises(
-        ValueError, match=f"no state of Prefect's, but nearly one. Did you mean {meant}"
+        ValueError, match=f"not one of Prefect's states, but is close to one. Did you mean {meant}"
     ):
         run_words(state=given)
 
@@ -69,7 +69,7 @@ def test_a_period_that_ends_before_it_begins_is_refused() -> None:
 
 
 def test_one_text_is_not_taken_for_many_tags() -> None:
-    with pytest.raises(TypeError, match="list of texts"):
+    with pytest.raises(TypeError, match="list of strings"):
         named_words(tags="etl")
 
 

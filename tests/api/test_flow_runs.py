@@ -42,7 +42,7 @@ def test_a_flow_is_created_with_tags_and_labels_once(client: Any, name: str) -> 
     assert client.create_flow(SimpleNamespace(name=name)) == flow_id
     flow = client.read_flow(flow_id)
     assert (flow.name, flow.tags, flow.labels) == (name, ["x"], {"team": "data"})
-    with pytest.raises(TypeError, match="something that has a name; int is none"):
+    with pytest.raises(TypeError, match="an object with a name, not int"):
         client.create_flow(3)
 
 
@@ -317,7 +317,7 @@ def test_a_run_is_handed_values(client: Any, name: str) -> None:
     (left,) = client.filter_flow_run_input(run.id, "q-", 5, {"q-1"})
     assert left.key == "q-2"
 
-    with pytest.raises(ObjectAlreadyExists, match="The flow run has an input 'q-1' already"):
+    with pytest.raises(ObjectAlreadyExists, match="The flow run already has an input 'q-1'"):
         client.create_flow_run_input(run.id, "q-1", "again")
     assert client.delete_flow_run_input(run.id, "q-1") is None
     with pytest.raises(ObjectNotFound, match="There is no input 'q-1' of the flow run"):
@@ -334,7 +334,7 @@ def test_a_run_is_handed_values(client: Any, name: str) -> None:
         ("update_flow_run_labels", {"flow_run_id": NOBODY, "labels": {}}, "flow run with the id"),
         ("cancel_flow_run", {"flow_run_id": NOBODY}, "flow run with the id"),
         ("pause_flow_run", {"flow_run_id": NOBODY}, "flow run with the id"),
-        ("read_flow_run_state", {"flow_run_state_id": NOBODY}, "state of a flow run with the id"),
+        ("read_flow_run_state", {"flow_run_state_id": NOBODY}, "flow run state with the id"),
         ("read_flow_run_graph", {"flow_run_id": NOBODY}, "flow run with the id"),
         (
             "create_flow_run_input",

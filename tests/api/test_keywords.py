@@ -193,7 +193,7 @@ def test_events(client: Any, name: str) -> None:
     assert events(event=f"{name}.*") == [".late", ".made", ".sold"]
     assert events(event=f"{name}.*", since="1h") == [".late"]
     assert events(event=f"{name}.*", since="3h", until="1h") == [".made", ".sold"]
-    with pytest.raises(ValueError, match="names and beginnings"):
+    with pytest.raises(ValueError, match="mixes names and prefixes"):
         client.read_events(event=["a.*", "b"])
     with pytest.raises(ValueError, match="since is later than until"):
         client.read_events(since="1h", until="2h")

@@ -52,8 +52,8 @@ def test_what_a_server_does_not_have_is_told_with_its_version(client: Any, opera
         assert error is None or type(error) is ObjectNotFound
         return
     assert type(error) is OperationNotFound
-    assert str(error).startswith(f"The server, of version {here}, does not have {operation}: 404")
-    assert "mostly a newer one; client.operations shows what this one can do" in error.hint
+    assert str(error).startswith(f"The server, version {here}, does not have {operation}: 404")
+    assert "usually a newer one; client.operations lists the operations of this one" in error.hint
     assert error.__context__ is None or error.__suppress_context__
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
@@ -134,7 +134,7 @@ def test_a_405_is_looked_into_as_well(kind: str) -> None:
     error, _ = asked(kind, server("/flows/filter"), "bulk_delete_flows", {})
     assert isinstance(error, OperationNotFound)
     assert error.status_code == 405
-    assert "of version 9.9, does not have bulk_delete_flows: 405 Method Not Allowed" in str(error)
+    assert "version 9.9, does not have bulk_delete_flows: 405 Method Not Allowed" in str(error)
 
 
 def test_below_a_prefix_paths_are_told_from_others(kind: str) -> None:
@@ -151,7 +151,7 @@ def test_below_a_prefix_paths_are_told_from_others(kind: str) -> None:
 
 def test_a_server_without_a_version_is_told_by_its_document(kind: str) -> None:
     error, _ = asked(kind, server("/flows/filter", version=404), "bulk_delete_flows", {})
-    assert "The server, as it describes itself, does not have bulk_delete_flows" in str(error)
+    assert "The server, by its own description, does not have bulk_delete_flows" in str(error)
 
 
 def test_a_server_that_describes_nothing_leaves_the_error_as_it_was(kind: str) -> None:

@@ -78,7 +78,7 @@ def test_prefects_own_objects_will_do(client: Any) -> None:
 def test_what_is_wrong_is_told_before_anything_is_sent(client: Any) -> None:
     with pytest.raises(TypeError, match="logs should be a list of lines"):
         client.create_logs(_line(0))
-    with pytest.raises(TypeError, match="Give also level and timestamp"):
+    with pytest.raises(TypeError, match="Missing level and timestamp"):
         client.create_logs([{"name": "lab", "message": "hi"}])
     with pytest.raises(ValueError, match="a run or a log_filter, not both"):
         client.read_logs({"level": {"ge_": 30}}, flow_run_id=uuid.uuid4())

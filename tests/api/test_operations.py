@@ -311,7 +311,7 @@ def test_a_404_says_what_was_not_found(
 def test_a_run_of_a_flow_that_is_not_there_is_not_said_to_exist_already(client: Any) -> None:
     """The real server answers 409 to that."""
     with pytest.raises(
-        PrefectHTTPStatusError, match="what it refers to, such as its flow"
+        PrefectHTTPStatusError, match="something it refers to, such as its flow"
     ) as caught:
         client.create_flow_run(uuid.uuid4())
     assert not isinstance(caught.value, ObjectAlreadyExists)

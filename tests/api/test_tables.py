@@ -316,7 +316,7 @@ def test_much_that_can_be_done_is_counted_and_words_are_data() -> None:
         group = client.operations.much
     table = operation_group_table(group)
     assert (len(table.rows), table.caption) == (100, "the first 100 of 150 operations")
-    assert "of the server in this process" in text(operations_table(client.operations))
+    assert "of the in-kernel server" in text(operations_table(client.operations))
     assert max(map(len, text(table).splitlines())) < 250
     assert "<b>" not in html(table)
     assert "\x1b" not in text(table) + html(table)

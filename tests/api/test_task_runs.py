@@ -86,7 +86,7 @@ def test_prefects_own_task_will_do(client: Any, flow_run_id: Any) -> None:
 
 @pytest.mark.parametrize("task", [3, None, "", object()], ids=lambda value: type(value).__name__)
 def test_what_has_no_key_is_refused(client: Any, task: Any) -> None:
-    with pytest.raises(TypeError, match="something that has a task_key"):
+    with pytest.raises(TypeError, match="an object with a task_key"):
         client.create_task_run(task, None, "0")
 
 

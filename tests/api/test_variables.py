@@ -89,7 +89,7 @@ def test_a_deleted_variable_is_gone(client: Any, name: str) -> None:
 
 def test_a_name_is_taken_once(client: Any, name: str) -> None:
     client.create_variable(name, value=1)
-    with pytest.raises(ObjectAlreadyExists, match=f"There is a variable '{name}' already: 409"):
+    with pytest.raises(ObjectAlreadyExists, match=f"A variable '{name}' already exists: 409"):
         client.create_variable(name, value=2)
     assert client.read_variable_by_name(name).value == 1
 
@@ -102,11 +102,11 @@ def test_what_the_server_refuses_is_told(client: Any) -> None:
 
 def test_what_is_missing_is_told_before_anything_is_sent(client: Any, name: str) -> None:
     for operation in (client.create_variable, client.update_variable):
-        with pytest.raises(TypeError, match="Give also name, by keyword or in the data"):
+        with pytest.raises(TypeError, match="Missing name: give fields by keyword or in the data"):
             operation(value=1)
-    with pytest.raises(ValueError, match="Nothing to change was given: give one of value, tags"):
+    with pytest.raises(ValueError, match="There is nothing to change: give one of value, tags"):
         client.update_variable(name)
-    with pytest.raises(TypeError, match="should be a mapping, a model, or keywords; int is none"):
+    with pytest.raises(TypeError, match="should be a mapping, a model, or keywords, not int"):
         client.create_variable(3)
-    with pytest.raises(TypeError, match="tags should be a list of texts"):
+    with pytest.raises(TypeError, match="tags should be a list of strings"):
         client.create_variable(name, tags="x")

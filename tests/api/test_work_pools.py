@@ -88,12 +88,12 @@ def test_a_pool_is_changed_by_what_is_given(client: Any, pool: WorkPool) -> None
     client.update_work_pool(pool.name, concurrency_limit=None)
     found = client.read_work_pool(pool.name)
     assert (found.is_paused, found.concurrency_limit) == (True, None)
-    with pytest.raises(ValueError, match="Nothing to change was given: give one of description"):
+    with pytest.raises(ValueError, match="There is nothing to change: give one of description"):
         client.update_work_pool(pool.name)
 
 
 def test_a_pool_is_overwritten_only_if_that_is_asked_for(client: Any, pool: WorkPool) -> None:
-    with pytest.raises(ObjectAlreadyExists, match=f"There is a work pool '{pool.name}' already"):
+    with pytest.raises(ObjectAlreadyExists, match=f"A work pool '{pool.name}' already exists"):
         client.create_work_pool(pool.name, type="process", description="new")
     changed = client.create_work_pool(
         pool.name, overwrite=True, type="process", description="new", concurrency_limit=1
@@ -103,7 +103,7 @@ def test_a_pool_is_overwritten_only_if_that_is_asked_for(client: Any, pool: Work
 
 
 def test_a_pools_type_stays_and_that_is_told(client: Any, kind: str, pool: WorkPool) -> None:
-    with pytest.warns(UserWarning, match="stays of the type 'process'") as caught:
+    with pytest.warns(UserWarning, match="keeps the type 'process'") as caught:
         assert client.create_work_pool(pool.name, True, type="docker").type == "process"
     if kind == "sync":  # the other one is called from a portal here
         ours = [warning for warning in caught if "stays" in str(warning.message)]
@@ -148,7 +148,7 @@ def test_a_queue_needs_its_pool(client: Any, name: str) -> None:
 
 
 def test_a_pool_needs_a_name(client: Any) -> None:
-    with pytest.raises(TypeError, match="Give also name"):
+    with pytest.raises(TypeError, match="Missing name"):
         client.create_work_pool(type="process")
 
 
@@ -210,7 +210,7 @@ def test_a_queue_comes_back_as_it_was_created(client: Any, pool: WorkPool) -> No
         assert (found.id, found.name, found.description) == (created.id, "urgent", "first")
         assert (found.is_paused, found.concurrency_limit, found.priority) == (True, 2, 1)
         assert found.work_pool_name == pool.name
-    with pytest.raises(ObjectAlreadyExists, match="There is a work queue 'urgent' already"):
+    with pytest.raises(ObjectAlreadyExists, match="A work queue 'urgent' already exists"):
         client.create_work_queue("urgent", work_pool_name=pool.name)
 
 
@@ -236,7 +236,7 @@ def test_queues_are_filtered_paged_and_matched(client: Any, pool: WorkPool) -> N
     matched = client.match_work_queues(["a-", "b"], pool.name)
     assert matched.model is WorkQueue
     assert {queue.name for queue in matched} == {"a-1", "a-2", "b-1"}
-    with pytest.raises(TypeError, match=r"prefixes should be a list of texts: \['a-'\]"):
+    with pytest.raises(TypeError, match=r"prefixes should be a list of strings: \['a-'\]"):
         client.match_work_queues("a-", pool.name)
 
 
@@ -248,7 +248,7 @@ def test_a_queue_is_changed_by_what_is_given(client: Any, pool: WorkPool) -> Non
     assert (found.priority, found.concurrency_limit) == (1, 2)
     client.update_work_queue(str(queue.id), concurrency_limit=None)
     assert client.read_work_queue(queue.id).concurrency_limit is None
-    with pytest.raises(ValueError, match="Nothing to change"):
+    with pytest.raises(ValueError, match="There is nothing to change"):
         client.update_work_queue(queue.id)
 
 

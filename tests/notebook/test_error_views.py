@@ -174,7 +174,7 @@ def test_an_answer_that_does_not_come_to_what_is_sent_once(ask: str, words: str)
     with wire(http(200)) as server:
         server.answers[0] = server.hang
         card = card_of(server.url, ask, timeout=0.2, enable_csrf_support=False)
-    assert card.title == "It is not known whether the server did it"
+    assert card.title == "It is unknown whether the server acted on the request"
     assert rows(card)["Request"] == f"{method} {server.url}{path}"
     assert rows(card)["Time-out"] == "read: 0.2 s without any part of the answer"
     assert "It was not sent again" in rows(card)["What to do"]

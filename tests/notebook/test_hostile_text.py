@@ -124,7 +124,7 @@ def explained(status: int, said: str) -> Exception:
 
 def lacking(said: str) -> Exception:
     """The error of an operation that the server does not have."""
-    words = f"The server, of version {one_line(said, 80)}, does not have read_flow: 404 Not Found"
+    words = f"The server, version {one_line(said, 80)}, does not have read_flow: 404 Not Found"
     return orchnb.OperationNotFound.from_status_error(refused(404, said), words)
 
 

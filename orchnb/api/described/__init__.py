@@ -1,1 +1,1 @@
-"""What a server says of itself: its OpenAPI document as operations that can be called."""
+"""A server's OpenAPI document, as operations that can be called."""

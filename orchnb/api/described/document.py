@@ -1,8 +1,8 @@
-"""Reading an OpenAPI document (3.0 and 3.1, https://spec.openapis.org/oas/): from bytes to operations.
+"""Read an OpenAPI document (3.0 and 3.1, https://spec.openapis.org/oas/): from bytes to operations.
 
-Pure, and made for documents that somebody wrote to do harm: nothing in one is ever run, everything that
-is followed is bounded, and all that people are shown is printable. What a document leaves out or says
-in words that are unknown here becomes ``Any``; what is broken is an `UnexpectedAnswer` that says where.
+This code is pure and safe for malicious documents: it executes nothing in them, it bounds everything it
+follows, and all text that people see is printable. Parts of a document that are missing or not
+understood become ``Any``; broken parts raise an `UnexpectedAnswer` that says where.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _LONGEST_SUMMARY = 200
 _LONGEST_DESCRIPTION = 4_000
 _LONGEST_PATH = 2_000
 
-# The second is that of 3.6.
+# The second one is from version 3.6.
 _PREFECTS_TITLES = frozenset({"Prefect REST API", "Prefect Prefect REST API"})
-# What Prefect's server does not act upon, though it is asked by POST, by the last word of the path.
+# POST requests that are read-only on Prefect's server, by the last word of the path.
 _PREFECTS_READS = frozenset({"count", "filter", "history", "lateness", "paginate"})
 
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json *(?:;.*)?", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
-# The client's to set, or the protocol's (RFC 9110), and so nobody's arguments.
+# Headers set by the client or by the protocol (RFC 9110), so they are not arguments.
 _OWN_HEADERS = re.compile(
     "accept|accept-encoding|authorization|connection|content-(encoding|length|type)|cookie|expect|host|"
     "proxy-authorization|te|trailer|transfer-encoding|upgrade|user-agent|x-prefect-api-version",
@@ -58,36 +58,36 @@ Encoding: TypeAlias = Literal["json", "form", "multipart", "raw"]
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of an operation, and where in the request it goes."""
+    """An argument of an operation, and its place in the request."""
 
     name: str
     sent_as: str
-    """What it is called in the request."""
+    """Its name in the request."""
     place: Place
     is_required: bool
     annotation: Any
     default: Any = UNSENT
-    """What the server takes if it is not given; `UNSENT` if it does not say."""
+    """The value that the server uses by default; `UNSENT` if the document does not say."""
     description: str = ""
     style: str = "form"
-    """How a list or an object is written into the query: OpenAPI's styles, or ``json``."""
+    """How a list or an object is encoded in the query: one of OpenAPI's styles, or ``json``."""
     explode: bool = True
     is_file: bool = False
 
 
 @dataclass(frozen=True)
 class DescribedOperation:
-    """One operation as the document describes it."""
+    """An operation as the document describes it."""
 
     name: str
     groups: tuple[str, ...]
     method: str
     path: str
-    """With the places of arguments in braces, and all else quoted as URLs want it."""
+    """With arguments in braces, and everything else quoted for URLs."""
     arguments: tuple[Argument, ...]
     encoding: Encoding = "json"
     media_type: str = ""
-    """That of the body, as the server wants it."""
+    """The media type of the body."""
     needs_body: bool = False
     result: Any = Any
     answers: tuple[str, ...] = ()
@@ -96,12 +96,12 @@ class DescribedOperation:
     description: str = ""
     is_deprecated: bool = False
     is_read: bool = False
-    """Whether it is known to change nothing, so that it may be sent again."""
+    """Whether it is known to be read-only, and so can be retried."""
     is_prefects: bool = False
 
     @property
     def signature(self) -> inspect.Signature:
-        """As Python shows it."""
+        """The operation's signature in Python."""
         positional, keyword = (
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
             inspect.Parameter.KEYWORD_ONLY,
@@ -137,19 +137,19 @@ class DescribedOperation:
 
 @dataclass(frozen=True)
 class Description:
-    """What a server says it can do."""
+    """A server's operations, as described by its OpenAPI document."""
 
     title: str
     servers: tuple[str, ...]
-    """Where it says that it is, as it wrote it: addresses, mostly relative ones."""
+    """The URLs that the document gives for the server, as written; mostly relative ones."""
     operations: tuple[DescribedOperation, ...]
 
 
 def read_description(content: bytes) -> Description:
-    """What an OpenAPI document describes.
+    """Return the description in an OpenAPI document.
 
     Raises:
-        UnexpectedAnswer: it is none, is broken, or is beyond all measure.
+        UnexpectedAnswer: it is not an OpenAPI document, is broken, or is too large.
     """
     if len(content) > LARGEST_DOCUMENT:
         raise _broken(f"it is larger than {LARGEST_DOCUMENT // 1_000_000} MB")
@@ -168,7 +168,7 @@ class _Reader:
         version = document.get("openapi")
         if not isinstance(version, str) or not re.match(r"3\.\d", version):
             found = one_line(str(version or document.get("swagger")), 20)
-            raise _broken(f"its version should be 3.0 or 3.1, and is {found!r}")
+            raise _broken(f"its version should be 3.0 or 3.1, but is {found!r}")
         self._schemas = Schemas(document)
         info = document.get("info")
         self._title = _text(info.get("title"), 80) if isinstance(info, dict) else ""
@@ -177,7 +177,7 @@ class _Reader:
 
     def read(self) -> Description:
         operations = list(self._operations())
-        # Where short names meet, all of them give way, so that none depends on what else is there.
+        # If short names collide, all of them get a longer one, so that no name depends on the others.
         short = Counter((group, each.name) for each, _ in operations for group in each.groups)
         taken: set[tuple[str, str]] = set()
         numbers: Counter[str] = Counter()
@@ -206,7 +206,7 @@ class _Reader:
             yield url
 
     def _operations(self) -> Iterator[tuple[DescribedOperation, str]]:
-        """Each operation under its short name, and its long one."""
+        """Yield each operation under its short name, together with its long name."""
         count = 0
         for path, item in _mapping(self._document.get("paths", {}), "'paths'").items():
             if path.startswith("x-"):
@@ -237,7 +237,7 @@ class _Reader:
         parameters = {**shared, **self._parameters(described, place)}
         drafts = [*self._path_arguments(template, parameters), *self._other_arguments(parameters)]
         encoding, media_type, needs_body, body = self._body(described, place)
-        if method == "patch":  # what is not given stays as it is
+        if method == "patch":  # fields that are not given stay unchanged
             body = [replace(argument, default=UNSENT) for argument in body]
         drafts += body
         self._arguments_left -= len(drafts)
@@ -264,11 +264,11 @@ class _Reader:
         return operation, long
 
     def _parameters(self, holder: dict[str, Any], place: str) -> dict[tuple[str, str], Any]:
-        """The parameters that stand there, by place and name."""
+        """Return the parameters listed there, by place and name."""
         found: dict[tuple[str, str], Any] = {}
         listed = holder.get("parameters", [])
         if not isinstance(listed, list):
-            raise _broken(f"the parameters of {place} are no list")
+            raise _broken(f"the parameters of {place} are not a list")
         if len(listed) > _MOST_ARGUMENTS_EACH:
             raise _broken(f"{place} has too many parameters")
         for node in listed:
@@ -316,11 +316,11 @@ class _Reader:
         )
 
     def _described(self, argument: Argument, schema: Any, description: object = None) -> Argument:
-        """The argument with what its schema says of it."""
+        """Return the argument with the details from its schema."""
         target = self._schemas.target(schema)
         words = description
         if not isinstance(words, str) or not words:
-            # That of what is referred to says what all such are; here it is what this one is for.
+            # The description in a referenced schema is general; the one here is about this argument.
             words = schema.get("description") if isinstance(schema, dict) else None
         parts = [one_line(_text(words, 1_000), 400)]
         keys = self._schemas.keys(schema)
@@ -343,7 +343,7 @@ class _Reader:
     def _body(
         self, described: dict[str, Any], place: str
     ) -> tuple[Encoding, str, bool, list[Argument]]:
-        """How a body is written, its media type, whether there must be one, and its arguments."""
+        """Return the body's encoding, its media type, whether it is required, and its arguments."""
         if described.get("requestBody") is None:
             return "json", "", False, []
         body = _mapping(self._schemas.target(described["requestBody"]), f"the body of {place}")
@@ -375,7 +375,7 @@ class _Reader:
         return encoding, media_type, needs_body, arguments
 
     def _result(self, described: dict[str, Any], place: str) -> tuple[Any, tuple[str, ...]]:
-        """The type of the answer, and the media types that it may have."""
+        """Return the type of the response, and its possible media types."""
         responses = _mapping(described.get("responses", {}), f"the responses of {place}")
         successes = [
             self._schemas.target(response)
@@ -398,7 +398,7 @@ class _Reader:
                     found.append(self._schemas.received(schema))
                 else:
                     found.append(str if kind.startswith("text/") else bytes)
-        # Several answers make a union only where each is one of the plain kinds.
+        # Several responses become a union only if each has a plain type.
         if len(found) == 1:
             return found[0], tuple(kinds)
         same = all(each == found[0] for each in found)
@@ -406,23 +406,23 @@ class _Reader:
 
 
 PLACEHOLDER = re.compile(r"\{([^{}/]+)\}")
-"""Where a path has an argument."""
+"""An argument in a path."""
 
 
 def quoted_path(path: str) -> str | None:
-    """A path fit for a URL, its placeholders kept; None if it leads elsewhere than below."""
+    """Return a path quoted for a URL, keeping its placeholders; None if it leads outside its root."""
     segments = path.split("/")
     if segments[0] or len(path) > _LONGEST_PATH:
         return None
     if any(segment == "" for segment in segments[1:-1]):
-        return None  # two slashes begin another host's address
+        return None  # two slashes begin the URL of another host
     if any(unquote(segment).strip() in (".", "..") for segment in segments):
         return None
     return "/".join(_quoted_segment(segment) for segment in segments)
 
 
 def _quoted_segment(segment: str) -> str:
-    parts = re.split(r"(\{[^{}/]+\})", segment)  # text and placeholders by turns
+    parts = re.split(r"(\{[^{}/]+\})", segment)  # text and placeholders alternate
     return "".join(
         f"{{{quote(part[1:-1], safe='', errors='replace')}}}"
         if index % 2
@@ -434,12 +434,12 @@ def _quoted_segment(segment: str) -> str:
 def _template(path: str, place: str) -> str:
     template = quoted_path(path)
     if template is None:
-        raise _broken(f"{place} is no path")
+        raise _broken(f"{place} is not a valid path")
     return template
 
 
 def _named(drafts: list[Argument]) -> tuple[Argument, ...]:
-    """The arguments in the order of a signature, with names of Python's."""
+    """Return the arguments in the order of a signature, with valid Python names."""
     order: dict[str, int] = {"path": 0, "body": 1}
     drafts = sorted(drafts, key=lambda each: (order.get(each.place, 2), not each.is_required))
     taken: set[str] = set()
@@ -453,7 +453,7 @@ def _named(drafts: list[Argument]) -> tuple[Argument, ...]:
 
 
 def is_json(media_type: str) -> bool:
-    """Whether a media type is one of JSON's (RFC 6839, 3.1)."""
+    """Return whether a media type is JSON (RFC 6839, 3.1)."""
     return _JSON.fullmatch(media_type[:100]) is not None
 
 
@@ -468,7 +468,7 @@ def _groups(tags: object, path: str) -> tuple[str, ...]:
 
 
 def _preferred(content: Mapping[str, Any]) -> tuple[str, Encoding]:
-    """The media type to send, of those that the server takes."""
+    """Return which of the media types that the server accepts to send, and its encoding."""
     for media_type in content:
         if is_json(media_type):
             return media_type, "json"
@@ -488,7 +488,7 @@ def _text(value: object, longest: int) -> str:
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _broken(f"{what} is no object")
+        raise _broken(f"{what} is not an object")
     return value
 
 

@@ -1,6 +1,6 @@
-"""Whether a refusal means that the server does not have an operation: its versions differ in that.
+"""Detect errors that mean that this version of the server does not have an operation.
 
-The server is asked what it has only where its answer may mean this, so good calls cost nothing more.
+The server's description is requested only if an error can mean this, so successful calls cost nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchnb.http.response import one_line
 T = TypeVar("T")
 
 _NO_SUCH_ROUTE = "Not Found"
-"""All that servers of Prefect's kind say to a path that is none of theirs, or to an id that is no id."""
+"""The whole message of a Prefect-compatible server for an unknown path, or for an invalid id."""
 
 
 def or_lacking(
@@ -29,14 +29,14 @@ def or_lacking(
     api_url: str,
     find: Callable[[], Generator[Call[Any], Any, Found]],
 ) -> Generator[Call[Any], Any, T]:
-    """The operation's calls; if the server turns out not to have one of them, the error says so.
+    """Make the operation's calls; if the server does not have one of them, the error says so.
 
     Args:
-        name: what the operation is called.
-        find: the calls that get what the server says of itself.
+        name: the operation's name.
+        find: returns the calls that get the server's description.
 
     Raises:
-        OperationNotFound: the server describes itself, and this operation is not there.
+        OperationNotFound: the server's description does not contain this operation.
     """
     try:
         result: T = yield from steps
@@ -51,8 +51,8 @@ def or_lacking(
             raise refusal
         version = yield from server_version()
     except (OrchnbError, httpx.HTTPError):
-        raise refusal from None  # what is known already is what there is to say
-    which = f"of version {one_line(version, 80)}" if version else "as it describes itself"
+        raise refusal from None  # nothing more is known than this error
+    which = f"version {one_line(version, 80)}" if version else "by its own description"
     answered = f"{refusal.status_code} {refusal.response.reason_phrase}".strip()
     error = OperationNotFound.from_status_error(
         refusal,
@@ -60,8 +60,8 @@ def or_lacking(
         f"{refusal.request.url}",
     )
     error.hint = (
-        "It takes a server of another version, mostly a newer one; client.operations shows what this "
-        "one can do."
+        "This operation needs another version of the server, usually a newer one; client.operations "
+        "lists the operations of this one."
     )
     raise error
 
@@ -69,10 +69,10 @@ def or_lacking(
 def _may_be_lacking(error: PrefectHTTPStatusError, api_url: str) -> bool:
     request = error.request
     if "json" not in error.response.headers.get("content-type", ""):
-        return False  # a web page's
+        return False  # from a web page
     if error.status_code == 404 and error.detail == _NO_SUCH_ROUTE:
         place = urlsplit(str(request.url)).path.removeprefix(urlsplit(api_url).path.rstrip("/"))
-        # At such as /flows/{id} every version has its objects: there the id is none.
+        # Every version has paths such as /flows/{id}: there the 404 means an invalid id.
         is_objects = place.count("/") == 2 and not place.startswith("/admin/")
         return request.method == "POST" or not is_objects
     return error.status_code == 405

@@ -1,4 +1,4 @@
-"""Where a server's OpenAPI document is, and to which addresses its operations belong."""
+"""Find a server's OpenAPI document, and the URLs of its operations."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _ABSENT = frozenset({404, 405})
 
 @dataclass(frozen=True)
 class Place:
-    """Where a document was found: below ``url``, which is where its operations are as well.
+    """Where a document was found: below ``url``, where its operations are too.
 
-    That is the API's URL, so nothing that a document says can lead a request, and the credentials that
-    go with it, to another server or out of the API. An app in this process, whose addresses are all its
-    own, may also be asked at its root.
+    This is the API URL, so nothing in a document can send a request, and the credentials in it, to
+    another server or outside the API. An in-process app, which owns all of its paths, can also be called
+    at its root.
     """
 
     url: str
@@ -40,14 +40,14 @@ class Place:
 
     @property
     def document(self) -> Path:
-        """Where the document is, as a client takes it."""
+        """The document's path, in the form that a client accepts."""
         return path("/openapi.json") if self.is_api else Path(f"{self.url}/{_DOCUMENT}")
 
     def address(self, servers: tuple[str, ...], template: str) -> str:
-        """Where an operation is, as a client takes it: below the API, or else a whole URL.
+        """Return an operation's URL, in the form that a client accepts: below the API, or absolute.
 
-        ``servers`` are the document's, by which paths may begin with the API's own; behind a proxy they
-        are those of another address, and do not count.
+        ``servers`` are the URLs in the document; paths can begin with the API's own path in them. Behind
+        a proxy they have another address, and are ignored.
         """
         whole = f"{self._server_path(servers)}{template}"
         if not self.is_api:
@@ -58,7 +58,7 @@ class Place:
     def _server_path(self, servers: tuple[str, ...]) -> str:
         here = urlsplit(f"{self.url}/{_DOCUMENT}")
         for server in servers:
-            with suppress(ValueError):  # it is no address
+            with suppress(ValueError):  # not a URL
                 there = urlsplit(urljoin(here.geturl(), server))
                 if (there.scheme, there.netloc) == (here.scheme, here.netloc):
                     found = quoted_path(there.path.rstrip("/"))
@@ -71,12 +71,12 @@ Found = tuple[Description, Place]
 
 
 def document_cache() -> FileCache:
-    """Documents on disk, so that each version of a server is asked for its own once."""
+    """Return the cache of documents on disk, so that each server version's is fetched only once."""
     return FileCache(lambda: user_cache_folder("openapi"), suffix=".json", largest=LARGEST_DOCUMENT)
 
 
 def document_key(api_url: str, version: str) -> str:
-    """What the document of a server of this version, at this address, is filed under."""
+    """Return the cache key of the document of a server with this version and URL."""
     url = httpx.URL(api_url).copy_with(userinfo=b"", fragment=None)
     return hashlib.sha256(f"{url}\n{version}".encode("utf-8", "replace")).hexdigest()
 
@@ -84,16 +84,16 @@ def document_key(api_url: str, version: str) -> str:
 def find_description(
     api_url: str, cache: FileCache | None, *, in_process: bool, refresh: bool
 ) -> Generator[Call[Any], Any, Found]:
-    """The calls that get what a server says of itself: one for its version if that is in the cache.
+    """Get a server's description; if its version's document is cached, only the version is requested.
 
     Args:
-        cache: where documents are kept by version; None if the version does not tell which one it is.
-        in_process: whether the server is an app in this process.
-        refresh: whether to get it from the server in any case.
+        cache: documents by version; None if the version does not identify the document.
+        in_process: whether the server is an in-process app.
+        refresh: whether to fetch the document even if it is cached.
 
     Raises:
-        UnexpectedAnswer: what was found is not an OpenAPI document that can be used.
-        PrefectHTTPStatusError: there is none, or the server refuses it.
+        UnexpectedAnswer: the document found is not a usable OpenAPI document.
+        PrefectHTTPStatusError: there is no document, or the server refuses the request.
     """
     url = str(httpx.URL(api_url).copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
     api = Place(url)
@@ -103,7 +103,7 @@ def find_description(
         key = document_key(api_url, version) if version else None
         kept = cache.read(key) if key and not refresh else None
         if kept is not None:
-            with suppress(UnexpectedAnswer):  # it is broken, and there is a better one to be had
+            with suppress(UnexpectedAnswer):  # the cached document is broken; fetch it again
                 return read_description(kept), api
     places = [api]
     if in_process:
@@ -114,7 +114,7 @@ def find_description(
                 "GET",
                 place.document,
                 lambda response: response.content,
-                missing="OpenAPI document here, by which a server says what it can do",
+                missing="OpenAPI document here, which describes a server's operations",
                 largest=LARGEST_DOCUMENT,
             )
             description = read_description(content)
@@ -130,14 +130,14 @@ def find_description(
 
 
 def server_version() -> Generator[Call[Any], Any, str | None]:
-    """The server's version, if it has one as Prefect's server does."""
+    """Return the server's version, or None if it does not report one as Prefect's server does."""
     try:
         version = yield from Call(
             "GET", path("/admin/version"), json_of, largest=LARGEST_SMALL_ANSWER
         )
     except PrefectHTTPStatusError as exc:
         if exc.status_code >= 500:
-            raise  # it would have no document for us either
+            raise  # a request for the document would fail too
         return None
     except UnexpectedAnswer:
         return None

@@ -1,4 +1,4 @@
-"""Names of Python's for what a document names in any way it likes."""
+"""Valid Python names for the arbitrary names in a document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Collection
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-"""OpenAPI's, in its order."""
+"""OpenAPI's methods, in its order."""
 
 _LONGEST = 80
 _LONGEST_READ = 1000
@@ -16,9 +16,9 @@ _METHOD_AT_END = re.compile(f"_({'|'.join(METHODS)})$")
 
 
 def argument_name(text: str, taken: Collection[str], place: str) -> str:
-    """A name for an argument, as like ``text`` as Python allows.
+    """Return a name for an argument, as close to ``text`` as Python allows.
 
-    One that is ``taken`` gets its ``place`` added, such as ``id_body``, and then a number.
+    If the name is ``taken``, its ``place`` is appended, as in ``id_body``, and then a number.
     """
     text = _normal(text)
     name = text if text.isidentifier() and len(text) <= _LONGEST else _identifier(text)
@@ -27,7 +27,7 @@ def argument_name(text: str, taken: Collection[str], place: str) -> str:
 
 
 def snake_case(text: str, otherwise: str = "operation") -> str:
-    """``text`` as a name in snake case, without underscores at its ends, which would hide it."""
+    """Return ``text`` in snake case, without underscores at its ends, which would make it private."""
     text = _normal(text)
     text = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", text)  # savedSearches
     text = re.sub(r"([A-Z])([A-Z][a-z])", r"\1_\2", text)  # UISettings
@@ -35,10 +35,10 @@ def snake_case(text: str, otherwise: str = "operation") -> str:
 
 
 def operation_names(operation_id: object, method: str, path: str) -> tuple[str, str]:
-    """The short name of an operation, and a longer one for where the short one is not unique.
+    """Return an operation's short name, and a longer one in case the short one is not unique.
 
-    FastAPI makes ids of a function's name, the path and the method (``generate_unique_id``); the
-    function's name alone is what people know.
+    FastAPI builds ids from the function's name, the path and the method (``generate_unique_id``); people
+    know only the function's name.
     """
     if not isinstance(operation_id, str) or not operation_id:
         made = snake_case(f"{method}_{path}", method)
@@ -50,13 +50,13 @@ def operation_names(operation_id: object, method: str, path: str) -> tuple[str, 
 
 
 def group_name(path: str) -> str:
-    """The group of an operation that has no tag: the first word of its path."""
+    """Return the group of an operation without a tag: the first word of its path."""
     words = [part for part in path.split("/") if part and "{" not in part]
     return snake_case(words[0] if words else "root", "root")
 
 
 def free_name(name: str, taken: Collection[str], number: int = 2) -> str:
-    """The name, or the first with a number behind it, that is not taken."""
+    """Return the name, with the first number appended that makes it unique if it is taken."""
     candidate = name
     while candidate in taken:
         candidate = f"{name}_{number}"
@@ -65,7 +65,7 @@ def free_name(name: str, taken: Collection[str], number: int = 2) -> str:
 
 
 def _normal(text: str) -> str:
-    # As Python's compiler reads names, or one could not be written as it is.
+    # As Python's compiler normalizes names; otherwise some names could not be typed.
     return unicodedata.normalize("NFKC", text[:_LONGEST_READ])
 
 

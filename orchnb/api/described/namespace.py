@@ -1,4 +1,4 @@
-"""``client.operations``: what the server describes, as attributes that Tab finds."""
+"""``client.operations``: the operations that the server describes, as attributes with Tab completion."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ _WIDTH = 100
 
 
 class Listed(NamedTuple):
-    """An operation as a table shows it."""
+    """An operation as a row of a table."""
 
     name: str
-    """As it is called: ``flow_runs.read_flow_run``."""
+    """The name to call it by: ``flow_runs.read_flow_run``."""
     request: str
     """``GET /flow_runs/{id}``."""
     summary: str
 
 
 class OperationGroup:
-    """Some operations of a server's, each a method: those under one tag of its OpenAPI document."""
+    """A server's operations under one tag of its OpenAPI document, each as a method."""
 
-    if TYPE_CHECKING:  # tools cannot know the names; Python finds them as attributes
+    if TYPE_CHECKING:  # tools cannot know the names; at run time they are attributes
 
         def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
@@ -80,36 +80,35 @@ class OperationGroup:
 
 
 class Overview(NamedTuple):
-    """All that there is in ``client.operations``, without asking the server for it."""
+    """The contents of ``client.operations``, without a request to the server."""
 
     place: str
-    """Whose operations they are."""
+    """The server they belong to."""
     groups: Mapping[str, OperationGroup] | None
     """By name; None if they have not been loaded yet."""
 
 
 class _ServerOperations(Generic[C]):
-    """What the server describes in its OpenAPI document, in groups: ``client.operations``.
+    """The operations in the server's OpenAPI document, in groups: ``client.operations``.
 
-    The document is fetched when the first group is asked for, or with `load`; whether the server has
-    another one by then is not looked at again. Documents of Prefect's server are kept on disk by
-    version.
+    The document is fetched when the first group is accessed, or by `load`, and is not checked for
+    changes afterwards. Documents of Prefect's server are cached on disk by version.
     """
 
     def __init__(self, client: C, cache: FileCache | None = None) -> None:
-        # The client has this object, and who forgets the client is to have forgotten it.
+        # The client refers to this object; a strong reference back would keep the client alive.
         self._client_ref: weakref.ref[C] = weakref.ref(client)
         self._cache: FileCache = cache or document_cache()
         self._lock: threading.RLock = threading.RLock()
         self._groups: dict[str, OperationGroup] | None = None
         self._place = (
-            "the server in this process"
+            "the in-kernel server"
             if client.server_type is ServerType.EPHEMERAL
             else redact_url(client.api_url)
         )
 
     def __getattr__(self, name: str) -> OperationGroup:
-        # Called only for what is not there. Those with an underscore are asked for by tools.
+        # Called only for missing attributes. Tools ask for names with an underscore.
         if name.startswith("_") or self._groups is not None:
             raise AttributeError(self._unknown(name), name=name, obj=self)
         self._load_here()
@@ -123,8 +122,8 @@ class _ServerOperations(Generic[C]):
             try:
                 self._glance()
             except (OrchnbError, httpx.HTTPError, RuntimeError, OSError) as exc:
-                # Who presses Tab wants no error; who goes on without will meet it.
-                logger.debug("There is no Tab for the server's operations: %r", exc)
+                # Pressing Tab should not raise; using an operation will raise the same error.
+                logger.debug("Cannot complete the server's operations: %r", exc)
         return sorted([*(self._groups or ()), "load"])
 
     def __iter__(self) -> Iterator[Listed]:
@@ -148,7 +147,7 @@ class _ServerOperations(Generic[C]):
 
     def _unknown(self, name: str) -> str:
         groups = self.__dict__.get("_groups") or {}
-        words = f"The server describes no group of operations {name!r}"
+        words = f"The server does not describe a group of operations {name!r}"
         holders = [f"{group}.{name}" for group, each in groups.items() if name in dir(each)]
         near = holders[:3] or get_close_matches(name, groups, 3, 0.5)
         return f"{words}: did you mean {' or '.join(near)}?" if near else words
@@ -156,12 +155,12 @@ class _ServerOperations(Generic[C]):
     def _client(self) -> C:
         client = self._client_ref()
         if client is None:
-            raise ClientClosed("The client of these operations is gone")
+            raise ClientClosed("The client of these operations no longer exists")
         return client
 
     def _find(self, client: C, refresh: bool = False) -> Generator[Call[Any], Any, Found]:
         app = client._app
-        # An app that is being written stays at its version. Prefect's server does not.
+        # An app under development changes without a new version. Prefect's server does not.
         by_version = app is None or (isinstance(app, EphemeralApp) and app.is_prefect)
         return find_description(
             client.api_url,
@@ -171,7 +170,7 @@ class _ServerOperations(Generic[C]):
         )
 
     def _fill(self, found: Found) -> None:
-        """Have the operations as attributes, in place of those that were there."""
+        """Set the operations as attributes, replacing the previous ones."""
         description, place = found
         grouped: dict[str, list[tuple[DescribedOperation, Any]]] = {}
         for operation in description.operations:
@@ -195,7 +194,7 @@ class _ServerOperations(Generic[C]):
         raise NotImplementedError
 
     def _glance(self) -> None:
-        """Load it in plain code without much patience, for somebody who has pressed Tab."""
+        """Load the operations synchronously with a short timeout, for Tab completion."""
         with self._lock:
             if self._groups is None:
                 client = self._client()
@@ -206,14 +205,14 @@ class AsyncServerOperations(_ServerOperations["PrefectClient"]):
     __doc__ = _ServerOperations.__doc__
 
     async def load(self, *, refresh: bool = False) -> Self:
-        """Fetch what the server describes, unless that has been done; ``refresh`` does it anew.
+        """Fetch the server's operations unless they are loaded; ``refresh`` fetches them again.
 
-        Without it, Tab and the first attribute do so: in plain code, which cannot await, and so keeps
-        the event loop waiting for as long as it takes, a moment mostly, 15 s at most.
+        Without this call, Tab or the first attribute fetches them. Neither can await, so this blocks the
+        event loop: usually for a moment, at most 15 s.
 
         Raises:
             UnexpectedAnswer: the server's document cannot be used.
-            PrefectHTTPStatusError: it has none, or refuses it.
+            PrefectHTTPStatusError: the server has no document, or refuses the request.
         """
         if refresh or self._groups is None:
             client = self._client()
@@ -227,7 +226,7 @@ class AsyncServerOperations(_ServerOperations["PrefectClient"]):
 
     @property
     def _loading(self) -> anyio.Lock:
-        """Held while fetching. It belongs to the running loop; another loop gets another one."""
+        """The lock held while fetching. Each event loop has a separate one."""
         loop = current_loop()
         if self._lock_here is None or self._lock_here[0] is not loop:
             self._lock_here = loop, anyio.Lock()
@@ -251,13 +250,13 @@ class SyncServerOperations(_ServerOperations["SyncPrefectClient"]):
     __doc__ = _ServerOperations.__doc__
 
     def load(self, *, refresh: bool = False) -> Self:
-        """Fetch what the server describes, unless that has been done; ``refresh`` does it anew.
+        """Fetch the server's operations unless they are loaded; ``refresh`` fetches them again.
 
-        Without it, Tab and the first attribute do so.
+        Without this call, Tab or the first attribute fetches them.
 
         Raises:
             UnexpectedAnswer: the server's document cannot be used.
-            PrefectHTTPStatusError: it has none, or refuses it.
+            PrefectHTTPStatusError: the server has no document, or refuses the request.
         """
         with self._lock:
             if refresh or self._groups is None:
@@ -295,7 +294,7 @@ _OWN_NAMES = frozenset({"load"})
 
 
 def _dressed(method: Any, operation: DescribedOperation) -> Callable[..., Any]:
-    """The method with the name, signature and help of its operation."""
+    """Return the method with the name, signature and help of its operation."""
     signature = operation.signature
     method.__name__ = operation.name
     method.__qualname__ = f"operations.{operation.groups[0]}.{operation.name}"
@@ -310,7 +309,7 @@ def _dressed(method: Any, operation: DescribedOperation) -> Callable[..., Any]:
 
 
 def overview(operations: _ServerOperations[Any]) -> Overview:
-    """What is there already; a method would stand in the way of a group of its name."""
+    """Return what is already loaded. Not a method, because it would hide a group with its name."""
     groups = operations._groups
     return Overview(operations._place, None if groups is None else dict(sorted(groups.items())))
 
@@ -320,7 +319,7 @@ def _count(rows: Sequence[Any], what: str) -> str:
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Lines with the cells below each other, cut where a screen mostly ends."""
+    """Yield lines with aligned cells, cut at the usual width of a screen."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]

@@ -1,7 +1,7 @@
-"""From JSON Schema to types of Python's: objects that are put together, never text that is run.
+"""Convert JSON Schema to Python types. Types are built from objects; no text is ever executed.
 
-A document may be anything, so what is followed is bounded: in depth, and in the size of the type that
-comes out, as references can double it with every step. Whatever is not understood is ``Any``.
+A document can contain anything, so the conversion is bounded: in depth, and in the size of the resulting
+type, because references can double it with every step. Anything not understood becomes ``Any``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BODY_MADE_BY_FASTAPI = "Body_"
 
 
 class UnsentType:
-    """The default of arguments that are not sent unless given: the server decides then."""
+    """The default of arguments that are sent only if given; otherwise the server decides."""
 
     def __repr__(self) -> str:
         return "..."
@@ -51,11 +51,11 @@ _SENT_FORMATS: dict[object, Any] = {
     "date": date | str,
     "binary": bytes | str,
 }
-"""What may be given for a text of a format; what is received is plain JSON."""
+"""The types accepted for a string with a format; received values are plain JSON."""
 
 
 class Fields(NamedTuple):
-    """What an object holds: the schema of each field, and which must be there."""
+    """The fields of an object: the schema of each, and which are required."""
 
     schemas: Mapping[str, Any]
     required: frozenset[str]
@@ -70,7 +70,7 @@ class Schemas:
         self._known_fields: dict[str, Fields | None] = {}
 
     def target(self, node: Any) -> Any:
-        """What a node is, or refers to within the document; None if that leads nowhere."""
+        """Return the node, or the one it refers to within the document; None if that does not exist."""
         for _ in range(_DEEPEST):
             if not isinstance(node, dict) or "$ref" not in node:
                 return node
@@ -78,15 +78,15 @@ class Schemas:
         return None
 
     def sent(self, schema: Any) -> Any:
-        """The type of what may be given where this schema is sent."""
+        """Return the type of values accepted for this schema in a request."""
         return self._type(schema, True, 0).annotation
 
     def received(self, schema: Any) -> Any:
-        """The type of an answer of this schema, as JSON is read."""
+        """Return the type of a response with this schema, as parsed from JSON."""
         return self._type(schema, False, 0).annotation
 
     def default(self, schema: Any) -> Any:
-        """What the server takes for a value that is not sent, if it says so and it is short."""
+        """Return the server's default for a value, if the document names one and it is short."""
         schema = self.target(schema)
         if not isinstance(schema, dict) or "default" not in schema:
             return UNSENT
@@ -94,14 +94,14 @@ class Schemas:
         return value if value is None or _is_short(value) else UNSENT
 
     def fields(self, schema: Any, depth: int = 0) -> Fields | None:
-        """The fields of an object that holds these only; None if it is no such thing."""
+        """Return the fields of an object that has only these; None for any other schema."""
         if not isinstance(schema, dict) or depth > _DEEPEST:
             return None
         reference = schema.get("$ref")
         if not isinstance(reference, str):
             return self._fields(schema, depth)
         if reference not in self._known_fields:
-            self._known_fields[reference] = None  # what refers to itself ends there
+            self._known_fields[reference] = None  # a reference to itself ends there
             self._known_fields[reference] = self.fields(self._at(reference), depth + 1)
         return self._known_fields[reference]
 
@@ -127,7 +127,7 @@ class Schemas:
         return Fields(schemas, frozenset(required))
 
     def is_binary(self, schema: Any, depth: int = 0) -> bool:
-        """Whether a field of a form is a file, or a list of them."""
+        """Return whether a form field is a file or a list of files."""
         schema = self.target(schema)
         if not isinstance(schema, dict) or depth > 3:
             return False
@@ -137,7 +137,7 @@ class Schemas:
         return any(self.is_binary(each, depth + 1) for each in inner)
 
     def keys(self, schema: Any) -> tuple[str, ...]:
-        """What an object that is given may hold, also one of a list."""
+        """Return the possible keys of an object, or of the objects in a list."""
         if isinstance(schema, dict) and "items" in schema:
             schema = schema["items"]
         fields = self.fields(schema)
@@ -155,7 +155,7 @@ class Schemas:
         return node
 
     def _choices(self, schema: Mapping[str, Any]) -> list[Any] | None:
-        """The schemas of which a value has one, without that of null."""
+        """Return the alternative schemas of a value, without null."""
         for word in ("anyOf", "oneOf"):
             if _is_list(schema.get(word)):
                 return [each for each in schema[word] if not _is_null(each)]
@@ -169,7 +169,7 @@ class Schemas:
             return self._made(schema, sent, depth)
         key = (reference, sent)
         if key not in self._known:
-            self._known[key] = _ANY  # what refers to itself ends there
+            self._known[key] = _ANY  # a reference to itself ends there
             self._known[key] = self._type(self._at(reference), sent, depth + 1)
         return self._known[key]
 
@@ -225,7 +225,7 @@ class Schemas:
 
 
 def model_name(schema: Any) -> str:
-    """What the document calls the schema that is referred to, if anything that says something."""
+    """Return the document's name for a referenced schema, if it is meaningful."""
     if not isinstance(schema, dict):
         return ""
     choices: list[Any] = next(

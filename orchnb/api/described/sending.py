@@ -1,4 +1,4 @@
-"""From a described operation and its arguments to a call."""
+"""Build a call from a described operation and its arguments."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _PAGES = ("text/html", "application/xhtml+xml")
 
 @dataclass(frozen=True)
 class DescribedCall(Call[Any]):
-    """A call with all that an operation which a server describes may want in its request."""
+    """A call with everything that a described operation can need in its request."""
 
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """httpx's arguments of a body that is not JSON."""
+    """httpx's arguments for a body that is not JSON."""
     media_type: str = ""
     is_prefects: bool = False
 
     @property
     def _is_repeatable(self) -> bool:
-        # Prefect's PATCHes set values. Of any other server's it is not known (RFC 5789, 2).
+        # Prefect's PATCHes set values. For other servers this is not known (RFC 5789, 2).
         return super()._is_repeatable and (
             self.repeatable or self.is_prefects or self.method != "PATCH"
         )
 
     def options(self, operation: str = "") -> dict[str, Any]:
-        """httpx's arguments beside method and path."""
+        """Return httpx's arguments other than method and path."""
         options = {**super().options(operation), **self.body}
         headers = {**options.get("headers", {}), **self.headers}
         if self.media_type and "content" in options:
@@ -61,14 +61,14 @@ class DescribedCall(Call[Any]):
 def call_of(
     operation: DescribedOperation, address: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> DescribedCall:
-    """The call of an operation with these arguments; ``address`` is its path as the client takes it.
+    """Return the call of an operation with these arguments; ``address`` is its path for the client.
 
-    What is not given is not sent, and ``None`` is: as null in a body. A URL knows no null, so it leaves
-    out what is None in the query.
+    Arguments that are not given are not sent. ``None`` is sent as null in a body; URLs have no null, so
+    it is left out of a query.
 
     Raises:
-        TypeError: an argument is missing, or there is none of that name.
-        ValueError: a value cannot stand where it belongs.
+        TypeError: an argument is missing or unknown.
+        ValueError: a value is not allowed in its place.
     """
     given = _bound(operation, args, kwargs)
     by_place: dict[str, list[tuple[Argument, Any]]] = {}
@@ -83,7 +83,7 @@ def call_of(
         lambda response: _read(operation, response),
         json=body,
         missing=f"object at {one_line(unquote(filled), 200)}" if "path" in by_place else "",
-        conflict="It cannot be together with what is there",
+        conflict="It conflicts with an existing object",
         repeatable=operation.is_read,
         query=tuple(
             pair
@@ -117,14 +117,14 @@ def _bound(
 
 
 def _known(names: list[str]) -> str:
-    return f"it takes {', '.join(names[:12])}" if names else "it takes none"
+    return f"it takes {', '.join(names[:12])}" if names else "it takes no arguments"
 
 
 def _filled(template: str, given: Iterable[tuple[Argument, Any]]) -> str:
-    """The path with its arguments in it, each quoted so that it is nothing but a part of its segment.
+    """Return the path with its arguments filled in, each quoted so that it stays within its segment.
 
     Raises:
-        ValueError: one is empty, or the path would lead elsewhere.
+        ValueError: an argument is empty, or the path would lead elsewhere.
     """
     values = {argument.sent_as: path("{}", _text(value)) for argument, value in given}
     filled = PLACEHOLDER.sub(lambda match: values[match[1]], template)
@@ -137,7 +137,7 @@ def _filled(template: str, given: Iterable[tuple[Argument, Any]]) -> str:
 def _body(
     operation: DescribedOperation, by_place: Mapping[str, list[tuple[Argument, Any]]]
 ) -> tuple[Any, dict[str, Any]]:
-    """The body as JSON, and httpx's arguments of one that is not JSON."""
+    """Return the body as JSON, and httpx's arguments for one that is not JSON."""
     fields = by_place.get("field", [])
     values: Any = {argument.sent_as: value for argument, value in fields}
     whole = [value for _, value in by_place.get("body", ())]
@@ -150,7 +150,7 @@ def _body(
             return None, {"content": "null"}
         return (values if values or whole or operation.needs_body else None), {}
     if not isinstance(values, Mapping):
-        raise TypeError(f"{operation.name}() takes its body as a mapping, as it is a form")
+        raise TypeError(f"{operation.name}() needs a mapping for its body, because it is a form")
     pairs = [
         (name, each)
         for name, value in values.items()
@@ -171,12 +171,12 @@ def _body(
 
 
 def _file(name: str, value: Any) -> Any:
-    """A file as httpx takes it: with its name, which may be given together with it."""
+    """Return a file in httpx's form, with its name; a pair of a name and a file is accepted too."""
     return value if isinstance(value, tuple) else (name, value)
 
 
 def _query(argument: Argument, value: Any) -> Iterator[tuple[str, str]]:
-    """The pairs of a query that a value becomes (OpenAPI 3.1, 4.8.12.3, "Style Values")."""
+    """Yield a value's query pairs (OpenAPI 3.1, 4.8.12.3, "Style Values")."""
     name = argument.sent_as
     if value is None:
         return
@@ -205,15 +205,15 @@ def _header(argument: Argument, value: Any) -> str:
     text = ",".join(map(_text, value)) if isinstance(value, list) else _text(value)
     if not re.fullmatch(r"[\x20-\x7e\t]*", text):
         raise ValueError(
-            f"{argument.name} should be plain ASCII on one line, as it goes in a header"
+            f"{argument.name} should be plain ASCII on one line, because it is sent in a header"
         )
     return text
 
 
 def _text(value: Any) -> str:
-    """A single value as URLs and forms have it."""
+    """Return a single value as it appears in URLs and forms."""
     if isinstance(value, str):
-        return str(value.value) if hasattr(value, "value") else value  # an enum of texts
+        return str(value.value) if hasattr(value, "value") else value  # an enum of strings
     value = to_jsonable_python(value)
     if isinstance(value, (dict, list)):
         return json.dumps(value)
@@ -221,7 +221,7 @@ def _text(value: Any) -> str:
 
 
 def _read(operation: DescribedOperation, response: PrefectResponse) -> Any:
-    """What was answered: JSON as plain data, other text as text, anything else as bytes."""
+    """Return the response's content: JSON as plain data, other text as str, anything else as bytes."""
     if not response.content:
         return None
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()

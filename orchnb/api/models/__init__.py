@@ -1,4 +1,4 @@
-"""What comes over the wire, by subject; all of it can be had from here, and is imported when it is."""
+"""Models of API objects, by subject. All can be imported from here, and load on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Automations: what is to be done when something happens."""
+"""Automations: actions that run when something happens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchnb.api.models.base import Model, NullIsDefault, Time
 
 
 class Automation(Model):
-    """A trigger, and the actions that follow when it fires."""
+    """A trigger, and the actions that run when it fires."""
 
     id: UUID
     name: str

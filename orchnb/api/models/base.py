@@ -1,7 +1,7 @@
-"""What all models have in common.
+"""The base of all models.
 
-Fields that the API documents are typed, all others are kept as they came, so that a newer server
-breaks nothing. Times are aware datetimes; one that names no zone is taken to be UTC.
+Fields that the API documents are typed; all others are kept as received, so that a newer server breaks
+nothing. Times are aware datetimes; a time without a zone is taken as UTC.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def aware(moment: datetime) -> datetime:
-    """The moment with a time zone, which is UTC if it names none."""
+    """Return the datetime with a time zone, UTC if it has none."""
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
 
 
@@ -32,11 +32,11 @@ def _default_for_null(value: object) -> object:
 
 
 NullIsDefault = BeforeValidator(_default_for_null)
-"""Servers leave out what is empty, or send a null; it is the same."""
+"""Servers leave out empty values or send null; both mean the same."""
 
 
 class _NotWalked:
-    """A dict is checked to be one, and no more: long lists have many that nobody looks at."""
+    """Check only that a value is a dict, not its contents: long lists have many that nobody looks at."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -47,12 +47,12 @@ class _NotWalked:
 
 
 LooseDict = Annotated[dict[str, Any], _NotWalked()]
-"""What a server may put anything into; the same dict that was in its answer, not a copy."""
+"""A dict into which a server can put anything; the object from the response itself, not a copy."""
 
 
 def _stop_at_first_error(schema: Any) -> None:
-    """Have each list in a schema end at the first item that does not fit: pydantic's description of one
-    takes a thousand times as much memory as the item, and an answer may have millions."""
+    """Make each list in a schema stop at its first invalid item: pydantic's error for one takes a
+    thousand times as much memory as the item, and a response can have millions."""
     if isinstance(schema, dict):
         if schema.get("type") == "list":
             schema["fail_fast"] = True
@@ -64,7 +64,7 @@ def _stop_at_first_error(schema: Any) -> None:
 
 
 class Model(BaseModel):
-    """The base of all: keeps fields that it does not know, as attributes."""
+    """The base of all models; keeps unknown fields as attributes."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -81,10 +81,10 @@ M = TypeVar("M", bound=Model)
 
 
 class ModelList(list[M]):
-    """A list of models of one kind; a list in every way, and a table where a notebook shows it.
+    """A list of models of one kind; a notebook shows it as a table.
 
-    ``ui_url`` is where the server's own web pages are, None if it has none; ``cut`` whether the server
-    gave as many as it was asked for, so that there may be more.
+    ``ui_url`` is the URL of the server's web UI, None if it has none; ``cut`` is whether the server
+    returned as many as were requested, so that there can be more.
     """
 
     def __init__(
@@ -105,20 +105,20 @@ class ModelList(list[M]):
     @overload
     def __getitem__(self, index: slice) -> ModelList[M]: ...
     def __getitem__(self, index: SupportsIndex | slice) -> M | ModelList[M]:
-        """An object, or, of a slice, a list that is a table as well."""
+        """Return one object, or, for a slice, a list of the same type."""
         if isinstance(index, slice):
             return ModelList(super().__getitem__(index), model=self.model, ui_url=self.ui_url)
         return super().__getitem__(index)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Each object as a dict of its fields, also those that orchnb does not know."""
+        """Return each object as a dict of its fields, including those unknown to orchnb."""
         return [item.model_dump() for item in self]
 
     def to_pandas(self) -> DataFrame:
-        """A pandas ``DataFrame`` with a row for each object and a column for each field.
+        """Return a pandas ``DataFrame`` with a row for each object and a column for each field.
 
         Raises:
-            ImportError: pandas is not installed; orchnb does without.
+            ImportError: pandas is not installed; orchnb does not depend on it.
         """
         try:
             import pandas

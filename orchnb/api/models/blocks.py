@@ -1,8 +1,8 @@
-"""Blocks: settings and credentials that the server keeps, their types and schemas.
+"""Blocks: settings and credentials stored on the server, their types and schemas.
 
-The secret values of a block document are wrapped in pydantic's `Secret`, whether the server gave them
-or asterisks: they show as asterisks wherever the document is shown, and ``get_secret_value()`` gives
-them. Which ones are secret says the document's schema; without a schema, all of them are.
+The secret values of a block document are wrapped in pydantic's `Secret`, whether the server sent the
+values or asterisks: they show as asterisks wherever the document is shown, and ``get_secret_value()``
+returns them. The document's schema says which values are secret; without a schema, all of them are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing_extensions import Self
 from orchnb.api.models.base import Model, NullIsDefault, Time
 
 Place = tuple[str, ...]
-"""The keys that lead to a value; without any, the whole."""
+"""The path of keys to a value; empty for the whole value."""
 
 
 class BlockType(Model):
@@ -37,7 +37,7 @@ class BlockType(Model):
 
 
 class BlockSchema(Model):
-    """Which fields the blocks of a type have, in one version of the type."""
+    """The fields of a block type's blocks, in one version of the type."""
 
     id: UUID
     checksum: str
@@ -51,13 +51,13 @@ class BlockSchema(Model):
 
 
 class ServerDefaultResultStorage(Model):
-    """Which block keeps the results of runs that are not told where to keep them; None is none."""
+    """The block that stores the results of runs by default; None if there is no such block."""
 
     default_result_storage_block_id: UUID | None = None
 
 
 class BlockDocument(Model):
-    """What a block holds: the values of its fields, the secret ones wrapped."""
+    """A block's contents: the values of its fields, the secret ones wrapped."""
 
     id: UUID
     name: str | None = None
@@ -81,21 +81,21 @@ class BlockDocument(Model):
 
 
 def secret_places(schema: BlockSchema | None) -> list[Place]:
-    """Where the secrets are in the documents of a schema, as it says itself."""
+    """Return where a schema's documents contain secrets, according to the schema."""
     if schema is None:
         return [()]
     named = schema.fields.get("secret_fields") or []
     if not isinstance(named, list):
-        return [()]  # it does not say what is secret in a way to be understood, so all of it is
-    # All that is below a wildcard is secret, as the server takes it too.
+        return [()]  # it is unclear which values are secret, so all of them are
+    # Everything below a wildcard is secret; the server treats it the same way.
     places = [tuple(takewhile("*".__ne__, str(place).split("."))) for place in named]
-    # Of a block within a block, only that one's own schema would be sure to say what is secret.
+    # For a block within a block, only the inner block's schema would say reliably what is secret.
     nested = schema.fields.get("block_schema_references")
     return places + [(str(field),) for field in (nested if isinstance(nested, Mapping) else ())]
 
 
 def wrapped(value: Any, places: Sequence[Place]) -> Any:
-    """A copy of a value in which what is at these places, and below them, is wrapped."""
+    """Return a copy of a value in which everything at or below these places is wrapped."""
     if () in places:
         return _wrapped_all(value)
     if isinstance(value, Mapping):
@@ -117,7 +117,7 @@ def _wrapped_all(value: Any) -> Any:
 
 
 def unwrapped(value: Any) -> Any:
-    """A copy of a value with the values of wrapped secrets in their places."""
+    """Return a copy of a value in which wrapped secrets are replaced by their values."""
     if isinstance(value, (Secret, SecretStr, SecretBytes)):
         return unwrapped(value.get_secret_value())
     if isinstance(value, Mapping):

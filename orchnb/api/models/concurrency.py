@@ -1,4 +1,4 @@
-"""Limits to how much may run at once."""
+"""Concurrency limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchnb.api.models.base import Model, NullIsDefault, Time
 
 
 class ConcurrencyLimit(Model):
-    """How many task runs with a tag may run at once, and which do."""
+    """The limit on concurrent task runs with a tag, and the runs that hold its slots."""
 
     id: UUID
     tag: str
@@ -19,11 +19,11 @@ class ConcurrencyLimit(Model):
     created: Time | None = None
     updated: Time | None = None
     active_slots: Annotated[list[UUID], NullIsDefault] = Field(default_factory=list)
-    """The ids of the task runs that take a slot each."""
+    """The ids of the task runs that hold a slot."""
 
 
 class GlobalConcurrencyLimit(Model):
-    """How many slots there are under a name, and how many are taken."""
+    """A named number of slots, and how many of them are taken."""
 
     id: UUID
     name: str
@@ -36,7 +36,7 @@ class GlobalConcurrencyLimit(Model):
 
 
 class TakenSlots(Model):
-    """A limit of which slots were taken or given back."""
+    """A limit whose slots were taken or released."""
 
     id: UUID
     name: str
@@ -44,7 +44,7 @@ class TakenSlots(Model):
 
 
 class ConcurrencyLease(Model):
-    """Slots that are taken for a time, and the id by which to keep them or give them back."""
+    """Slots that are taken for some time, and the id to renew or release them with."""
 
     lease_id: UUID
     limits: Annotated[list[TakenSlots], NullIsDefault] = Field(default_factory=list)

@@ -11,7 +11,7 @@ from orchnb.api.models.base import LooseDict, Model, NullIsDefault, Time
 
 
 class DeploymentSchedule(Model):
-    """When a deployment makes runs by itself."""
+    """When a deployment creates runs automatically."""
 
     id: UUID
     deployment_id: UUID | None = None
@@ -20,36 +20,36 @@ class DeploymentSchedule(Model):
     active: Annotated[bool, NullIsDefault] = True
     max_scheduled_runs: int | None = None
     parameters: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
-    """What its runs are given beside the deployment's own parameters."""
+    """The parameters of its runs, in addition to the deployment's."""
     slug: str | None = None
     created: Time | None = None
     updated: Time | None = None
 
 
 class Deployment(Model):
-    """A flow with all that is needed to run it somewhere else."""
+    """A flow with everything needed to run it elsewhere."""
 
     id: UUID
     flow_id: UUID
     name: str
-    """Without the flow's."""
+    """The deployment's own name, without the flow's."""
     created: Time | None = None
     updated: Time | None = None
     description: str | None = None
     version: str | None = None
     version_id: UUID | None = None
     version_info: LooseDict | None = None
-    """Where the version comes from: its ``type``, and what that type knows, such as a commit."""
+    """Where the version comes from: its ``type``, and that type's details, such as a commit."""
     status: str | None = None
-    """``READY`` if something has asked for its runs of late, else ``NOT_READY``."""
+    """``READY`` if something has recently polled for its runs, else ``NOT_READY``."""
     paused: Annotated[bool, NullIsDefault] = False
     schedules: Annotated[list[DeploymentSchedule], NullIsDefault] = Field(default_factory=list)
     parameters: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
-    """What its runs are given if they are not given something else."""
+    """The default parameters of its runs."""
     parameter_openapi_schema: dict[str, Any] | None = None
-    """Which parameters the flow takes."""
+    """The flow's parameters, as a JSON Schema."""
     enforce_parameter_schema: Annotated[bool, NullIsDefault] = True
-    """Whether the server refuses parameters that the schema does not take."""
+    """Whether the server rejects parameters that do not match the schema."""
     tags: Annotated[list[str], NullIsDefault] = Field(default_factory=list)
     labels: dict[str, Any] | None = None
     work_pool_name: str | None = None
@@ -62,11 +62,11 @@ class Deployment(Model):
     path: str | None = None
     pull_steps: list[dict[str, Any]] | None = None
     storage_document_id: UUID | None = None
-    """The block that says where the flow's code is, if one does."""
+    """The block that says where the flow's code is, if any."""
     infrastructure_document_id: UUID | None = None
-    """The block that says where its runs run, if one does."""
+    """The block that says where its runs execute, if any."""
     last_polled: Time | None = None
     created_by: LooseDict | None = None
-    """Who made it: ``id``, ``type``, ``display_value``."""
+    """Who created it: ``id``, ``type``, ``display_value``."""
     updated_by: LooseDict | None = None
-    """Who changed it last, likewise."""
+    """Who updated it last: ``id``, ``type``, ``display_value``."""

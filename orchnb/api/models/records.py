@@ -1,4 +1,4 @@
-"""What is written down beside runs: variables, logs, artifacts, events."""
+"""Records that accompany runs: variables, logs, artifacts, events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchnb.api.models.base import Model, ModelList, NullIsDefault, Time
 
 
 class Variable(Model):
-    """A value that flows share, under a name."""
+    """A named value that flows share."""
 
     id: UUID
     name: str
@@ -22,7 +22,7 @@ class Variable(Model):
 
 
 class Log(Model):
-    """A line that a run, or a worker, has logged."""
+    """A log line of a run or a worker."""
 
     id: UUID | None = None
     name: str
@@ -37,7 +37,7 @@ class Log(Model):
 
 
 class Artifact(Model):
-    """Something to look at that a run has made: a table, a text in Markdown, a link."""
+    """A result that a run created for people to look at: a table, a text in Markdown, a link."""
 
     id: UUID
     key: str | None = None
@@ -52,7 +52,7 @@ class Artifact(Model):
 
 
 class ArtifactCollection(Artifact):
-    """All artifacts of one key, shown as the latest of them; ``latest_id`` is that one's id."""
+    """All artifacts with one key, represented by the latest, whose id is ``latest_id``."""
 
     key: str
     latest_id: UUID
@@ -77,17 +77,17 @@ def _event_list(events: list[Event]) -> list[Event]:
 
 
 class EventPage(Model):
-    """Some of the events that were asked for, and where the next ones are."""
+    """A page of events, and where the next page is."""
 
     events: Annotated[list[Event], AfterValidator(_event_list)]
     total: int
-    """How many there are on all pages."""
+    """The number of events on all pages."""
     next_page: str | None = None
     """For `read_events_page`; None on the last page."""
 
 
 class EventCount(Model):
-    """How many events there were of one kind, or in one stretch of time."""
+    """The number of events of one kind, or in one interval."""
 
     value: str
     label: str

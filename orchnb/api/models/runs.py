@@ -1,4 +1,4 @@
-"""Flows, their runs, the runs of their tasks, and the states that runs are in."""
+"""Flows, flow runs, task runs, and the states of runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StateType(str, enum.Enum):
 
 
 AnyStateType = Annotated[StateType | str, Field(union_mode="left_to_right")]
-"""A state's type; one that a newer server has brought stays a plain text."""
+"""A state's type; a type that is new in a newer server stays a plain string."""
 
 
 class State(Model):
@@ -44,9 +44,9 @@ class State(Model):
     timestamp: Time | None = None
     id: UUID | None = None
     state_details: LooseDict | None = None
-    """What else belongs to it: when a scheduled run is due, until when a paused one may be resumed."""
+    """More about the state: when a scheduled run is due, until when a paused run can be resumed."""
     data: Any = None
-    """What the run came to, or where that is kept, as whoever ran it wrote it down."""
+    """The run's result, or where it is stored, as recorded by the process that executed the run."""
 
 
 AnyState: TypeAlias = State | StateType | str | BaseModel
@@ -54,7 +54,7 @@ AnyState: TypeAlias = State | StateType | str | BaseModel
 
 
 class Flow(Model):
-    """A flow: the name that its runs go under."""
+    """A flow: the name that its runs share."""
 
     id: UUID
     name: str
@@ -79,7 +79,7 @@ class FlowRun(Model):
     tags: Annotated[list[str], NullIsDefault] = Field(default_factory=list)
     labels: LooseDict | None = None
     context: LooseDict | None = None
-    """What it was given beside its parameters."""
+    """Data passed to the run in addition to its parameters."""
     idempotency_key: str | None = None
     state_id: UUID | None = None
     flow_version: str | None = None
@@ -91,32 +91,32 @@ class FlowRun(Model):
     work_pool_id: UUID | None = None
     work_pool_name: str | None = None
     job_variables: LooseDict | None = None
-    """What it is given for the place it runs in, instead of what the deployment says."""
+    """Overrides of the deployment's job variables, which configure the run's infrastructure."""
     infrastructure_document_id: UUID | None = None
-    """The block that says where it runs, if one does."""
+    """The block that says where it executes, if any."""
     infrastructure_pid: str | None = None
-    """What it is called where it runs: the id of a process, of a container, of a job."""
+    """Its id on its infrastructure: of a process, a container, or a job."""
     empirical_policy: LooseDict | None = None
-    """How often it may be tried again, and after which wait."""
+    """How often it can be retried, and after which delay."""
     auto_scheduled: Annotated[bool, NullIsDefault] = False
-    """Whether a schedule of its deployment made it."""
+    """Whether a schedule of its deployment created it."""
     created_by: LooseDict | None = None
-    """Who made it: ``id``, ``type``, ``display_value``."""
+    """Who created it: ``id``, ``type``, ``display_value``."""
     run_count: Annotated[int, NullIsDefault] = 0
     expected_start_time: Time | None = None
     next_scheduled_start_time: Time | None = None
     start_time: Time | None = None
     end_time: Time | None = None
     total_run_time: float | None = None
-    """Seconds that the run has been running."""
+    """How many seconds the run has been running."""
     estimated_run_time: float | None = None
-    """Seconds; of a run that goes on, up to when the server was asked."""
+    """In seconds; for a run in progress, up to the time of the request."""
     estimated_start_time_delta: float | None = None
-    """Seconds by which it started late, or is late by now."""
+    """How many seconds late it started, or is by now."""
 
 
 class OrchestrationResult(Model):
-    """What the server made of a state that it was asked to set."""
+    """The server's response to a request to set a state."""
 
     status: str
     """``ACCEPT``, ``REJECT``, ``ABORT`` or ``WAIT``."""
@@ -125,27 +125,27 @@ class OrchestrationResult(Model):
 
 
 class FlowRunOrchestrationResult(OrchestrationResult):
-    """What the server made of a state for one of many runs."""
+    """The server's response for one of several runs whose state it was asked to set."""
 
     flow_run_id: UUID
 
 
 class FlowRunOrchestrationResults(Model):
-    """What the server made of a state for many runs."""
+    """The server's responses for several runs whose state it was asked to set."""
 
     results: list[FlowRunOrchestrationResult]
 
 
 class FlowRunCreateResult(Model):
-    """What became of one of many runs that the server was asked to create."""
+    """The result for one of several runs that the server was asked to create."""
 
     status: str
     """``CREATED`` or ``FAILED``."""
     flow_run_id: UUID | None = None
     error: str | None = None
-    """Why it came to nothing: of what its database said, without the statement that failed."""
+    """Why it failed: the database's message without the failed statement."""
     full_error: str | None = Field(default=None, repr=False)
-    """All that the server said, where ``error`` is less than that."""
+    """The server's whole message, if ``error`` is shorter."""
 
     @model_validator(mode="before")
     @classmethod
@@ -158,19 +158,19 @@ class FlowRunCreateResult(Model):
         return {**data, "error": short, "full_error": error}
 
 
-# What SQLAlchemy adds to the words of a database, and the driver's name for the error before them.
+# The text that SQLAlchemy adds to a database's message, and the driver's name of the error before it.
 _STATEMENT = re.compile(r"\n(?:\[SQL: |\[parameters: |\(Background on this error at: )")
 _DRIVERS_NAME = re.compile(r"\([\w.]+\) (?:<class '[\w.]+'>: )?")
 
 
 class FlowRunCreateResults(Model):
-    """What became of many runs that the server was asked to create."""
+    """The results for several runs that the server was asked to create."""
 
     results: list[FlowRunCreateResult]
 
 
 class FlowRunInput(Model):
-    """A value that was handed to a flow run while it ran."""
+    """A value that was sent to a flow run while it ran."""
 
     id: UUID
     flow_run_id: UUID
@@ -183,13 +183,13 @@ class FlowRunInput(Model):
 
 
 class FlowRunGraph(Model):
-    """What a flow run consists of, for a drawing."""
+    """A flow run's task runs and subflow runs, as a graph."""
 
     start_time: Time | None = None
     end_time: Time | None = None
     root_node_ids: Annotated[list[UUID], NullIsDefault] = Field(default_factory=list)
     nodes: Annotated[list[Any], NullIsDefault] = Field(default_factory=list)
-    """Pairs of an id and what is known of the task run or flow run of that id."""
+    """Pairs of an id and the details of the task run or flow run with that id."""
     artifacts: Annotated[list[Any], NullIsDefault] = Field(default_factory=list)
     states: Annotated[list[Any], NullIsDefault] = Field(default_factory=list)
 
@@ -199,9 +199,9 @@ class TaskRun(Model):
 
     id: UUID
     task_key: str
-    """Which task it is a run of."""
+    """Identifies the task."""
     dynamic_key: str
-    """Which of the task's runs within its flow run it is."""
+    """Identifies this run among the task's runs within the flow run."""
     flow_run_id: UUID | None = None
     name: str | None = None
     created: Time | None = None
@@ -215,22 +215,22 @@ class TaskRun(Model):
     state_id: UUID | None = None
     task_version: str | None = None
     empirical_policy: LooseDict | None = None
-    """How often it may be tried again, and after which wait."""
+    """How often it can be retried, and after which delay."""
     cache_key: str | None = None
     cache_expiration: Time | None = None
     run_count: Annotated[int, NullIsDefault] = 0
     flow_run_run_count: Annotated[int, NullIsDefault] = 0
-    """How often the flow run had been started when this was made."""
+    """How often the flow run had been started when this task run was created."""
     expected_start_time: Time | None = None
     next_scheduled_start_time: Time | None = None
     start_time: Time | None = None
     end_time: Time | None = None
     total_run_time: float | None = None
-    """Seconds that the run has been running."""
+    """How many seconds the run has been running."""
     estimated_run_time: float | None = None
-    """Seconds; of a run that goes on, up to when the server was asked."""
+    """In seconds; for a run in progress, up to the time of the request."""
     estimated_start_time_delta: float | None = None
-    """Seconds by which it started late, or is late by now."""
+    """How many seconds late it started, or is by now."""
 
 
 class RunHistoryState(Model):
@@ -246,7 +246,7 @@ class RunHistoryState(Model):
 
 
 class RunHistory(Model):
-    """What runs did in an interval of time."""
+    """The number of runs by state in one time interval."""
 
     interval_start: Time
     interval_end: Time

@@ -1,4 +1,4 @@
-"""Work pools, their queues, and the workers that take runs from them."""
+"""Work pools, their queues, and the workers that execute their runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchnb.api.models.runs import FlowRun
 
 
 class WorkPool(Model):
-    """Where runs wait for workers of one type."""
+    """A pool in which runs wait for workers of one type."""
 
     id: UUID
     name: str
@@ -28,11 +28,11 @@ class WorkPool(Model):
     default_queue_id: UUID | None = None
     active_slots: int | None = None
     storage_configuration: LooseDict | None = None
-    """How flows are brought to workers and their results kept, where neither says so itself."""
+    """The defaults for how workers get flows and where results are stored."""
 
 
 class WorkQueue(Model):
-    """A line within a work pool; those of lower ``priority`` come first."""
+    """A queue within a work pool; queues with a lower ``priority`` come first."""
 
     id: UUID
     name: str
@@ -45,7 +45,7 @@ class WorkQueue(Model):
     work_pool_id: UUID | None = None
     work_pool_name: str | None = None
     filter: LooseDict | None = None
-    """Of older servers: which runs are in it, by ``tags`` and ``deployment_ids``."""
+    """On older servers: which runs are in the queue, by ``tags`` and ``deployment_ids``."""
     last_polled: Time | None = None
     status: str | None = None
     """``READY``, ``NOT_READY`` or ``PAUSED``."""
@@ -53,7 +53,7 @@ class WorkQueue(Model):
 
 
 class WorkQueueStatusDetail(Model):
-    """Whether a queue's runs are taken in time."""
+    """Whether a queue's runs start on time."""
 
     healthy: bool
     late_runs_count: Annotated[int, NullIsDefault] = 0
@@ -62,7 +62,7 @@ class WorkQueueStatusDetail(Model):
 
 
 class WorkPoolConcurrencyStatus(Model):
-    """How many runs of a work pool take its slots, by queue; one page of its queues."""
+    """How many runs hold a work pool's slots, by queue; one page of its queues."""
 
     active_slots: int
     concurrency_limit: int | None = None
@@ -74,7 +74,7 @@ class WorkPoolConcurrencyStatus(Model):
 
 
 class WorkQueueConcurrencyStatus(Model):
-    """Which runs take a work queue's slots; one page of them."""
+    """The runs that hold a work queue's slots; one page of them."""
 
     active_slots: int
     concurrency_limit: int | None = None
@@ -86,7 +86,7 @@ class WorkQueueConcurrencyStatus(Model):
 
 
 class Worker(Model):
-    """A process that takes runs from a work pool, and when it was last heard of."""
+    """A process that executes a work pool's runs, and when its last heartbeat was."""
 
     id: UUID
     name: str
@@ -100,7 +100,7 @@ class Worker(Model):
 
 
 class WorkerFlowRun(Model):
-    """A flow run that a worker may take, and the pool and queue it waits in."""
+    """A flow run that a worker can execute, and the pool and queue it is waiting in."""
 
     work_pool_id: UUID
     work_queue_id: UUID

@@ -1,7 +1,7 @@
-"""What can be asked of the API, each operation once, by subject.
+"""The API's operations, each defined once, grouped by subject.
 
-How a function that returns a `Call` becomes a method of both clients stands in `orchnb.api.calls`.
-Names and arguments are those of Prefect's client.
+`orchnb.api.methods` turns a function that returns a `Call` into a method of both clients. Names and
+arguments are those of Prefect's client.
 """
 
 from orchnb.api.operations.artifacts import ArtifactOperations
@@ -36,4 +36,4 @@ class Operations(
     BlockOperations,
     LongReads,
 ):
-    """What both clients can do."""
+    """The operations of both clients."""

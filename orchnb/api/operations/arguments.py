@@ -1,4 +1,4 @@
-"""What operations are given, and what of that is sent."""
+"""The arguments of operations, and how they are sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HasName(Protocol):
 
 
 def as_uuid(value: object) -> UUID | None:
-    """The value if it is an id, also as a text; else None."""
+    """Return the value as a UUID if it is one, or the text of one; else None."""
     if isinstance(value, UUID):
         return value
     try:
@@ -35,28 +35,30 @@ def as_uuid(value: object) -> UUID | None:
 
 
 def as_word(value: object) -> str:
-    """The value as a text: an enum's member by its value, as Prefect's write their class into a text."""
+    """Return the value as a string. An enum member gives its value: the ``str`` of Prefect's enums
+    includes the class."""
     return str(value.value) if isinstance(value, Enum) else str(value)
 
 
 def as_tags(tags: Iterable[str] | None) -> list[str] | None:
-    """Tags as a list.
+    """Return tags as a list.
 
     Raises:
-        TypeError: it is one text, of which each letter would become a tag.
+        TypeError: ``tags`` is a string; each letter would become a tag.
     """
     if isinstance(tags, str):
-        raise TypeError(f"tags should be a list of texts: [{tags!r}]")
+        raise TypeError(f"tags should be a list of strings: [{tags!r}]")
     return None if tags is None else list(tags)
 
 
 def as_state(state: AnyState) -> dict[str, Any]:
-    """A state as the API takes it."""
+    """Return a state in the API's form."""
     if isinstance(state, BaseModel):
-        # What a state is asked for by; id and times of one that was read are the server's to give.
+        # The fields that a request for a state can have. The server sets the id and the times.
         wanted = {"type", "name", "message", "state_details"}
         fields = state.model_dump(mode="json", exclude_none=True, include=wanted)
-        # It says which request set the state: the server takes a second one for the same one again.
+        # It identifies the request that set the state: the server would treat a second request with
+        # the same id as a repetition.
         fields.get("state_details", {}).pop("transition_id", None)
         return fields
     return {"type": as_word(state).upper()}

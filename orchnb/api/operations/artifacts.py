@@ -1,4 +1,4 @@
-"""Artifacts: what runs have made to be looked at."""
+"""Artifacts: results that runs create for people to look at."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def create_artifact(
     """Create an artifact: ``create_artifact(key="report", type="markdown", data="# Done")``.
 
     Args:
-        artifact: its fields, where they are not given by keyword.
-        key: what it goes under; artifacts of one key are versions of one thing. Small letters,
-            digits and dashes.
+        artifact: the fields that are not given by keyword.
+        key: artifacts with the same key are versions of one artifact. Lowercase letters, digits and
+            dashes.
         type: ``markdown``, ``table``, ``link``, ``progress``, ``image``, or any other.
-        data: what it holds: a text, or, for a table, rows in JSON.
+        data: the content: a text or, for a table, rows as JSON.
     """
     return Call(
         "POST",
@@ -72,7 +72,7 @@ def read_artifact(artifact_id: UUID | str) -> Call[Artifact]:
     """Read an artifact by its id.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no artifact with that id.
     """
     return Call("GET", path("/artifacts/{}", artifact_id), _artifact, missing=_missing(artifact_id))
 
@@ -120,14 +120,14 @@ def read_artifacts(
 ) -> Call[ModelList[Artifact]]:
     """Read artifacts: ``read_artifacts(key="report", sort="CREATED_DESC")``.
 
-    Filters are the API's filter objects, ``sort`` one of its orders (``KEY_ASC``, ``CREATED_DESC``,
-    ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+    Filters are the API's filter objects; ``sort`` is one of its sort orders (``KEY_ASC``,
+    ``CREATED_DESC``, ...). With ``limit=None`` the server decides; it returns at most 200.
 
-    In plain keywords: ``key`` is the whole key, ``key_like`` a part of it; ``type`` is one type or
-    several; it was made by the run ``flow_run_id``, or by runs of the flow called ``flow_name``.
+    Keywords: ``key`` is the whole key, ``key_like`` part of it; ``type`` is one type or several;
+    ``flow_run_id`` is the flow run that created the artifact, ``flow_name`` the name of that run's flow.
 
     Raises:
-        ValueError: a keyword says again what a filter object says.
+        ValueError: a keyword repeats a condition of a filter object.
     """
     filters = _filters(
         artifact_filter,
@@ -206,7 +206,7 @@ def count_artifacts(
     flow_run_id: UUID | str | None = None,
     flow_name: str | None = None,
 ) -> Call[int]:
-    """How many artifacts there are; filters and keywords as in `read_artifacts`."""
+    """Return the number of artifacts; filters and keywords as in `read_artifacts`."""
     filters = _filters(
         artifact_filter,
         flow_run_filter,
@@ -236,7 +236,7 @@ def count_latest_artifacts(
     flow_run_id: UUID | str | None = None,
     flow_name: str | None = None,
 ) -> Call[int]:
-    """How many keys there are artifacts of; filters and keywords as in `read_artifacts`."""
+    """Return the number of artifact keys; filters and keywords as in `read_artifacts`."""
     filters = _filters(
         artifact_filter,
         flow_run_filter,
@@ -261,11 +261,11 @@ def update_artifact(
     description: str | Unchanged | None = UNCHANGED,
     metadata_: Mapping[str, str] | Unchanged | None = UNCHANGED,
 ) -> Call[None]:
-    """Change an artifact.
+    """Update an artifact.
 
     Raises:
-        ObjectNotFound: there is none of that id.
-        ValueError: there is nothing to change.
+        ObjectNotFound: there is no artifact with that id.
+        ValueError: no changes are given.
     """
     return Call(
         "PATCH",
@@ -281,7 +281,7 @@ def delete_artifact(artifact_id: UUID | str) -> Call[None]:
     """Delete an artifact.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no artifact with that id.
     """
     return Call(
         "DELETE", path("/artifacts/{}", artifact_id), nothing, missing=_missing(artifact_id)
@@ -289,7 +289,7 @@ def delete_artifact(artifact_id: UUID | str) -> Call[None]:
 
 
 class ArtifactOperations:
-    """Artifacts: what runs have made to be looked at."""
+    """Artifacts: results that runs create for people to look at."""
 
     create_artifact = create_artifact
     read_artifact = read_artifact

@@ -1,4 +1,4 @@
-"""Automations: what is to be done when something happens."""
+"""Automations: actions that run when something happens."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def create_automation(
     """Create an automation and return its id.
 
     Args:
-        automation: its name, or its fields.
-        trigger: what it waits for, in the API's form: ``{"type": "event", "posture": "Reactive",
+        automation: the automation's name, or its fields.
+        trigger: the condition, in the API's form: ``{"type": "event", "posture": "Reactive",
             "expect": ["prefect.flow-run.Failed"], "threshold": 1, "within": 0}``.
-        actions: what is done then: ``[{"type": "cancel-flow-run"}]``.
+        actions: the actions to run: ``[{"type": "cancel-flow-run"}]``.
 
     Raises:
-        TypeError: name, trigger or actions are missing.
+        TypeError: the name, the trigger or the actions are missing.
     """
     return Call(
         "POST",
@@ -106,7 +106,7 @@ def read_automation(automation_id: UUID | str) -> Call[Automation]:
     """Read an automation by its id.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no automation with that id.
     """
     return Call(
         "GET", path("/automations/{}", automation_id), _automation, missing=_missing(automation_id)
@@ -122,13 +122,13 @@ def read_automations(
     offset: int = 0,
     tags: Iterable[str] | None = None,
 ) -> Call[ModelList[Automation]]:
-    """Read automations, those that have all of the ``tags``.
+    """Read automations, or only those that have all of the ``tags``.
 
-    ``automations`` is the API's filter object, ``sort`` one of its orders (``NAME_ASC``,
-    ``UPDATED_DESC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+    ``automations`` is the API's filter object, ``sort`` one of its sort orders (``NAME_ASC``,
+    ``UPDATED_DESC``, ...). With ``limit=None`` the server decides; it returns at most 200.
 
     Raises:
-        ValueError: tags are given by the keyword and by the filter object.
+        ValueError: tags are given both by keyword and in the filter object.
     """
     return Call(
         "POST",
@@ -143,7 +143,7 @@ def read_automations(
 
 @operation
 def read_automations_by_name(name: str) -> Call[ModelList[Automation]]:
-    """Read the automations of a name, which need not be unique, those changed last first."""
+    """Read the automations with a name, the last updated first; names need not be unique."""
     return Call(
         "POST",
         path("/automations/filter"),
@@ -155,12 +155,12 @@ def read_automations_by_name(name: str) -> Call[ModelList[Automation]]:
 
 @operation
 def find_automation(id_or_name: UUID | str) -> Generator[Call[Any], Any, Automation | None]:
-    """Read an automation by its id, or the one changed last of a name; None if there is none."""
+    """Read an automation by its id, or the last updated one with that name; None if not found."""
     if as_uuid(id_or_name) is not None:
         try:
             found: Automation = yield from read_automation(id_or_name)
         except ObjectNotFound:
-            pass  # a name may look like an id
+            pass  # a name can look like an id
         else:
             return found
     named = yield from read_automations_by_name(str(id_or_name))
@@ -171,15 +171,15 @@ def find_automation(id_or_name: UUID | str) -> Generator[Call[Any], Any, Automat
 def count_automations(
     *, automations: Filter | None = None, tags: Iterable[str] | None = None
 ) -> Generator[Call[Any], Any, int]:
-    """How many automations there are, or how many have all of the tags, or are found by the API's filter
-    object; those it finds are read for that."""
+    """Return the number of automations, or of those that have all of the tags or match the API's filter
+    object. To count with a filter, the matching automations are read."""
     automations = _filter(automations, tags)
     if automations is None:
         total: int = yield from Call(
             "POST", path("/automations/count"), a(lambda: int), repeatable=True
         )
         return total
-    # Prefect's server counted them all up to 3.8.0, whatever the filter.
+    # Up to 3.8.0, Prefect's server ignored the filter when counting.
     found = read_automations(automations=automations, sort="NAME_ASC")
     return len((yield from every(Paging[models.Automation](pages_of(found)))))
 
@@ -198,14 +198,14 @@ def update_automation(
     actions_on_trigger: Iterable[Data] | None = None,
     actions_on_resolve: Iterable[Data] | None = None,
 ) -> Call[None]:
-    """Change an automation. The API wants its name, trigger and actions each time; the rest stays.
+    """Update an automation. The API needs its name, trigger and actions each time; the rest stays.
 
-    So give the one that was read, and the changes by keyword:
+    So pass the automation that was read, and the changes by keyword:
     ``update_automation(old.id, old, description="for the night")``.
 
     Raises:
-        ObjectNotFound: there is none of that id.
-        TypeError: name, trigger or actions are missing.
+        ObjectNotFound: there is no automation with that id.
+        TypeError: the name, the trigger or the actions are missing.
     """
     fields = _fields(
         automation,
@@ -218,7 +218,7 @@ def update_automation(
         actions_on_trigger,
         actions_on_resolve,
     )
-    fields.pop("owner_resource", None)  # in Prefect's models; the API takes it at creation only
+    fields.pop("owner_resource", None)  # in Prefect's models; the API accepts it at creation only
     return Call(
         "PUT",
         path("/automations/{}", automation_id),
@@ -240,20 +240,20 @@ def _switch(automation_id: UUID | str, enabled: bool) -> Call[None]:
 
 @operation
 def pause_automation(automation_id: UUID | str) -> Call[None]:
-    """Let an automation do nothing until it is resumed.
+    """Disable an automation until it is resumed.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no automation with that id.
     """
     return _switch(automation_id, enabled=False)
 
 
 @operation
 def resume_automation(automation_id: UUID | str) -> Call[None]:
-    """Let an automation act again that was paused.
+    """Enable a paused automation again.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no automation with that id.
     """
     return _switch(automation_id, enabled=True)
 
@@ -263,7 +263,7 @@ def delete_automation(automation_id: UUID | str) -> Call[None]:
     """Delete an automation.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no automation with that id.
     """
     return Call(
         "DELETE", path("/automations/{}", automation_id), nothing, missing=_missing(automation_id)
@@ -272,18 +272,18 @@ def delete_automation(automation_id: UUID | str) -> Call[None]:
 
 @operation
 def read_resource_related_automations(resource_id: str) -> Call[ModelList[Automation]]:
-    """Read the automations that have to do with a resource, such as ``prefect.deployment.<id>``."""
+    """Read the automations related to a resource, such as ``prefect.deployment.<id>``."""
     return Call("GET", path("/automations/related-to/{}", resource_id), _automations)
 
 
 @operation
 def delete_resource_owned_automations(resource_id: str) -> Call[None]:
-    """Delete the automations that a resource owns, such as those that a deployment came with."""
+    """Delete the automations that a resource owns, such as those created with a deployment."""
     return Call("DELETE", path("/automations/owned-by/{}", resource_id), nothing)
 
 
 class AutomationOperations:
-    """Automations: what is to be done when something happens."""
+    """Automations: actions that run when something happens."""
 
     create_automation = create_automation
     read_automation = read_automation

@@ -1,6 +1,6 @@
 """Blocks: their types, schemas, and documents.
 
-What is secret in a document is wrapped, see `orchnb.api.models.blocks`; what is sent is unwrapped.
+Secret values in a document are wrapped, see `orchnb.api.models.blocks`; they are unwrapped to be sent.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def create_block_type(
     """Create a block type.
 
     Raises:
-        ObjectAlreadyExists: there is one of that slug.
-        TypeError: name or slug are missing.
+        ObjectAlreadyExists: a block type with that slug already exists.
+        TypeError: name or slug is missing.
     """
     fields = fields_of(
         block_type,
@@ -102,9 +102,9 @@ def create_block_type(
         "POST",
         path("/block_types/"),
         _type,
-        repeatable=True,  # by its slug
+        repeatable=True,  # identified by its slug
         json=fields,
-        conflict=f"There is a block type {quoted(fields['slug'])} already",
+        conflict=f"A block type {quoted(fields['slug'])} already exists",
     )
     return (yield from created_once(create, read_block_type_by_slug(fields["slug"])))
 
@@ -117,7 +117,7 @@ def read_block_types(
     limit: int | None = None,
     offset: int = 0,
 ) -> Call[ModelList[BlockType]]:
-    """Read block types. ``limit`` None leaves the number to the server, which gives 200 at most."""
+    """Read block types. With ``limit=None`` the server decides; it returns at most 200."""
     return Call(
         "POST",
         path("/block_types/filter"),
@@ -137,7 +137,7 @@ def read_block_type_by_slug(slug: str) -> Call[BlockType]:
     """Read a block type by its slug, such as ``secret``.
 
     Raises:
-        ObjectNotFound: there is none of that slug.
+        ObjectNotFound: there is no block type with that slug.
     """
     return Call("GET", path("/block_types/slug/{}", slug), _type, missing=_missing_type(slug))
 
@@ -152,11 +152,11 @@ def update_block_type(
     description: str | Unchanged | None = UNCHANGED,
     code_example: str | Unchanged | None = UNCHANGED,
 ) -> Call[None]:
-    """Change what a block type says of itself.
+    """Update a block type's descriptive fields.
 
     Raises:
-        ObjectNotFound: there is none of that id.
-        ValueError: there is nothing to change.
+        ObjectNotFound: there is no block type with that id.
+        ValueError: no changes are given.
     """
     return Call(
         "PATCH",
@@ -178,8 +178,8 @@ def delete_block_type(block_type_id: UUID | str) -> Call[None]:
     """Delete a block type, its schemas and its documents.
 
     Raises:
-        ObjectNotFound: there is none of that id.
-        PrefectHTTPStatusError: 403, it is one that the server needs itself.
+        ObjectNotFound: there is no block type with that id.
+        PrefectHTTPStatusError: 403, the block type is protected: the server itself needs it.
     """
     return Call(
         "DELETE",
@@ -198,11 +198,11 @@ def create_block_schema(
     capabilities: Iterable[str] | None = None,
     version: str | None = None,
 ) -> Call[BlockSchema]:
-    """Make sure that a block schema exists; the server knows it by what its fields are.
+    """Create a block schema, or return the existing one; its fields identify it.
 
     Args:
-        block_schema: the fields of the schema, where they are not given by keyword.
-        fields: a JSON schema of the documents; ``secret_fields`` in it names those that are secret.
+        block_schema: the schema's fields that are not given by keyword.
+        fields: a JSON schema of the documents; its ``secret_fields`` names the secret ones.
 
     Raises:
         TypeError: the block type's id is missing.
@@ -219,9 +219,9 @@ def create_block_schema(
         "POST",
         path("/block_schemas/"),
         _schema,
-        repeatable=True,  # by its checksum
+        repeatable=True,  # identified by its checksum
         json=given,
-        refusal="The server could not make the schema",
+        refusal="The server could not create the schema",
     )
 
 
@@ -231,7 +231,7 @@ def read_block_schemas(
 ) -> Call[ModelList[BlockSchema]]:
     """Read block schemas, the latest first.
 
-    ``limit`` None leaves the number to the server, which gives 200 at most.
+    With ``limit=None`` the server decides; it returns at most 200.
     """
     return Call(
         "POST",
@@ -244,10 +244,10 @@ def read_block_schemas(
 
 @operation
 def read_block_schema_by_checksum(checksum: str, version: str | None = None) -> Call[BlockSchema]:
-    """Read a block schema by its checksum, the latest version or the given one.
+    """Read a block schema by its checksum, in the latest version or the given one.
 
     Raises:
-        ObjectNotFound: there is none.
+        ObjectNotFound: there is no such block schema.
     """
     return Call(
         "GET",
@@ -263,7 +263,7 @@ def read_block_schema_by_checksum(checksum: str, version: str | None = None) -> 
 def get_most_recent_block_schema_for_block_type(
     block_type_id: UUID | str,
 ) -> Call[BlockSchema | None]:
-    """Read the latest schema of a block type; None if it has none."""
+    """Read the latest schema of a block type; None if it has no schema."""
     return Call(
         "POST",
         path("/block_schemas/filter"),
@@ -284,21 +284,21 @@ def create_block_document(
     block_schema_id: UUID | str | None = None,
     is_anonymous: bool | None = None,
 ) -> Generator[Call[Any], Any, BlockDocument]:
-    """Keep a block: ``create_block_document(name="db", data={...}, block_type_id=type.id, ...)``.
+    """Save a block: ``create_block_document(name="db", data={...}, block_type_id=type.id, ...)``.
 
     Args:
-        block_document: its fields, where they are not given by keyword.
-        include_secrets: send the values of wrapped secrets, and not asterisks.
-        data: the values of the block's fields; secret ones may be wrapped, as in pydantic's
+        block_document: the fields that are not given by keyword.
+        include_secrets: send the values of wrapped secrets instead of asterisks.
+        data: the values of the block's fields; secret ones can be wrapped, as in pydantic's
             ``SecretStr``.
-        is_anonymous: it has no name, and cannot be found by it.
+        is_anonymous: the document has no name, and cannot be found by one.
 
     Returns:
-        The document as the server keeps it, with asterisks for its secrets.
+        The document as the server stores it, with asterisks for its secrets.
 
     Raises:
-        ObjectAlreadyExists: there is one of that name and type.
-        TypeError: the ids of block type or schema are missing.
+        ObjectAlreadyExists: a block document with that name and type already exists.
+        TypeError: the id of the block type or the schema is missing.
     """
     block_document = _plain(block_document, _CREATED_WITH, include_secrets)
     data = _concealed(data, include_secrets)
@@ -315,11 +315,11 @@ def create_block_document(
         "POST",
         path("/block_documents/"),
         _document,
-        repeatable=not fields.get("is_anonymous"),  # by its name
+        repeatable=not fields.get("is_anonymous"),  # identified by its name
         json=fields,
         reveals=True,
         look="read_block_documents",
-        conflict=f"There is a block document {quoted(fields.get('name'))} of that type already",
+        conflict=f"A block document {quoted(fields.get('name'))} of that type already exists",
     )
     try:
         return (yield from create)
@@ -343,7 +343,7 @@ def _is_what_was_sent(found: BlockDocument, create: Call[Any]) -> bool:
 
 
 def _plain(document: Data | None, wanted: set[str], include_secrets: bool = True) -> Data | None:
-    """The wanted fields of a document as plain data: a model would make asterisks of its secrets."""
+    """Return the wanted fields of a document as plain data: a model would mask its secrets."""
     if isinstance(document, Model):
         fields = {name: getattr(document, name) for name in document.model_fields_set & wanted}
     elif isinstance(document, BaseModel):
@@ -382,11 +382,11 @@ def read_block_document(
     """Read a block document by its id.
 
     Args:
-        include_secrets: the server gives secret values, and not asterisks. They are wrapped:
+        include_secrets: ask the server for secret values instead of asterisks. They are wrapped:
             ``document.data["password"].get_secret_value()``.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no block document with that id.
     """
     return Call(
         "GET",
@@ -400,10 +400,10 @@ def read_block_document(
 def read_block_document_by_name(
     name: str, block_type_slug: str, include_secrets: bool = True
 ) -> Call[BlockDocument]:
-    """Read a block document by its name and the slug of its type; see `read_block_document`.
+    """Read a block document by its name and its type's slug; see `read_block_document`.
 
     Raises:
-        ObjectNotFound: there is none.
+        ObjectNotFound: there is no such block document.
     """
     return Call(
         "GET",
@@ -433,14 +433,13 @@ def read_block_documents(
     block_type_slug: str | Iterable[str] | None = None,
 ) -> Call[ModelList[BlockDocument]]:
     """Read block documents: ``read_block_documents(name_like="db", block_type_slug="secret")``, or by the
-    API's filter objects; those with names unless a filter says otherwise.
+    API's filter objects. Anonymous documents are left out unless a filter asks for them.
 
-    ``limit`` None leaves the number to the server, which
-    gives 200 at most. ``block_schema_type`` is sent as Prefect's client sends it; Prefect's server,
-    3.8 at least, does not look at it.
+    With ``limit=None`` the server decides; it returns at most 200. ``block_schema_type`` is sent as
+    Prefect's client sends it; Prefect's own server, as of 3.8, ignores it.
 
     Raises:
-        ValueError: the same is said by a keyword and by a filter object.
+        ValueError: a keyword repeats a condition of a filter object.
     """
     named = with_words(
         block_document_filter, "block_document_filter", named_words(name_like=name_like)
@@ -474,11 +473,11 @@ def read_block_documents_by_type(
     """Read the block documents of a type.
 
     Raises:
-        ObjectNotFound: there is no block type of that slug.
+        ObjectNotFound: there is no block type with that slug.
     """
 
     def read(response: PrefectResponse) -> ModelList[BlockDocument]:
-        documents = _documents(response)[offset or 0 :]  # the server gives them all
+        documents = _documents(response)[offset or 0 :]  # the server returns them all
         return ModelList(documents[:limit], model=models.BlockDocument)
 
     return Call(
@@ -500,7 +499,7 @@ def count_block_documents(
     block_type_filter: Filter | None = None,
     block_schema_filter: Filter | None = None,
 ) -> Call[int]:
-    """How many block documents there are."""
+    """Return the number of block documents."""
     return Call(
         "POST",
         path("/block_documents/count"),
@@ -523,15 +522,15 @@ def update_block_document(
     block_schema_id: UUID | str | Unchanged = UNCHANGED,
     merge_existing_data: bool | None = None,
 ) -> Call[None]:
-    """Change a block document.
+    """Update a block document.
 
     Args:
         data: the values to change; wrapped secrets are unwrapped.
-        merge_existing_data: keep the values that are not given, as is the default.
+        merge_existing_data: keep the values that are not given (the default).
 
     Raises:
-        ObjectNotFound: there is none of that id.
-        ValueError: there is nothing to change.
+        ObjectNotFound: there is no block document with that id.
+        ValueError: no changes are given.
     """
     block_document = _plain(block_document, _CHANGED_WITH)
     data = data if data is UNCHANGED else _concealed(data)
@@ -551,7 +550,7 @@ def delete_block_document(block_document_id: UUID | str) -> Call[None]:
     """Delete a block document.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no block document with that id.
     """
     return Call(
         "DELETE",

@@ -1,4 +1,4 @@
-"""Limits to how much may run at once: by tag, and global ones."""
+"""Concurrency limits, by tag and global."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def _missing_limit(name: object) -> str:
 
 def _names(names: Iterable[str]) -> list[str]:
     if isinstance(names, str):
-        raise TypeError(f"names should be a list of texts: [{names!r}]")
+        raise TypeError(f"names should be a list of strings: [{names!r}]")
     return list(names)
 
 
 @operation
 def create_concurrency_limit(tag: str, concurrency_limit: int) -> Call[UUID]:
-    """Limit how many task runs with a tag may run at once, or change that limit; its id."""
+    """Create or update the limit on concurrent task runs with a tag; return its id."""
     return Call(
         "POST",
         path("/concurrency_limits/"),
         lambda response: _limit(response).id,
-        repeatable=True,  # by its tag
+        repeatable=True,  # identified by its tag
         json={"tag": tag, "concurrency_limit": concurrency_limit},
     )
 
@@ -65,7 +65,7 @@ def read_concurrency_limit_by_tag(tag: str) -> Call[ConcurrencyLimit]:
     """Read the limit for a tag.
 
     Raises:
-        ObjectNotFound: there is none.
+        ObjectNotFound: there is no limit for that tag.
     """
     return Call("GET", path("/concurrency_limits/tag/{}", tag), _limit, missing=_missing_tag(tag))
 
@@ -74,10 +74,10 @@ def read_concurrency_limit_by_tag(tag: str) -> Call[ConcurrencyLimit]:
 def read_concurrency_limits(
     limit: int | None = None, offset: int = 0
 ) -> Call[ModelList[ConcurrencyLimit]]:
-    """Read the limits for tags. ``limit`` None leaves the number to the server.
+    """Read the limits for tags. With ``limit=None`` the server decides how many.
 
-    Prefect's server, 3.8 at least, counts global limits too and leaves them out afterwards: there
-    may be fewer than ``limit`` on a page, and more on the next one.
+    Prefect's server, as of 3.8, counts global limits too and then leaves them out: a page can have
+    fewer than ``limit`` although the next one has more.
     """
     return Call(
         "POST",
@@ -95,11 +95,11 @@ def reset_concurrency_limit_by_tag(
     """Free the slots of the limit for a tag.
 
     Args:
-        slot_override: ids of task runs that take slots from now on. One that does not run never
-            gives its slot back.
+        slot_override: ids of task runs that hold slots from now on. A task run that is not running
+            never releases its slot.
 
     Raises:
-        ObjectNotFound: there is none for that tag.
+        ObjectNotFound: there is no limit for that tag.
     """
     return Call(
         "POST",
@@ -118,7 +118,7 @@ def delete_concurrency_limit_by_tag(tag: str) -> Call[None]:
     """Delete the limit for a tag.
 
     Raises:
-        ObjectNotFound: there is none.
+        ObjectNotFound: there is no limit for that tag.
     """
     return Call(
         "DELETE", path("/concurrency_limits/tag/{}", tag), nothing, missing=_missing_tag(tag)
@@ -129,10 +129,10 @@ def delete_concurrency_limit_by_tag(tag: str) -> Call[None]:
 def increment_v1_concurrency_slots(
     names: Iterable[str], task_run_id: UUID | str
 ) -> Call[ModelList[TakenSlots]]:
-    """Take a slot of the limit for each of some tags, in the name of a task run.
+    """Take a slot of each tag's limit, on behalf of a task run.
 
-    Give them back with `decrement_v1_concurrency_slots`: they stay taken when the run ends. Tags
-    without a limit are left out of the result: nothing limits them.
+    Release them with `decrement_v1_concurrency_slots`: they stay taken when the run ends. The result
+    leaves out tags without a limit.
 
     Args:
         names: the tags.
@@ -153,20 +153,20 @@ def increment_v1_concurrency_slots(
 def decrement_v1_concurrency_slots(
     names: Iterable[str], task_run_id: UUID | str, occupancy_seconds: float
 ) -> Call[ModelList[TakenSlots]]:
-    """Give back all slots that a task run takes of the limits for some tags.
+    """Release all slots that a task run holds of the limits for some tags.
 
-    Slots that it took in one call are given back together, also those of tags that are not named.
-    In the result a tag may be called ``tag:x``, the name that its limit has among the global ones.
+    Slots that were taken in one call are released together, including those of tags not named here.
+    In the result a tag can be called ``tag:x``, the name of its limit among the global ones.
 
     Args:
         names: the tags.
-        occupancy_seconds: how long they were taken.
+        occupancy_seconds: how long the slots were held.
     """
     return Call(
         "POST",
         path("/concurrency_limits/decrement"),
         _taken,
-        repeatable=True,  # done twice, the run takes none
+        repeatable=True,  # the second time there is nothing left to release
         json={
             "names": _names(names),
             "task_run_id": str(task_run_id),
@@ -188,13 +188,13 @@ def create_global_concurrency_limit(
     """Create a global concurrency limit and return its id.
 
     Args:
-        concurrency_limit: its name, or its fields.
-        limit: how many slots there are.
+        concurrency_limit: the limit's name, or its fields.
+        limit: the number of slots.
         slot_decay_per_second: how fast taken slots become free by themselves, for rate limits.
 
     Raises:
-        ObjectAlreadyExists: there is one of that name.
-        TypeError: name or limit are missing.
+        ObjectAlreadyExists: a global concurrency limit with that name already exists.
+        TypeError: name or limit is missing.
     """
     fields = fields_of(
         concurrency_limit,
@@ -209,9 +209,9 @@ def create_global_concurrency_limit(
         "POST",
         path("/v2/concurrency_limits/"),
         _global_limit,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json=fields,
-        conflict=f"There is a global concurrency limit {quoted(fields['name'])} already",
+        conflict=f"A global concurrency limit {quoted(fields['name'])} already exists",
     )
     again = read_global_concurrency_limit_by_name(fields["name"])
     return (yield from created_once(create, again)).id
@@ -222,7 +222,7 @@ def read_global_concurrency_limit_by_name(name: str) -> Call[GlobalConcurrencyLi
     """Read a global concurrency limit by its name.
 
     Raises:
-        ObjectNotFound: there is none of that name.
+        ObjectNotFound: there is no global concurrency limit with that name.
     """
     return Call(
         "GET",
@@ -256,11 +256,11 @@ def update_global_concurrency_limit(
     active_slots: int | Unchanged = UNCHANGED,
     slot_decay_per_second: float | Unchanged = UNCHANGED,
 ) -> Call[None]:
-    """Change a global concurrency limit: ``update_global_concurrency_limit("database", limit=3)``.
+    """Update a global concurrency limit: ``update_global_concurrency_limit("database", limit=3)``.
 
     Raises:
-        ObjectNotFound: there is none of that name.
-        ValueError: there is nothing to change.
+        ObjectNotFound: there is no global concurrency limit with that name.
+        ValueError: no changes are given.
     """
     return Call(
         "PATCH",
@@ -281,14 +281,14 @@ def update_global_concurrency_limit(
 def upsert_global_concurrency_limit_by_name(
     name: str, limit: int, slot_decay_per_second: float | None = None
 ) -> Generator[Call[Any], Any, None]:
-    """Make sure that there is a global concurrency limit like this, created or changed."""
+    """Create a global concurrency limit, or update the one with that name."""
     changes = without_none(limit=limit, slot_decay_per_second=slot_decay_per_second)
     try:
         yield from update_global_concurrency_limit(name, changes)
     except ObjectNotFound:
         try:
             yield from create_global_concurrency_limit(name, **changes)
-        except ObjectAlreadyExists:  # somebody else was faster
+        except ObjectAlreadyExists:  # created by someone else in the meantime
             yield from update_global_concurrency_limit(name, changes)
 
 
@@ -297,7 +297,7 @@ def delete_global_concurrency_limit_by_name(name: str) -> Call[None]:
     """Delete a global concurrency limit.
 
     Raises:
-        ObjectNotFound: there is none of that name.
+        ObjectNotFound: there is no global concurrency limit with that name.
     """
     return Call(
         "DELETE",
@@ -311,12 +311,12 @@ def delete_global_concurrency_limit_by_name(name: str) -> Call[None]:
 def increment_concurrency_slots(
     names: Iterable[str], slots: int, mode: Literal["concurrency", "rate_limit"]
 ) -> Call[ModelList[TakenSlots]]:
-    """Take slots of global concurrency limits; give them back with `release_concurrency_slots`.
+    """Take slots of global concurrency limits; release them with `release_concurrency_slots`.
 
-    Names without a limit are left out of the result: nothing limits them.
+    The result leaves out names without a limit.
 
     Raises:
-        PrefectHTTPStatusError: 423, there are not enough free slots; none was taken.
+        PrefectHTTPStatusError: 423, there are not enough free slots; none were taken.
     """
     return Call(
         "POST",
@@ -331,10 +331,10 @@ def increment_concurrency_slots(
 def release_concurrency_slots(
     names: Iterable[str], slots: int, occupancy_seconds: float
 ) -> Call[ModelList[TakenSlots]]:
-    """Give slots of global concurrency limits back.
+    """Release slots of global concurrency limits.
 
     Args:
-        occupancy_seconds: how long they were taken.
+        occupancy_seconds: how long the slots were held.
     """
     return Call(
         "POST",
@@ -353,14 +353,14 @@ def increment_concurrency_slots_with_lease(
     lease_duration: float,
     holder: Data | None = None,
 ) -> Call[ConcurrencyLease]:
-    """Take slots of global concurrency limits for a time; the server takes them back after it.
+    """Take slots of global concurrency limits for some time; then the server releases them.
 
     Args:
-        lease_duration: seconds; `renew_concurrency_lease` gives more.
-        holder: who takes them: ``type`` (``flow_run``, ``task_run``, ``deployment``) and ``id``.
+        lease_duration: seconds; `renew_concurrency_lease` extends it.
+        holder: who holds the slots: ``type`` (``flow_run``, ``task_run``, ``deployment``) and ``id``.
 
     Raises:
-        PrefectHTTPStatusError: 423, there are not enough free slots; none was taken.
+        PrefectHTTPStatusError: 423, there are not enough free slots; none were taken.
     """
     return Call(
         "POST",
@@ -379,7 +379,7 @@ def increment_concurrency_slots_with_lease(
 
 @operation
 def renew_concurrency_lease(lease_id: UUID | str, lease_duration: float) -> Call[None]:
-    """Keep the slots of a lease for this many seconds from now.
+    """Keep a lease's slots for this many seconds from now.
 
     Raises:
         PrefectHTTPStatusError: 410, the lease has ended.
@@ -388,14 +388,14 @@ def renew_concurrency_lease(lease_id: UUID | str, lease_duration: float) -> Call
         "POST",
         path("/v2/concurrency_limits/leases/{}/renew", lease_id),
         nothing,
-        repeatable=True,  # it sets the end
+        repeatable=True,  # it sets the end time
         json={"lease_duration": lease_duration},
     )
 
 
 @operation
 def release_concurrency_slots_with_lease(lease_id: UUID | str) -> Call[None]:
-    """Give the slots of a lease back; of a lease that has ended there is nothing to give."""
+    """Release a lease's slots; does nothing if the lease has ended."""
     return Call(
         "POST",
         path("/v2/concurrency_limits/decrement-with-lease"),
@@ -406,7 +406,7 @@ def release_concurrency_slots_with_lease(lease_id: UUID | str) -> Call[None]:
 
 
 class ConcurrencyOperations:
-    """Limits to how much may run at once: by tag, and global ones."""
+    """Concurrency limits, by tag and global."""
 
     create_concurrency_limit = create_concurrency_limit
     read_concurrency_limit_by_tag = read_concurrency_limit_by_tag

@@ -1,4 +1,4 @@
-"""Deployments, their schedules, and the runs that are made from them."""
+"""Deployments, their schedules, and the runs created from them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _flow_run = a(lambda: models.FlowRun)
 _flow_runs = list_of(lambda: models.FlowRun)
 _count = a(lambda: int)
 
-# Prefect's server refuses them in names, and answers with no more than that it failed.
+# Prefect's server rejects these characters in names, and says only that it failed.
 _BANNED = frozenset("/%&<>")
 
 
@@ -90,29 +90,30 @@ def create_deployment(
     base: UUID | str | None = None,
     root: UUID | str | None = None,
 ) -> Generator[Call[Any], Any, UUID]:
-    """Create a deployment of a flow and return its id; the flow's deployment of that name is updated.
+    """Create a deployment of a flow, or update the one with that name; return its id.
 
-    Then what is not given stays as it is, save for schedules and parameters: those are what is given.
+    An update leaves the fields that are not given unchanged, except schedules and parameters, which are
+    always replaced.
 
     Args:
-        flow_id: the flow's id or name, or anything that has a ``name``; a flow that a name does not
-            find is created.
-        schedules: when it makes runs by itself: ``[{"cron": "0 6 * * *", "timezone": "Asia/Tokyo"}]``,
-            ``[{"interval": timedelta(hours=1), "parameters": {...}}]``, or objects of Prefect's.
-        parameters: what its runs are given if they are not given something else.
-        parameter_openapi_schema: which parameters the flow takes, as a JSON Schema. By default
-            anything goes.
-        work_pool_name: where its runs are to run; without one, whoever asks for them runs them.
-        branch: this and ``base`` and ``root`` are for Prefect Cloud.
+        flow_id: the flow's id or name, or anything with a ``name``. If no flow has that name, one is
+            created.
+        schedules: when to create runs: ``[{"cron": "0 6 * * *", "timezone": "Asia/Tokyo"}]``,
+            ``[{"interval": timedelta(hours=1), "parameters": {...}}]``, or Prefect's schedule objects.
+        parameters: default parameters for the deployment's runs.
+        parameter_openapi_schema: the flow's parameters, as a JSON Schema. By default any parameters
+            are accepted.
+        work_pool_name: where runs execute; without one, the process that polls for them executes them.
+        branch: ``branch``, ``base`` and ``root`` are for Prefect Cloud.
 
     Raises:
-        ObjectNotFound: there is no such work pool, or something else that it names.
-        ValueError: a schedule is none, or the name holds a character that no name does.
+        ObjectNotFound: the work pool, or something else the deployment refers to, does not exist.
+        ValueError: a schedule is invalid, or the name contains a character that is not allowed.
     """
     if not _BANNED.isdisjoint(name):
         raise ValueError(
-            f"The name of a deployment cannot hold any of {' '.join(sorted(_BANNED))}, as "
-            f"{quoted(name)} does; what stands before a / is the name of its flow"
+            f"A deployment's name cannot contain any of {' '.join(sorted(_BANNED))}, as "
+            f"{quoted(name)} does; the part before a / is the name of its flow"
         )
     scheduled = None if schedules is None else as_schedules(schedules)
     labelled = as_tags(tags)
@@ -121,7 +122,7 @@ def create_deployment(
         "POST",
         api_path("/deployments/"),
         _deployment,
-        repeatable=True,  # by its flow and name
+        repeatable=True,  # identified by its flow and name
         json=without_none(
             flow_id=str(flow),
             name=name,
@@ -149,9 +150,9 @@ def create_deployment(
             base=base,
             root=root,
         ),
-        missing=f"such thing as deployment {quoted(name)} refers to",
-        refusal="The server could not make the deployment: what it refers to does not exist, or its "
-        "job variables or parameters are not such as they should be",
+        missing=f"such object (referenced by deployment {quoted(name)})",
+        refusal="The server could not create the deployment: something it refers to does not exist, or "
+        "its job variables or parameters are invalid",
     )
     return deployment.id
 
@@ -161,7 +162,7 @@ def read_deployment(deployment_id: UUID | str) -> Call[Deployment]:
     """Read a deployment by its id.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no deployment with that id.
     """
     return Call(
         "GET",
@@ -176,8 +177,8 @@ def read_deployment_by_name(name: str) -> Generator[Call[Any], Any, Deployment]:
     """Read a deployment by its name, which is ``flow/deployment``.
 
     Raises:
-        ObjectNotFound: there is none of that name; its message says which names are near.
-        ValueError: the name is not of that form; its message says which names are near.
+        ObjectNotFound: there is no deployment with that name; the message suggests similar names.
+        ValueError: the name does not have that form; the message suggests similar names.
     """
     flow_name, _, deployment_name = name.partition("/")
     if not flow_name or not deployment_name:
@@ -185,7 +186,7 @@ def read_deployment_by_name(name: str) -> Generator[Call[Any], Any, Deployment]:
         near = [each for each in names if name and name in each.split("/")] or near_names(
             name, names
         )
-        words = f"A deployment's name is 'flow/deployment', which {quoted(name)} is not"
+        words = f"A deployment's name has the form 'flow/deployment'; {quoted(name)} does not"
         raise ValueError(f"{words}. {did_you_mean(near[:3])}".strip())
     call = Call(
         "GET",
@@ -229,13 +230,13 @@ def read_deployments(
 ) -> Call[ModelList[Deployment]]:
     """Read deployments.
 
-    Filters are the API's filter objects, ``sort`` one of its orders (``NAME_ASC``,
-    ``CREATED_DESC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
-    In plain keywords: ``name_like`` is a part of the name, and it has all of ``tags``; its flow is called
-    ``flow_name``.
+    Filters are the API's filter objects; ``sort`` is one of its sort orders (``NAME_ASC``,
+    ``CREATED_DESC``, ...). With ``limit=None`` the server decides; it returns at most 200. Keywords:
+    ``name_like`` is part of the name; deployments must have all of ``tags``; ``flow_name`` is the name of
+    their flow.
 
     Raises:
-        ValueError: a keyword says again what a filter object says.
+        ValueError: a keyword repeats a condition of a filter object.
     """
     return Call(
         "POST",
@@ -271,7 +272,7 @@ def count_deployments(
     tags: Iterable[str] | None = None,
     flow_name: str | None = None,
 ) -> Call[int]:
-    """How many deployments there are; filters and keywords as in `read_deployments`."""
+    """Return the number of deployments; filters and keywords as in `read_deployments`."""
     return Call(
         "POST",
         api_path("/deployments/count"),
@@ -315,17 +316,17 @@ def update_deployment(
     storage_document_id: UUID | str | Unchanged | None = UNCHANGED,
     infrastructure_document_id: UUID | str | Unchanged | None = UNCHANGED,
 ) -> Call[None]:
-    """Change a deployment: ``update_deployment(id, tags=["nightly"], parameters={"day": 1})``.
+    """Update a deployment: ``update_deployment(id, tags=["nightly"], parameters={"day": 1})``.
 
-    Each thing given takes the place of the old one; schedules with a ``slug`` that the deployment
-    knows change that schedule.
+    Each given value replaces the old one; a schedule whose ``slug`` the deployment already has updates
+    that schedule.
 
     Args:
-        deployment: what to change, where it is not given by keyword.
+        deployment: the fields to change that are not given by keyword.
 
     Raises:
-        ObjectNotFound: there is none of that id.
-        ValueError: there is nothing to change, or a schedule is none.
+        ObjectNotFound: there is no deployment with that id.
+        ValueError: no changes are given, or a schedule is invalid.
     """
     changes = changes_of(
         deployment,
@@ -357,39 +358,39 @@ def update_deployment(
         nothing,
         json=changes,
         missing=_missing(deployment_id),
-        refusal="The server could not change the deployment: its job variables or parameters are not "
-        "such as they should be",
+        refusal="The server could not update the deployment: its job variables or parameters are "
+        "invalid",
     )
 
 
 @operation
 def pause_deployment(deployment_id: UUID | str) -> Call[None]:
-    """Stop a deployment's schedules; runs that they have made, and that have not begun, are deleted.
+    """Pause a deployment's schedules; scheduled runs that have not started are deleted.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no deployment with that id.
     """
     return Call(
         "POST",
         api_path("/deployments/{}/pause_deployment", deployment_id),
         nothing,
-        repeatable=True,  # done twice, it is paused
+        repeatable=True,  # pausing twice has the same effect
         missing=_missing(deployment_id),
     )
 
 
 @operation
 def resume_deployment(deployment_id: UUID | str) -> Call[None]:
-    """Let a paused deployment's schedules make runs again.
+    """Resume a paused deployment's schedules.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no deployment with that id.
     """
     return Call(
         "POST",
         api_path("/deployments/{}/resume_deployment", deployment_id),
         nothing,
-        repeatable=True,  # done twice, it is resumed
+        repeatable=True,  # resuming twice has the same effect
         missing=_missing(deployment_id),
     )
 
@@ -398,12 +399,12 @@ def resume_deployment(deployment_id: UUID | str) -> Call[None]:
 def set_deployment_paused_state(
     deployment_id: UUID | str, paused: bool
 ) -> Generator[Call[Any], Any, None]:
-    """Pause a deployment, or resume it; what `pause_deployment` and `resume_deployment` are for.
+    """Pause or resume a deployment; prefer `pause_deployment` and `resume_deployment`.
 
-    It is here for code that was written for Prefect's client, where it is deprecated.
+    It exists for code written for Prefect's client, where it is deprecated.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no deployment with that id.
     """
     yield from (pause_deployment if paused else resume_deployment)(deployment_id)
 
@@ -415,24 +416,23 @@ def create_deployment_branch(
     options: Data | None = None,
     overrides: Data | None = None,
 ) -> Call[UUID]:
-    """Make a branch of a deployment, and return the id of the deployment that is made for it.
+    """Create a branch of a deployment and return the new deployment's id.
 
-    Prefect Cloud has this, Prefect's server, 3.8 at least, does not.
+    Prefect Cloud supports this; Prefect's own server, as of 3.8, does not.
 
     Args:
-        branch: what it is called.
-        options: ``{"schedule_handling": "keep"}``, or ``inactive``, or ``remove``: what becomes of the
+        branch: the branch's name.
+        options: ``{"schedule_handling": "keep"}``, ``inactive`` or ``remove``: what happens to the
             schedules on the branch. By default they are removed.
-        overrides: what is different on the branch, as `update_deployment` takes it.
+        overrides: the fields that differ on the branch, as in `update_deployment`.
 
     Raises:
-        ObjectNotFound: there is no deployment of that id.
-        OperationNotFound: the server has no branches.
-        ValueError: the branch has no name, there is nothing in the overrides, or a schedule there is
-            none.
+        ObjectNotFound: there is no deployment with that id.
+        OperationNotFound: the server does not support branches.
+        ValueError: the branch has no name, the overrides are empty, or a schedule in them is invalid.
     """
     if not branch.strip():
-        raise ValueError("A branch needs a name that is more than spaces")
+        raise ValueError("A branch's name cannot be blank")
     changes = None
     if overrides is not None:
         changes = next(iter(update_deployment(deployment_id, overrides))).json
@@ -451,7 +451,7 @@ def delete_deployment(deployment_id: UUID | str) -> Call[None]:
     """Delete a deployment.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no deployment with that id.
     """
     return Call(
         "DELETE",
@@ -465,9 +465,9 @@ def delete_deployment(deployment_id: UUID | str) -> Call[None]:
 def bulk_delete_deployments(
     deployment_filter: Filter, *, limit: int | None = None
 ) -> Call[list[UUID]]:
-    """Delete the deployments that a filter finds, 50 at most in one call; return their ids.
+    """Delete the deployments that match a filter, at most 50 per call; return their ids.
 
-    An empty filter finds all deployments. ``limit`` may be less than 50.
+    An empty filter matches all deployments. ``limit`` can be less than 50.
     """
     return Call(
         "POST",
@@ -490,15 +490,15 @@ def create_deployment_schedules(
     parameters: Mapping[str, Any] | None = None,
     slug: str | None = None,
 ) -> Call[ModelList[DeploymentSchedule]]:
-    """Give a deployment more schedules: ``[{"cron": "0 6 * * *", "timezone": "Europe/Vienna"}]``.
+    """Add schedules to a deployment: ``[{"cron": "0 6 * * *", "timezone": "Europe/Vienna"}]``.
 
     Args:
-        schedules: plain data, or objects of Prefect's; see `create_deployment`.
-        max_scheduled_runs: for each that does not say so itself. So are ``parameters`` and ``slug``.
+        schedules: plain data, or Prefect's schedule objects; see `create_deployment`.
+        max_scheduled_runs: the default for schedules without one, as are ``parameters`` and ``slug``.
 
     Raises:
-        ObjectNotFound: there is no deployment of that id.
-        ValueError: a schedule is none.
+        ObjectNotFound: there is no deployment with that id.
+        ValueError: a schedule is invalid.
     """
     beside = without_none(max_scheduled_runs=max_scheduled_runs, parameters=parameters, slug=slug)
     return Call(
@@ -508,7 +508,7 @@ def create_deployment_schedules(
         json=[{**beside, **schedule} for schedule in as_schedules(schedules)],
         look="read_deployment_schedules",
         missing=_missing(deployment_id),
-        conflict="The deployment has a schedule of that slug already",
+        conflict="The deployment already has a schedule with that slug",
     )
 
 
@@ -519,7 +519,7 @@ def read_deployment_schedules(
     """Read a deployment's schedules.
 
     Raises:
-        ObjectNotFound: there is no deployment of that id.
+        ObjectNotFound: there is no deployment with that id.
     """
     return Call(
         "GET",
@@ -540,14 +540,14 @@ def update_deployment_schedule(
     parameters: Mapping[str, Any] | None = None,
     slug: str | None = None,
 ) -> Call[None]:
-    """Change one of a deployment's schedules.
+    """Update one of a deployment's schedules.
 
     Args:
-        schedule: when it makes runs: ``{"interval": 3600}``, ``{"cron": ...}``, ``{"rrule": ...}``.
+        schedule: when to create runs: ``{"interval": 3600}``, ``{"cron": ...}``, ``{"rrule": ...}``.
 
     Raises:
-        ObjectNotFound: there is no such deployment, or it has no schedule of that id.
-        ValueError: there is nothing to change, or the schedule is none.
+        ObjectNotFound: there is no such deployment, or it has no schedule with that id.
+        ValueError: no changes are given, or the schedule is invalid.
     """
     changes = without_none(
         active=active,
@@ -563,7 +563,7 @@ def update_deployment_schedule(
         api_path("/deployments/{}/schedules/{}", deployment_id, schedule_id),
         nothing,
         json=changes,
-        missing=f"schedule {quoted(schedule_id)} of a deployment {quoted(deployment_id)}",
+        missing=f"schedule {quoted(schedule_id)} of the deployment {quoted(deployment_id)}",
     )
 
 
@@ -572,13 +572,13 @@ def delete_deployment_schedule(deployment_id: UUID | str, schedule_id: UUID | st
     """Delete one of a deployment's schedules.
 
     Raises:
-        ObjectNotFound: there is no such deployment, or it has no schedule of that id.
+        ObjectNotFound: there is no such deployment, or it has no schedule with that id.
     """
     return Call(
         "DELETE",
         api_path("/deployments/{}/schedules/{}", deployment_id, schedule_id),
         nothing,
-        missing=f"schedule {quoted(schedule_id)} of a deployment {quoted(deployment_id)}",
+        missing=f"schedule {quoted(schedule_id)} of the deployment {quoted(deployment_id)}",
     )
 
 
@@ -592,11 +592,12 @@ def get_scheduled_flow_runs_for_deployments(
     scheduled_before: ToCome | None = None,
     limit: int | None = None,
 ) -> Call[ModelList[FlowRun]]:
-    """Read the flow runs that are due, of some deployments, the earliest first.
+    """Read the scheduled flow runs of some deployments, the earliest first.
+
+    The server assumes that the caller is about to execute them: the deployments become ``READY``.
 
     Args:
-        scheduled_before: a time, or how far from now; by default all that are scheduled. Whoever
-            asks is taken by the server to be about to run them: the deployments become ``READY``.
+        scheduled_before: a time, or how far from now; by default all scheduled runs.
     """
     return Call(
         "POST",
@@ -628,24 +629,24 @@ def create_flow_run_from_deployment(
     scheduled_time: ToCome | None = None,
     enforce_parameter_schema: bool | None = None,
 ) -> Generator[Call[Any], Any, FlowRun]:
-    """Create a run of a deployment, to be run where the deployment says.
+    """Create a flow run of a deployment, executed on the deployment's infrastructure.
 
     Args:
-        deployment_id: its id, or its name, ``flow/deployment``.
-        parameters: what the run is given; what is left out is as the deployment says. They are
-            checked against the deployment's schema before the run is asked for.
-        state: the first state, ``SCHEDULED`` for now by default.
-        tags: the run's tags, beside those of the deployment.
-        idempotency_key: two calls with the same key make one run. By default a key of its own, so
-            that a request whose answer is lost can be sent again without making a second run.
-        scheduled_time: when it is to run, or how far from now that is.
-        enforce_parameter_schema: False gives the run any parameters, unchecked, here and by the
-            server. By default as the deployment says.
+        deployment_id: the deployment's id, or its name, ``flow/deployment``.
+        parameters: the run's parameters; for the others the deployment's defaults apply. They are
+            checked against the deployment's schema before the request is sent.
+        state: the initial state; by default ``SCHEDULED`` for now.
+        tags: the run's tags, in addition to the deployment's.
+        idempotency_key: two calls with the same key create one run. By default a new key, so that a
+            request whose response is lost can be sent again without creating a second run.
+        scheduled_time: when the run should start, or how far from now.
+        enforce_parameter_schema: False accepts any parameters, unchecked, here and on the server. By
+            default the deployment's setting applies.
 
     Raises:
-        ObjectNotFound: there is no such deployment; the message says which names are near.
-        InvalidParameters: the flow has no parameter of a name, or a required one is missing.
-        PrefectHTTPStatusError: the server refuses a value.
+        ObjectNotFound: there is no such deployment; the message suggests similar names.
+        InvalidParameters: a parameter is unknown to the flow, or a required one is missing.
+        PrefectHTTPStatusError: the server rejects a value.
         ValueError: the text is neither an id nor a name.
     """
     run = _run_of(
@@ -670,13 +671,13 @@ def create_flow_run_from_deployment(
         "POST",
         api_path("/deployments/{}/create_flow_run", found),
         _flow_run,
-        repeatable=True,  # by its idempotency key
+        repeatable=True,  # identified by its idempotency key
         json=run,
         missing=f"deployment {quoted(deployment_id)}",
-        refusal="The server could not make the run: the deployment does not take these parameters or "
-        "job variables, or what the run refers to does not exist",
+        refusal="The server could not create the run: the deployment does not accept these parameters or "
+        "job variables, or something the run refers to does not exist",
     )
-    # What is checked is what will be sent.
+    # Check exactly the values that will be sent.
     sent = json.loads(create.options()["content"])
     if enforce_parameter_schema is not False:
         deployment = deployment or (yield from read_deployment(found))
@@ -690,23 +691,23 @@ def create_flow_run_from_deployment(
 def bulk_create_flow_runs_from_deployment(
     deployment_id: UUID | str, flow_runs: Iterable[Mapping[str, Any]]
 ) -> Call[ModelList[FlowRunCreateResult]]:
-    """Create runs of a deployment, 100 at most in one call; the results say what became of each.
+    """Create flow runs of a deployment, at most 100 per call; there is one result for each.
 
     Args:
-        flow_runs: for each run what `create_flow_run_from_deployment` takes by keyword:
-            ``[{"parameters": {"day": day}} for day in days]``. The server checks the parameters. One
-            that came to nothing may be asked for again; with the ``idempotency_key`` that it was
-            given, it is made once at most.
+        flow_runs: the keywords of `create_flow_run_from_deployment` for each run:
+            ``[{"parameters": {"day": day}} for day in days]``. The server checks the parameters. A run
+            that failed can be requested again; with the same ``idempotency_key``, it is created at
+            most once.
 
     Raises:
-        ObjectNotFound: there is no deployment of that id.
-        TypeError: there is something else for a run.
+        ObjectNotFound: there is no deployment with that id.
+        TypeError: a run has any other key.
     """
     return Call(
         "POST",
         api_path("/deployments/{}/create_flow_run/bulk", deployment_id),
         lambda response: ModelList(_results(response).results, model=models.FlowRunCreateResult),
-        repeatable=True,  # by their idempotency keys
+        repeatable=True,  # identified by their idempotency keys
         json=[_one_of_many(**run) for run in flow_runs],
         missing=_missing(deployment_id),
     )
@@ -736,7 +737,7 @@ def _run_of(
     labels: Mapping[str, Any] | None = None,
     enforce_parameter_schema: bool | None = None,
 ) -> dict[str, Any]:
-    """A run of a deployment as the API takes it."""
+    """Return a run of a deployment in the API's form."""
     return without_none(
         parameters=dict(parameters or {}),
         context=None if context is None else dict(context),
@@ -756,7 +757,9 @@ def _first_state(state: AnyState | None, scheduled_time: ToCome | None) -> dict[
     if scheduled_time is None:
         return None if state is None else as_state(state)
     if state is not None:
-        raise ValueError("Give state or scheduled_time; the latter is a SCHEDULED state")
+        raise ValueError(
+            "Give state or scheduled_time, not both; the latter means a SCHEDULED state"
+        )
     details = {"scheduled_time": to_come(scheduled_time)}
     return as_state(
         models.State.model_validate({"type": models.StateType.SCHEDULED, "state_details": details})
@@ -764,7 +767,7 @@ def _first_state(state: AnyState | None, scheduled_time: ToCome | None) -> dict[
 
 
 class DeploymentOperations:
-    """Deployments, their schedules, and the runs that are made from them."""
+    """Deployments, their schedules, and the runs created from them."""
 
     create_deployment = create_deployment
     read_deployment = read_deployment

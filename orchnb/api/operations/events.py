@@ -38,20 +38,20 @@ def emit_event(
     id: UUID | str | None = None,
     follows: UUID | str | None = None,
 ) -> Call[UUID]:
-    """Tell that something happened to a resource; return the event's id.
+    """Emit an event about a resource; return the event's id.
 
-    The server takes it in at once and writes it down a moment later.
+    The server accepts it immediately and stores it a moment later.
 
     Args:
         event: what happened, such as ``model.trained``.
-        resource: what it happened to: an id of your own such as ``lab.model.7``, or labels with the
-            id as ``prefect.resource.id``.
+        resource: what it happened to: an id that you choose, such as ``lab.model.7``, or labels with
+            the id as ``prefect.resource.id``.
         occurred: when, such as ``"5m"`` for five minutes ago; by default now.
-        related: labels of other resources that had a part, each with ``prefect.resource.role``.
-        payload: anything else worth knowing, such as JSON can hold.
-        id: two events with the same id are one. By default a new one, so that a request whose
-            answer is lost can be sent again without making a second event.
-        follows: the id of the event that this one came from.
+        related: labels of other resources involved, each with ``prefect.resource.role``.
+        payload: any other JSON-serializable data.
+        id: two events with the same id are one. By default a new id, so that a request whose response
+            is lost can be sent again without creating a second event.
+        follows: the id of the event that this one follows.
     """
     event_id = UUID(str(id)) if id is not None else uuid.uuid4()
     labels = {"prefect.resource.id": resource} if isinstance(resource, str) else dict(resource)
@@ -69,7 +69,8 @@ def emit_event(
         nothing(response)
         return event_id
 
-    return Call("POST", path("/events"), read, repeatable=True, json=[fields])  # by its id
+    # An event is identified by its id.
+    return Call("POST", path("/events"), read, repeatable=True, json=[fields])
 
 
 @operation
@@ -86,15 +87,15 @@ def read_events(
 
     Args:
         filter: the API's filter object, such as ``{"event": {"prefix": ["prefect.flow-run."]}}``.
-        limit: how many on a page. Prefect's own server gives 50 at most and refuses to be asked
-            for more, so more than 50 are asked for as 50.
-        event: what happened: its name, or how that begins with a ``*``, such as
-            ``"prefect.flow-run.*"``; or several of the one or the other.
-        resource_id: of what had a part in it, such as ``prefect.flow-run.<id>``; or several.
-        since, until: between when it happened. Without times the server looks at the last days only.
+        limit: events per page. Prefect's own server rejects limits above 50, so a larger limit is
+            sent as 50.
+        event: an event name, or a prefix followed by ``*``, such as ``"prefect.flow-run.*"``; or a
+            list of either.
+        resource_id: a resource that was involved, such as ``prefect.flow-run.<id>``; or several.
+        since, until: when it happened. Without them the server looks at the last days only.
 
     Raises:
-        ValueError: the same is said by a keyword and by the filter object, or what is said cannot be.
+        ValueError: a keyword has an invalid value, or repeats a condition of the filter object.
     """
     words = event_words(event=event, resource_id=resource_id, since=since, until=until)
     return Call(
@@ -110,13 +111,13 @@ def read_events(
 
 @operation
 def read_events_page(next_page_url: str) -> Call[EventPage]:
-    """Read the page of events that a page names as its ``next_page``.
+    """Read the next page of events, given the ``next_page`` URL of a page.
 
-    Only the token in the address is used; the request goes to the client's own API, wherever the
-    server believes itself to be.
+    Only the token in the URL is used; the request goes to the client's own API URL, whatever the
+    server believes its own to be.
 
     Raises:
-        ValueError: the address is not one of a page.
+        ValueError: the URL does not belong to a page of events.
     """
     try:
         token = httpx.URL(str(next_page_url)).params.get("page-token", "")
@@ -135,14 +136,14 @@ def count_events(
     time_unit: str = "day",
     time_interval: float = 1.0,
 ) -> Call[ModelList[EventCount]]:
-    """Count events by what they have in common.
+    """Count events, grouped by day, time, event or resource.
 
     Args:
         filter: the API's filter object.
         countable: ``day``, ``time``, ``event`` or ``resource``.
-        time_unit: of the stretches of time, for ``time``: ``week``, ``day``, ``hour``, ``minute``
-            or ``second``.
-        time_interval: how many units are one stretch.
+        time_unit: the unit of the intervals, for ``time``: ``week``, ``day``, ``hour``, ``minute`` or
+            ``second``.
+        time_interval: how many units make one interval.
     """
     return Call(
         "POST",

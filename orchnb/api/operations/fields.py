@@ -1,4 +1,4 @@
-"""The fields of what is created or changed, given as data, as a model, or by keyword."""
+"""The fields of an object to create or update, given as data, as a model, or by keyword."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchnb.api.models.base import Model
 T = TypeVar("T")
 
 Data: TypeAlias = Mapping[str, Any] | BaseModel
-"""The fields of an object of the API: plain data, or a model such as Prefect's ``WorkPoolCreate``."""
+"""The fields of an API object: plain data, or a model such as Prefect's ``WorkPoolCreate``."""
 
 
 class Unchanged(enum.Enum):
@@ -26,17 +26,17 @@ class Unchanged(enum.Enum):
 
 
 UNCHANGED: Final = Unchanged.UNCHANGED
-"""The default of what an update may change; None is a value: it takes a limit away, for instance."""
+"""The default of an update's arguments. None is a value: it removes a limit, for instance."""
 
 
 def fields_of(data: Data | str | None, /, **keywords: Any) -> dict[str, Any]:
-    """The fields to create something with: those that are set in the data, and over them the keywords.
+    """Return the fields to create an object with: those set in the data, overridden by the keywords.
 
-    A text is the name. Of one of our own models, which may have been read from a server, only the
-    fields that can be given by keyword are taken; the others are the server's to set.
+    A string is the name. From one of our own models, which may have been read from a server, only the
+    fields that can be given by keyword are taken; the server sets the others.
 
     Raises:
-        TypeError: the data is nothing that has fields.
+        TypeError: the data has no fields.
     """
     given = {name: value for name, value in keywords.items() if value is not None}
     if isinstance(data, str):
@@ -45,22 +45,22 @@ def fields_of(data: Data | str | None, /, **keywords: Any) -> dict[str, Any]:
 
 
 def changes_of(data: Data | None, /, **keywords: Any) -> dict[str, Any]:
-    """The fields to change, as `fields_of`; a keyword that is `UNCHANGED` was not given.
+    """Return the fields to change, like `fields_of`; a keyword that is `UNCHANGED` was not given.
 
     Raises:
-        TypeError: the data is nothing that has fields.
-        ValueError: there is nothing to change.
+        TypeError: the data has no fields.
+        ValueError: no changes are given.
     """
     given = {name: value for name, value in keywords.items() if value is not UNCHANGED}
     changes = {**_set_in(data, keywords), **given}
     if not changes:
-        raise ValueError(f"Nothing to change was given: give one of {', '.join(keywords)}")
+        raise ValueError(f"There is nothing to change: give one of {', '.join(keywords)}")
     return changes
 
 
 def with_defaults(data: T) -> T | dict[str, Any]:
-    """A model that is not ours as plain data, fields that were not set included: some that the API
-    needs, such as the type of a trigger, are defaults in Prefect's models."""
+    """Return a model that is not ours as plain data, including fields that were not set: some that the
+    API needs, such as a trigger's type, are defaults in Prefect's models."""
     if isinstance(data, BaseModel) and not isinstance(data, Model):
         return data.model_dump(mode="json")
     return data
@@ -70,11 +70,11 @@ def required(fields: Mapping[str, Any], *names: str) -> None:
     """Check that these fields were given.
 
     Raises:
-        TypeError: one was not.
+        TypeError: one of them was not.
     """
     missing = [name for name in names if fields.get(name) in (None, "")]
     if missing:
-        raise TypeError(f"Give also {' and '.join(missing)}, by keyword or in the data")
+        raise TypeError(f"Missing {' and '.join(missing)}: give fields by keyword or in the data")
 
 
 def _set_in(data: Data | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,5 +87,5 @@ def _set_in(data: Data | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data, Mapping):
         return dict(data)
     raise TypeError(
-        f"The fields should be a mapping, a model, or keywords; {type(data).__name__} is none of them"
+        f"The fields should be a mapping, a model, or keywords, not {type(data).__name__}"
     )

@@ -1,4 +1,4 @@
-"""Plain keywords for the API's filter objects."""
+"""Keywords in place of the API's filter objects."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from orchnb.http.response import one_line
 
 
 def with_words(filter: Filter | None, name: str, words: Mapping[str, Any]) -> Filter | None:
-    """The filter object with what was said in plain keywords; None if there is neither.
+    """Return the filter object extended by the conditions of keywords; None if there are neither.
 
-    ``name`` is what the caller knows the filter object by. Keywords that are None were not given.
+    ``name`` is the name of the caller's filter argument. Keywords that are None were not given.
 
     Raises:
-        ValueError: the same is said by a keyword and by the filter object.
+        ValueError: a keyword repeats a condition of the filter object.
     """
     said = {field: value for field, value in words.items() if value is not None}
     if not said:
@@ -43,14 +43,14 @@ def run_words(
     until: When | None = None,
     tags: Iterable[str] | None = None,
 ) -> dict[str, Any]:
-    """What keywords say of flow runs or task runs, as the parts of a filter object.
+    """Return the parts of a filter object for the keywords of flow runs or task runs.
 
-    ``since`` and ``until`` are about when a run was, or is, to start. ``state`` is a type or a name, in
-    capitals or not.
+    ``since`` and ``until`` bound the expected start time. ``state`` is a type or a name; case does not
+    matter.
 
     Raises:
-        ValueError: ``state`` holds types and names, or nearly the name of one of Prefect's states, which
-            no run has; or ``since`` is later than ``until``.
+        ValueError: ``state`` mixes types and names, or looks like a misspelled name of one of Prefect's
+            states; or ``since`` is later than ``until``.
     """
     return {
         "state": None if state is None else _states(state),
@@ -62,9 +62,9 @@ def run_words(
 def named_words(
     *, name_like: str | None = None, tags: Iterable[str] | None = None
 ) -> dict[str, Any]:
-    """What keywords say of anything with a name and tags, as the parts of a filter object.
+    """Return the parts of a filter object for the keywords of objects with a name and tags.
 
-    ``name_like`` is a part of the name, in capitals or not; ``tags`` are those that it must all have.
+    ``name_like`` is part of the name; case does not matter. Objects must have all of ``tags``.
     """
     return {
         "name": None if name_like is None else {"like_": name_like},
@@ -79,13 +79,12 @@ def event_words(
     since: When | None = None,
     until: When | None = None,
 ) -> dict[str, Any]:
-    """What keywords say of events, as the parts of a filter object.
+    """Return the parts of a filter object for the keywords of events.
 
-    ``event`` is what happened, by its name, or by how that begins with a ``*`` at its end;
-    ``resource_id`` what had a part in it.
+    ``event`` is a name, or a prefix followed by ``*``; ``resource_id`` is a resource that was involved.
 
     Raises:
-        ValueError: ``event`` holds names and beginnings; or ``since`` is later than ``until``.
+        ValueError: ``event`` mixes names and prefixes; or ``since`` is later than ``until``.
     """
     occurred = _bounds(since, until)
     return {
@@ -99,27 +98,27 @@ def _event_names(event: str | Iterable[str]) -> dict[str, Any]:
     names = several(event)
     beginnings = [each.removesuffix("*") for each in names if each.endswith("*")]
     if beginnings and len(beginnings) != len(names):
-        raise ValueError("event holds names and beginnings with a *; ask for the one or the other")
+        raise ValueError("event mixes names and prefixes with a *; give only one kind")
     return {"prefix": beginnings} if beginnings else {"name": names}
 
 
 def several(words: str | Iterable[str]) -> list[str]:
-    """One word or more as a list."""
+    """Return one word or several as a list."""
     return [words] if isinstance(words, str) else list(words)
 
 
 def called(name: str | None) -> dict[str, Any]:
-    """What says that something has just this name."""
+    """Return the condition for exactly this name."""
     return {"name": any_of(name)}
 
 
 def identified(id: UUID | str | None) -> dict[str, Any]:
-    """What says that something has this id."""
+    """Return the condition for this id."""
     return {"id": any_of(id)}
 
 
 def any_of(wanted: UUID | str | Iterable[str] | None) -> dict[str, Any] | None:
-    """What says that something is this, or one of these; None says nothing."""
+    """Return the condition for this value, or one of these; None sets no condition."""
     if wanted is None:
         return None
     return {"any_": [as_word(wanted)] if isinstance(wanted, (str, UUID)) else list(wanted)}
@@ -139,7 +138,7 @@ _STATE_NAMES = (
         "Suspended",
     ),
 )
-"""What Prefect calls its states; a flow may call its own as it likes."""
+"""The names of Prefect's own states; a flow can give its states any name."""
 
 
 def _state_name(name: str) -> str:
@@ -150,9 +149,9 @@ def _state_name(name: str) -> str:
     near = near_names(name, _STATE_NAMES, likeness=0.75)
     if near:
         raise ValueError(
-            f"state: {one_line(name, 80)!r} is no state of Prefect's, but nearly one. "
-            f"{did_you_mean(near)} If your flows do give states this name, ask with a filter "
-            "object: {'state': {'name': {'any_': [...]}}}"
+            f"state: {one_line(name, 80)!r} is not one of Prefect's states, but is close to one. "
+            f"{did_you_mean(near)} If your flows use this state name, use a filter object: "
+            "{'state': {'name': {'any_': [...]}}}"
         )
     return name
 
@@ -166,8 +165,8 @@ def _states(state: str | Iterable[str]) -> dict[str, Any]:
     if types:
         names = [_state_name(each) for each in wanted if each.upper() not in known]
         raise ValueError(
-            f"state holds types ({', '.join(types)}) and names ({', '.join(names)}); ask for the one or "
-            "the other"
+            f"state mixes types ({', '.join(types)}) and names ({', '.join(names)}); give only one "
+            "kind"
         )
     return {"name": {"any_": [_state_name(each) for each in wanted]}}
 
@@ -181,7 +180,7 @@ def _bounds(since: When | None, until: When | None) -> tuple[datetime | None, da
     after = None if since is None else moment(since)
     before = None if until is None else moment(until)
     if after is not None and before is not None and after > before:
-        raise ValueError("since is later than until: nothing can be in between")
+        raise ValueError("since is later than until, so nothing can match")
     return after, before
 
 

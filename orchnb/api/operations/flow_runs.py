@@ -79,24 +79,24 @@ def create_flow_run(
     labels: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Generator[Call[Any], Any, FlowRun]:
-    """Create a run of a flow: a record, which nothing executes. What has code run is
+    """Create a flow run. This is only a record: nothing executes it. To execute code, use
     `create_flow_run_from_deployment`.
 
     Args:
-        flow: the flow's id or name, or anything that has a ``name``; a flow that a name does not
-            find is created.
-        name: of the run; by default the server makes one up.
-        parameters: what the run is given; must be such as JSON can hold.
-        state: the first state, ``PENDING`` by default; a type such as ``"SCHEDULED"`` will do.
-        idempotency_key: two calls with the same key make one run. By default a key of its own, so
-            that a request whose answer is lost can be sent again without making a second run.
+        flow: the flow's id or name, or anything with a ``name``. If no flow has that name, one is
+            created.
+        name: the run's name; by default the server generates one.
+        parameters: the run's parameters; must be JSON-serializable.
+        state: the initial state, ``PENDING`` by default; a type such as ``"SCHEDULED"`` is enough.
+        idempotency_key: two calls with the same key create one run. By default a new key, so that a
+            request whose response is lost can be sent again without creating a second run.
     """
     flow_id = yield from id_of_flow(flow)
     run: FlowRun = yield from Call(
         "POST",
         path("/flow_runs/"),
         _flow_run,
-        repeatable=True,  # by its idempotency key
+        repeatable=True,  # identified by its idempotency key
         json=without_none(
             flow_id=str(flow_id),
             name=name,
@@ -111,7 +111,8 @@ def create_flow_run(
             labels=None if labels is None else dict(labels),
             idempotency_key=str(uuid.uuid4()) if idempotency_key is None else idempotency_key,
         ),
-        refusal="The server could not make the run: what it refers to, such as its flow, does not exist",
+        refusal="The server could not create the run: something it refers to, such as its flow, does "
+        "not exist",
     )
     return run
 
@@ -121,7 +122,7 @@ def read_flow_run(flow_run_id: UUID | str) -> Call[FlowRun]:
     """Read a flow run by its id.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no flow run with that id.
     """
     return Call(
         "GET",
@@ -152,16 +153,16 @@ def read_flow_runs(
 ) -> Call[ModelList[FlowRun]]:
     """Read flow runs.
 
-    Filters are the API's filter objects, ``sort`` one of its orders (``START_TIME_DESC``,
-    ``NAME_ASC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+    Filters are the API's filter objects; ``sort`` is one of its sort orders (``START_TIME_DESC``,
+    ``NAME_ASC``, ...). With ``limit=None`` the server decides; it returns at most 200.
 
-    In plain keywords: ``state`` holds types such as ``FAILED`` or names such as ``Late``; ``name_like``
-    is a part of the name; ``since`` and ``until`` bound when it was, or is, to start: a datetime, how
-    long ago as a timedelta or in words (``"1h"``), a date; it has all of ``tags``; its flow is called
-    ``flow_name``.
+    Keywords: ``state`` takes types such as ``FAILED`` or names such as ``Late``; ``name_like`` is part
+    of the name; ``since`` and ``until`` bound the expected start time: a datetime, a date, or how long
+    ago as a timedelta or in words (``"1h"``); runs must have all of ``tags``; ``flow_name`` is the name
+    of their flow.
 
     Raises:
-        ValueError: a keyword means nothing, or says again what a filter object says.
+        ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
     return Call(
         "POST",
@@ -190,13 +191,13 @@ def read_flow_runs(
 def set_flow_run_state(
     flow_run_id: UUID | str, state: AnyState, force: bool = False
 ) -> Call[OrchestrationResult]:
-    """Ask the server to put a flow run into a state; the result says what it made of that.
+    """Ask the server to set a flow run's state; the result says how it responded.
 
-    ``force`` sets the state past the server's rules. One of them is what makes it safe to send the
-    request again when its answer is lost, so that is not done then.
+    ``force`` bypasses the server's orchestration rules. One of those rules makes it safe to resend a
+    request whose response is lost, so a forced request is not resent.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
+        ObjectNotFound: there is no flow run with that id.
     """
     wanted = as_state(state)
     details = {**wanted.get("state_details", {}), "transition_id": str(uuid.uuid4())}
@@ -212,9 +213,9 @@ def set_flow_run_state(
 
 
 def _result_of_a_transition(response: PrefectResponse) -> OrchestrationResult:
-    """The result; where an earlier try of the same request did it, that is what counts.
+    """Return the result; if an earlier try of the same request succeeded, that one counts.
 
-    The server knows the request by its ``transition_id`` and refuses it the second time, giving the
+    The server recognizes the request by its ``transition_id`` and rejects it the second time, with the
     state that it set the first time.
     """
     result = _result(response)
@@ -231,7 +232,7 @@ def delete_flow_run(flow_run_id: UUID | str) -> Call[None]:
     """Delete a flow run.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no flow run with that id.
     """
     return Call(
         "DELETE",
@@ -253,13 +254,13 @@ def update_flow_run(
     infrastructure_pid: str | None = None,
     job_variables: Mapping[str, Any] | None = None,
 ) -> Call[None]:
-    """Change what a flow run is given or called; each thing given takes the place of the old one.
+    """Update a flow run; each given value replaces the old one.
 
     ``empirical_policy`` is the API's object for retries, as plain data or a model.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
-        ValueError: there is nothing to change.
+        ObjectNotFound: there is no flow run with that id.
+        ValueError: no changes are given.
     """
     given = without_none(
         flow_version=flow_version,
@@ -283,10 +284,10 @@ def update_flow_run(
 
 @operation
 def set_flow_run_name(flow_run_id: UUID | str, name: str) -> Call[None]:
-    """Give a flow run another name.
+    """Rename a flow run.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
+        ObjectNotFound: there is no flow run with that id.
     """
     return Call(
         "PATCH",
@@ -299,10 +300,10 @@ def set_flow_run_name(flow_run_id: UUID | str, name: str) -> Call[None]:
 
 @operation
 def update_flow_run_labels(flow_run_id: UUID | str, labels: Mapping[str, Any]) -> Call[None]:
-    """Add labels to a flow run; those of the same name are replaced, all others stay.
+    """Add labels to a flow run; labels with the same name are replaced, all others stay.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
+        ObjectNotFound: there is no flow run with that id.
     """
     return Call(
         "PATCH",
@@ -315,13 +316,13 @@ def update_flow_run_labels(flow_run_id: UUID | str, labels: Mapping[str, Any]) -
 
 @operation
 def cancel_flow_run(flow_run_id: UUID | str) -> Steps[OrchestrationResult]:
-    """Ask for a flow run to be cancelled; the result says what the server made of that.
+    """Ask the server to cancel a flow run; the result says how it responded.
 
-    It is ``CANCELLING`` until whatever runs it has stopped it; the server makes one that is only
-    scheduled ``CANCELLED`` at once. One that has ended stays as it is.
+    The run is ``CANCELLING`` until the process that executes it has stopped it. A run that is only
+    scheduled becomes ``CANCELLED`` immediately. A run that has ended stays as it is.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
+        ObjectNotFound: there is no flow run with that id.
     """
     return set_flow_run_state(flow_run_id, models.StateType.CANCELLING)
 
@@ -333,15 +334,15 @@ def pause_flow_run(
     timeout: timedelta | float | None = None,
     reschedule: bool = False,
 ) -> Steps[OrchestrationResult]:
-    """Ask for a running flow run to be paused; the result says what the server made of that.
+    """Ask the server to pause a running flow run; the result says how it responded.
 
     Args:
-        timeout: how long it may be resumed; seconds, if a number. None is for ever.
-        reschedule: let go of what it runs on; resumed, it is started anew. This takes a run of a
-            deployment, and is what Prefect calls to suspend.
+        timeout: how long the run can be resumed; a number is in seconds. None means forever.
+        reschedule: release the run's infrastructure; when resumed, the run starts again. Only for runs
+            of a deployment. Prefect calls this suspending.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
+        ObjectNotFound: there is no flow run with that id.
     """
     details: dict[str, Any] = {"pause_reschedule": reschedule}
     if timeout is not None:
@@ -360,12 +361,12 @@ def pause_flow_run(
 def resume_flow_run(
     flow_run_id: UUID | str, run_input: Mapping[str, Any] | None = None
 ) -> Generator[Call[Any], Any, OrchestrationResult]:
-    """Resume a flow run that is paused; the result says what the server made of that.
+    """Resume a paused flow run; the result says how the server responded.
 
-    ``run_input`` is what the run waits for, if it waits for an input.
+    ``run_input`` is the input that the run waits for, if any.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
+        ObjectNotFound: there is no flow run with that id.
     """
     resume = Call(
         "POST",
@@ -378,7 +379,7 @@ def resume_flow_run(
     try:
         result: OrchestrationResult = yield from resume
     except PrefectHTTPStatusError as exc:
-        if exc.status_code == 500:  # Prefect's server fails where there is no such run
+        if exc.status_code == 500:  # Prefect's server fails if there is no such run
             yield from read_flow_run(flow_run_id)
         raise
     return result
@@ -386,7 +387,7 @@ def resume_flow_run(
 
 @operation
 def read_flow_run_states(flow_run_id: UUID | str) -> Call[ModelList[State]]:
-    """Read the states that a flow run has been in; none if there is no such run."""
+    """Read the states a flow run has been in; an empty list if there is no such run."""
     return Call("GET", path("/flow_run_states/?flow_run_id={}", flow_run_id), _states)
 
 
@@ -395,13 +396,13 @@ def read_flow_run_state(flow_run_state_id: UUID | str) -> Call[State]:
     """Read a flow run's state by the state's id.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no flow run state with that id.
     """
     return Call(
         "GET",
         path("/flow_run_states/{}", flow_run_state_id),
         a(lambda: models.State),
-        missing=f"state of a flow run with the id {quoted(flow_run_state_id)}",
+        missing=f"flow run state with the id {quoted(flow_run_state_id)}",
     )
 
 
@@ -409,12 +410,12 @@ def read_flow_run_state(flow_run_state_id: UUID | str) -> Call[State]:
 def read_flow_run_graph(
     flow_run_id: UUID | str, *, since: When | None = None
 ) -> Call[FlowRunGraph]:
-    """Read what a flow run consists of: task runs, runs of other flows, and how they hang together.
+    """Read a flow run's graph: its task runs, its subflow runs, and how they depend on each other.
 
-    ``since`` leaves out what had ended before.
+    ``since`` leaves out runs that had ended before.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
+        ObjectNotFound: there is no flow run with that id.
     """
     graph = path("/flow_runs/{}/graph-v2", flow_run_id)
     if since is not None:
@@ -438,10 +439,10 @@ def count_flow_runs(
     tags: Iterable[str] | None = None,
     flow_name: str | None = None,
 ) -> Call[int]:
-    """How many flow runs there are; filters and keywords as in `read_flow_runs`.
+    """Return the number of flow runs; filters and keywords as in `read_flow_runs`.
 
     Raises:
-        ValueError: a keyword means nothing, or says again what a filter object says.
+        ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
     return Call(
         "POST",
@@ -473,7 +474,7 @@ def average_flow_run_lateness(
     work_pool_filter: Filter | None = None,
     work_queue_filter: Filter | None = None,
 ) -> Call[float | None]:
-    """How many seconds late flow runs start on average; None if there are none.
+    """Return how many seconds late flow runs start on average; None if there are no runs.
 
     Filters as in `read_flow_runs`.
     """
@@ -506,14 +507,14 @@ def read_flow_run_history(
     work_pool_filter: Filter | None = None,
     work_queue_filter: Filter | None = None,
 ) -> Call[ModelList[RunHistory]]:
-    """Count flow runs by state in one interval of time after the other.
+    """Count flow runs by state in consecutive time intervals.
 
     Args:
         history_start: a time, or how long ago: ``"1d"``.
-        history_interval: how long each interval is, a second at least; seconds, if a number.
+        history_interval: the length of each interval, at least one second; a number is in seconds.
 
     Raises:
-        ValueError: words that should be a time are none.
+        ValueError: a text is not a valid time.
     """
     return Call(
         "POST",
@@ -536,9 +537,9 @@ def read_flow_run_history(
 
 @operation
 def bulk_delete_flow_runs(flow_run_filter: Filter, *, limit: int | None = None) -> Call[list[UUID]]:
-    """Delete the flow runs that a filter finds, 50 at most in one call; return their ids.
+    """Delete the flow runs that match a filter, at most 50 per call; return their ids.
 
-    An empty filter finds all runs. ``limit`` may be less than 50.
+    An empty filter matches all runs. ``limit`` can be less than 50.
     """
     return Call(
         "POST",
@@ -557,10 +558,10 @@ def bulk_set_flow_run_state(
     *,
     limit: int | None = None,
 ) -> Call[ModelList[FlowRunOrchestrationResult]]:
-    """Ask the server to put the flow runs that a filter finds into a state, 50 at most in one call.
+    """Ask the server to set the state of the flow runs that match a filter, at most 50 per call.
 
-    The results say what it made of that for each. An empty filter finds all runs; ``force`` and
-    states are as in `set_flow_run_state`; ``limit`` may be less than 50.
+    There is one result for each run. An empty filter matches all runs; ``state`` and ``force`` are as
+    in `set_flow_run_state`; ``limit`` can be less than 50.
     """
     return Call(
         "POST",
@@ -579,24 +580,24 @@ def bulk_set_flow_run_state(
 def create_flow_run_input(
     flow_run_id: UUID | str, key: str, value: str, sender: str | None = None
 ) -> Generator[Call[Any], Any, None]:
-    """Hand a value to a flow run, under a key.
+    """Send an input to a flow run: a value under a key.
 
     Args:
-        value: a text; flows of Prefect's expect JSON.
-        sender: who gives it, such as ``prefect.flow-run.<id>``.
+        value: a string; Prefect flows expect JSON.
+        sender: the sender, such as ``prefect.flow-run.<id>``.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
-        ObjectAlreadyExists: it has an input of that key.
+        ObjectNotFound: there is no flow run with that id.
+        ObjectAlreadyExists: the run already has an input with that key.
     """
     create = Call(
         "POST",
         path("/flow_runs/{}/input", flow_run_id),
         nothing,
-        repeatable=True,  # by its key
+        repeatable=True,  # identified by its key
         json=without_none(key=key, value=value, sender=sender),
         missing=_missing(flow_run_id),
-        conflict=f"The flow run has an input {quoted(key)} already",
+        conflict=f"The flow run already has an input {quoted(key)}",
     )
     try:
         yield from create
@@ -612,9 +613,10 @@ def filter_flow_run_input(
     limit: int | None = None,
     exclude_keys: Iterable[str] = (),
 ) -> Call[ModelList[FlowRunInput]]:
-    """Read the inputs of a flow run whose keys begin with a text; none if there is no such run.
+    """Read the inputs of a flow run whose keys begin with a prefix; an empty list if there is no such
+    run.
 
-    ``limit`` None leaves the number to the server, which gives one.
+    With ``limit=None`` the server decides; it returns one.
     """
     return Call(
         "POST",
@@ -627,10 +629,10 @@ def filter_flow_run_input(
 
 @operation
 def read_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[str]:
-    """Read the value that was handed to a flow run under a key, as it was sent.
+    """Read the value of a flow run's input, as it was sent.
 
     Raises:
-        ObjectNotFound: there is none of that key.
+        ObjectNotFound: there is no flow run input with that key.
     """
     return Call(
         "GET",
@@ -642,10 +644,10 @@ def read_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[str]:
 
 @operation
 def delete_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[None]:
-    """Delete what was handed to a flow run under a key.
+    """Delete a flow run's input.
 
     Raises:
-        ObjectNotFound: there is none of that key.
+        ObjectNotFound: there is no flow run input with that key.
     """
     return Call(
         "DELETE",
@@ -656,14 +658,14 @@ def delete_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[None]:
 
 
 def _text(response: PrefectResponse) -> str:
-    """An answer in plain text; a web page comes from something that is no API."""
+    """Return a plain-text response; a web page means that the server is not an API."""
     if "html" in response.headers.get("content-type", ""):
         json_of(response)
     return response.text
 
 
 class FlowRunOperations:
-    """Flow runs, their states, and what they are handed."""
+    """Flow runs, their states and inputs."""
 
     create_flow_run = create_flow_run
     read_flow_run = read_flow_run

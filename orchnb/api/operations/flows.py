@@ -32,7 +32,7 @@ _deleted = a(lambda: _Deleted)
 
 
 def deleted_ids(response: PrefectResponse) -> list[UUID]:
-    """Read the answer to a deletion of many."""
+    """Return the ids in the response to a bulk deletion."""
     return _deleted(response).deleted
 
 
@@ -41,25 +41,24 @@ def _missing(flow_id: object) -> str:
 
 
 def name_of_flow(flow: object) -> str:
-    """A flow's name, which is a text itself, or the name of something that has one.
+    """Return a flow's name: the string itself, or the name of an object that has one.
 
     Raises:
-        TypeError: there is none.
+        TypeError: it has no name.
     """
     name = flow if isinstance(flow, str) else getattr(flow, "name", None)
     if not isinstance(name, str) or not name:
         raise TypeError(
-            "flow should be an id, a name, or something that has a name; "
-            f"{type(flow).__name__} is none of them"
+            f"flow should be an id, a name, or an object with a name, not {type(flow).__name__}"
         )
     return name
 
 
 def id_of_flow(flow: UUID | str | HasName) -> Generator[Call[Any], Any, UUID]:
-    """The id of a flow; one that a name does not find is created.
+    """Return a flow's id; if no flow has the name, one is created.
 
     Raises:
-        TypeError: it is neither an id nor a name, nor has one.
+        TypeError: ``flow`` is neither an id nor a name, and has no name.
     """
     flow_id = as_uuid(getattr(flow, "id", None)) or as_uuid(flow)
     if flow_id is None:
@@ -74,17 +73,17 @@ def create_flow(
     tags: Iterable[str] | None = None,
     labels: Mapping[str, Any] | None = None,
 ) -> Call[UUID]:
-    """Make sure that a flow of this name exists, and return its id.
+    """Create a flow with this name unless it exists; return its id.
 
     Args:
-        flow: its name, or anything that has a ``name``.
-        tags: for a flow that is created; one that exists keeps its own. So do its ``labels``.
+        flow: the flow's name, or anything with a ``name``.
+        tags: for a new flow, as are ``labels``; an existing flow keeps the ones it has.
     """
     return Call(
         "POST",
         path("/flows/"),
         lambda response: _flow(response).id,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json=without_none(
             name=name_of_flow(flow),
             tags=as_tags(tags),
@@ -95,12 +94,12 @@ def create_flow(
 
 @operation
 def create_flow_from_name(flow_name: str) -> Call[UUID]:
-    """Make sure that a flow of this name exists, and return its id."""
+    """Create a flow with this name unless it exists; return its id."""
     return Call(
         "POST",
         path("/flows/"),
         lambda response: _flow(response).id,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json={"name": flow_name},
     )
 
@@ -110,7 +109,7 @@ def read_flow(flow_id: UUID | str) -> Call[Flow]:
     """Read a flow by its id.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no flow with that id.
     """
     return Call("GET", path("/flows/{}", flow_id), _flow, missing=_missing(flow_id))
 
@@ -120,7 +119,7 @@ def read_flow_by_name(flow_name: str) -> Generator[Call[Any], Any, Flow]:
     """Read a flow by its name.
 
     Raises:
-        ObjectNotFound: there is none of that name; its message says which names are near.
+        ObjectNotFound: there is no flow with that name; the message suggests similar names.
     """
     call = Call(
         "GET", path("/flows/name/{}", flow_name), _flow, missing=f"flow {quoted(flow_name)}"
@@ -151,14 +150,15 @@ def read_flows(
 ) -> Call[ModelList[Flow]]:
     """Read flows.
 
-    Filters are the API's filter objects, ``sort`` one of its orders (``NAME_ASC``,
-    ``CREATED_DESC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
-    ``work_queue_filter`` is sent as Prefect's client sends it; Prefect's server, 3.8 at least, does
-    not look at it here. In plain keywords: ``name_like`` is a part of the name, and the flow has all of
-    ``tags``.
+    Filters are the API's filter objects; ``sort`` is one of its sort orders (``NAME_ASC``,
+    ``CREATED_DESC``, ...). With ``limit=None`` the server decides; it returns at most 200.
+    ``work_queue_filter`` is sent as Prefect's client sends it; Prefect's own server, as of 3.8, ignores
+    it here.
+
+    Keywords: ``name_like`` is part of the name; flows must have all of ``tags``.
 
     Raises:
-        ValueError: a keyword says again what a filter object says.
+        ValueError: a keyword repeats a condition of a filter object.
     """
     return Call(
         "POST",
@@ -192,7 +192,7 @@ def count_flows(
     name_like: str | None = None,
     tags: Iterable[str] | None = None,
 ) -> Call[int]:
-    """How many flows there are; filters and keywords as in `read_flows`."""
+    """Return the number of flows; filters and keywords as in `read_flows`."""
     return Call(
         "POST",
         path("/flows/count"),
@@ -212,10 +212,10 @@ def count_flows(
 
 @operation
 def update_flow(flow_id: UUID | str, *, tags: Iterable[str]) -> Call[None]:
-    """Change a flow's tags; all else of a flow stays as it is.
+    """Update a flow's tags; everything else stays as it is.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no flow with that id.
     """
     return Call(
         "PATCH",
@@ -228,19 +228,19 @@ def update_flow(flow_id: UUID | str, *, tags: Iterable[str]) -> Call[None]:
 
 @operation
 def delete_flow(flow_id: UUID | str) -> Call[None]:
-    """Delete a flow, its deployments with it.
+    """Delete a flow and its deployments.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no flow with that id.
     """
     return Call("DELETE", path("/flows/{}", flow_id), nothing, missing=_missing(flow_id))
 
 
 @operation
 def bulk_delete_flows(flow_filter: Filter, *, limit: int | None = None) -> Call[list[UUID]]:
-    """Delete the flows that a filter finds, 50 at most in one call; return their ids.
+    """Delete the flows that match a filter, at most 50 per call; return their ids.
 
-    An empty filter finds all flows. ``limit`` may be less than 50.
+    An empty filter matches all flows. ``limit`` can be less than 50.
     """
     return Call(
         "POST",

@@ -1,4 +1,4 @@
-"""What runs have logged."""
+"""The logs of runs."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _logs = list_of(lambda: models.Log)
 
 @operation
 def create_logs(logs: Iterable[Data]) -> Call[None]:
-    """Write lines to the log of runs.
+    """Write lines to the logs of runs.
 
     Args:
         logs: each with ``name`` (the logger's), ``level`` (as in ``logging``), ``message``,
             ``timestamp``, and ``flow_run_id`` or ``task_run_id``.
 
     Raises:
-        TypeError: a line lacks one of them.
+        TypeError: one of these is missing from a line.
     """
     if isinstance(logs, (str, Mapping, BaseModel)):
-        raise TypeError("logs should be a list of lines, each with its fields")
+        raise TypeError("logs should be a list of lines, each a mapping of its fields")
     lines = [
         fields_of(
             with_defaults(line),
@@ -62,17 +62,17 @@ def read_logs(
     flow_run_id: UUID | str | None = None,
     task_run_id: UUID | str | None = None,
 ) -> Call[ModelList[Log]]:
-    """Read what was logged, oldest first: ``read_logs(flow_run_id=run.id)``.
+    """Read log lines, oldest first: ``read_logs(flow_run_id=run.id)``.
 
     Args:
         log_filter: the API's filter object.
-        limit: None leaves the number to the server, which gives 200 at most.
+        limit: with None the server decides; it returns at most 200.
         sort: ``TIMESTAMP_ASC`` or ``TIMESTAMP_DESC``.
-        flow_run_id: of this flow run only, its task runs included.
-        task_run_id: of this task run only.
+        flow_run_id: only lines of this flow run, including its task runs.
+        task_run_id: only lines of this task run.
 
     Raises:
-        ValueError: a run is given beside a filter, which can name it itself.
+        ValueError: both a run and a filter are given; the filter can name the run.
     """
     runs: dict[str, Any] = {
         name: {"any_": [str(run_id)]}
@@ -80,7 +80,7 @@ def read_logs(
         if run_id is not None
     }
     if runs and log_filter is not None:
-        raise ValueError("Give a run or a log_filter, not both; a filter can hold the run's id")
+        raise ValueError("Give a run or a log_filter, not both; a filter can contain the run's id")
     return Call(
         "POST",
         path("/logs/filter"),
@@ -96,7 +96,7 @@ def read_logs(
 
 
 class LogOperations:
-    """What runs have logged."""
+    """The logs of runs."""
 
     create_logs = create_logs
     read_logs = read_logs

@@ -1,8 +1,8 @@
-"""Reads that can be long, as iterators: ``async for run in client.iter_flow_runs(...)``, and ``for`` in
-plain code.
+"""Iterators over long results: ``async for run in client.iter_flow_runs(...)``, or ``for`` with the sync
+client.
 
 They page in an order that does not change while rows come and go, see `orchnb.api.paging`. Keywords are
-those of the operation that reads one page; ``limit`` is how many there are to be at most, None for all.
+those of the operation that reads one page; ``limit`` is the maximum number of objects, None for all.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 class NamedQuery(TypedDict, total=False):
-    """What flows, deployments and runs are asked for by."""
+    """Keywords common to queries for flows, deployments and runs."""
 
     flow_filter: Filter | None
     flow_run_filter: Filter | None
@@ -62,20 +62,20 @@ class NamedQuery(TypedDict, total=False):
 
 
 class FlowQuery(NamedQuery, total=False):
-    """What flows are asked for by."""
+    """Keywords of a query for flows."""
 
     work_pool_filter: Filter | None
     work_queue_filter: Filter | None
 
 
 class DeploymentQuery(FlowQuery, total=False):
-    """What deployments are asked for by."""
+    """Keywords of a query for deployments."""
 
     flow_name: str | None
 
 
 class RunQuery(NamedQuery, total=False):
-    """What runs are asked for by."""
+    """Keywords common to queries for flow runs and task runs."""
 
     state: str | Iterable[str] | None
     since: When | None
@@ -83,7 +83,7 @@ class RunQuery(NamedQuery, total=False):
 
 
 class FlowRunQuery(RunQuery, total=False):
-    """What flow runs are asked for by."""
+    """Keywords of a query for flow runs."""
 
     work_pool_filter: Filter | None
     work_queue_filter: Filter | None
@@ -91,13 +91,13 @@ class FlowRunQuery(RunQuery, total=False):
 
 
 class TaskRunQuery(RunQuery, total=False):
-    """What task runs are asked for by."""
+    """Keywords of a query for task runs."""
 
     flow_run_id: UUID | str | None
 
 
 class ArtifactQuery(TypedDict, total=False):
-    """What artifacts are asked for by."""
+    """Keywords of a query for artifacts."""
 
     artifact_filter: Filter | None
     flow_run_filter: Filter | None
@@ -113,19 +113,19 @@ class ArtifactQuery(TypedDict, total=False):
 
 @iteration
 def iter_flow_runs(limit: int | None = None, **query: Unpack[FlowRunQuery]) -> Paging[FlowRun]:
-    """Each flow run once, by the keywords of `read_flow_runs`, in the order of the ids."""
+    """Iterate over flow runs, each once, ordered by id; keywords as in `read_flow_runs`."""
     return Paging(pages_of(read_flow_runs(**query, sort="ID_DESC")), limit)
 
 
 @iteration
 def iter_task_runs(limit: int | None = None, **query: Unpack[TaskRunQuery]) -> Paging[TaskRun]:
-    """Each task run once, by the keywords of `read_task_runs`, in the order of the ids."""
+    """Iterate over task runs, each once, ordered by id; keywords as in `read_task_runs`."""
     return Paging(pages_of(read_task_runs(**query, sort="ID_DESC")), limit)
 
 
 @iteration
 def iter_flows(limit: int | None = None, **query: Unpack[FlowQuery]) -> Paging[Flow]:
-    """Each flow once, by the keywords of `read_flows`, in the order of the names."""
+    """Iterate over flows, each once, ordered by name; keywords as in `read_flows`."""
     return Paging(pages_of(read_flows(**query, sort="NAME_ASC")), limit)
 
 
@@ -133,10 +133,10 @@ def iter_flows(limit: int | None = None, **query: Unpack[FlowQuery]) -> Paging[F
 def iter_deployments(
     limit: int | None = None, **query: Unpack[DeploymentQuery]
 ) -> Paging[Deployment]:
-    """Each deployment once, by the keywords of `read_deployments`, the latest first.
+    """Iterate over deployments, each once, the latest first; keywords as in `read_deployments`.
 
-    Not by name, as those of several flows may have the same: between two of them no order holds from one
-    page to the next.
+    They are not ordered by name, because deployments of different flows can have the same name, and
+    their order could then change from one page to the next.
     """
     return Paging(pages_of(read_deployments(**query, sort="CREATED_DESC")), limit)
 
@@ -149,9 +149,9 @@ def iter_logs(
     flow_run_id: UUID | str | None = None,
     task_run_id: UUID | str | None = None,
 ) -> Paging[Log]:
-    """Each log line once, oldest first, by the keywords of `read_logs`.
+    """Iterate over log lines, each once, oldest first; keywords as in `read_logs`.
 
-    Lines of the same microsecond are in no order, so at the end of a page one may be left out.
+    Lines logged in the same microsecond have no fixed order, so one can be missed at the end of a page.
     """
     query = read_logs(
         log_filter, sort="TIMESTAMP_ASC", flow_run_id=flow_run_id, task_run_id=task_run_id
@@ -169,9 +169,9 @@ def iter_events(
     since: When | None = None,
     until: When | None = None,
 ) -> Chain[Event]:
-    """Each event once, the latest first, by the keywords of `read_events`.
+    """Iterate over events, each once, the latest first; keywords as in `read_events`.
 
-    The server sets down at the first page what there is: what happens later is not among them.
+    The server fixes the result at the first page: later events are not included.
     """
 
     def following(page: EventPage) -> Steps[EventPage] | None:
@@ -179,7 +179,7 @@ def iter_events(
             return read_events_page(page.next_page) if page.next_page else None
         except ValueError:
             raise UnexpectedAnswer(
-                "The server names an address as that of the next page of events that is not one"
+                "The server's URL for the next page of events is not valid"
             ) from None
 
     first = read_events(filter, event=event, resource_id=resource_id, since=since, until=until)
@@ -188,7 +188,7 @@ def iter_events(
 
 @iteration
 def iter_artifacts(limit: int | None = None, **query: Unpack[ArtifactQuery]) -> Paging[Artifact]:
-    """Each artifact once, by the keywords of `read_artifacts`, in the order of the ids."""
+    """Iterate over artifacts, each once, ordered by id; keywords as in `read_artifacts`."""
     return Paging(pages_of(read_artifacts(**query, sort="ID_DESC")), limit)
 
 
@@ -200,7 +200,7 @@ def iter_variables(
     name_like: str | None = None,
     tags: Iterable[str] | None = None,
 ) -> Paging[Variable]:
-    """Each variable once, by the keywords of `read_variables`, in the order of the names."""
+    """Iterate over variables, each once, ordered by name; keywords as in `read_variables`."""
     query = read_variables(
         variable_filter=variable_filter, name_like=name_like, tags=tags, sort="NAME_ASC"
     )
@@ -214,9 +214,9 @@ def iter_automations(
     automations: Filter | None = None,
     tags: Iterable[str] | None = None,
 ) -> Paging[Automation]:
-    """Each automation once, by the keywords of `read_automations`, in the order of the names.
+    """Iterate over automations, each once, ordered by name; keywords as in `read_automations`.
 
-    Those that have the same name are in no order, so at the end of a page one may be left out.
+    Automations with the same name have no fixed order, so one can be missed at the end of a page.
     """
     query = read_automations(automations=automations, tags=tags, sort="NAME_ASC")
     return Paging(pages_of(query), limit)
@@ -233,7 +233,8 @@ def iter_block_documents(
     name_like: str | None = None,
     block_type_slug: str | Iterable[str] | None = None,
 ) -> Paging[BlockDocument]:
-    """Each block document once, by the keywords of `read_block_documents`, by type and name."""
+    """Iterate over block documents, each once, ordered by type and name; keywords as in
+    `read_block_documents`."""
     query = read_block_documents(
         include_secrets=include_secrets,
         block_document_filter=block_document_filter,
@@ -253,7 +254,7 @@ def iter_work_pools(
     work_pool_filter: Filter | None = None,
     type: str | Iterable[str] | None = None,
 ) -> Paging[WorkPool]:
-    """Each work pool once, by the keywords of `read_work_pools`, in the order of the names."""
+    """Iterate over work pools, each once, ordered by name; keywords as in `read_work_pools`."""
     return Paging(pages_of(read_work_pools(work_pool_filter=work_pool_filter, type=type)), limit)
 
 
@@ -264,23 +265,23 @@ def iter_work_queues(
     work_pool_name: str | None = None,
     work_queue_filter: Filter | None = None,
 ) -> Paging[WorkQueue]:
-    """Each work queue once, by the keywords of `read_work_queues`: those of one work pool in the order
-    of their priorities, else all in the order of the names.
+    """Iterate over work queues, each once; keywords as in `read_work_queues`. The queues of one work
+    pool are ordered by priority, those of all pools by name.
 
-    Queues of several pools that have the same name are in no order, so at the end of a page one may be
-    left out; by work pool none is.
+    Queues of different pools with the same name have no fixed order, so one can be missed at the end of
+    a page. This cannot happen with a ``work_pool_name``.
     """
     return Paging(pages_of(read_work_queues(work_pool_name, work_queue_filter)), limit)
 
 
 @iteration
 def iter_global_concurrency_limits(limit: int | None = None) -> Paging[GlobalConcurrencyLimit]:
-    """Each global concurrency limit once, in the order of the names."""
+    """Iterate over global concurrency limits, each once, ordered by name."""
     return Paging(pages_of(read_global_concurrency_limits()), limit)
 
 
 class LongReads:
-    """Reads that can be long."""
+    """Iterators over long results."""
 
     iter_flow_runs = iter_flow_runs
     iter_task_runs = iter_task_runs

@@ -1,4 +1,4 @@
-"""Names that are near to one that was not found."""
+"""Suggestions: names similar to one that was not found."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _LONGEST = 200
 
 
 def near_names(name: str, names: Iterable[str], likeness: float = _LEAST_LIKENESS) -> list[str]:
-    """Those of the names that are near to this one, the nearest first; three at most.
+    """Return at most three names that are similar to this one, the most similar first.
 
-    ``likeness``: how near, from 0 to 1, as `difflib.SequenceMatcher.ratio` measures it.
+    ``likeness``: the least similarity, from 0 to 1, as measured by `difflib.SequenceMatcher.ratio`.
     """
     by_key = {each.casefold(): each for each in names}
     keys = difflib.get_close_matches(name.casefold(), by_key, _MOST_NAMES, likeness)
@@ -35,7 +35,7 @@ def near_names(name: str, names: Iterable[str], likeness: float = _LEAST_LIKENES
 
 
 def did_you_mean(names: Iterable[str]) -> str:
-    """The question; nothing if there are none."""
+    """Return the question; an empty string if there are no names."""
     words = " or ".join(repr(one_line(name, _LONGEST)) for name in names)
     return f"Did you mean {words}?" if words else ""
 
@@ -43,10 +43,10 @@ def did_you_mean(names: Iterable[str]) -> str:
 def or_near(
     call: Call[T], name: str, read_names: Callable[[], Names]
 ) -> Generator[Call[Any], Any, T]:
-    """Make the call; if it finds nothing, its error says which names are near to this one.
+    """Make the call; if it finds nothing, the error suggests similar names.
 
     Raises:
-        ObjectNotFound: as the call does.
+        ObjectNotFound: raised by the call.
     """
     try:
         result: T = yield from call
@@ -63,7 +63,7 @@ def or_near(
 
 
 def or_none(names: Names) -> Names:
-    """The names, or none if they cannot be read: they only help with an error that is there already."""
+    """Return the names, or none if they cannot be read: they only add to an error already raised."""
     try:
         return (yield from names)
     except (OrchnbError, httpx.HTTPError):
@@ -71,7 +71,7 @@ def or_none(names: Names) -> Names:
 
 
 def first_pages(read: Callable[[int], Steps[ModelList[M]]]) -> Generator[Call[Any], Any, list[M]]:
-    """What a read gives on its first pages: all if there are not many. ``read`` takes an offset."""
+    """Return the objects on the first pages of a read: all if there are few. ``read`` takes an offset."""
     found: list[M] = []
     for _ in range(_MOST_PAGES):
         page: ModelList[M] = yield from read(len(found))

@@ -1,4 +1,4 @@
-"""Whether a deployment knows the names of some parameters, and gets those that it needs."""
+"""Check a run's parameters: whether their names are known, and whether required ones are given."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 _MOST_ROWS = 100
 _MOST_IN_MESSAGE = 10
 _MOST_COMPARED = 1000
-"""Parameters of a flow among which a similar name is looked for. The schema comes from a server."""
+"""How many of a flow's parameters are searched for a similar name. The schema comes from a server."""
 
 
 def check_parameters(deployment: Deployment, name: str, parameters: Mapping[str, Any]) -> None:
     """Check the names of parameters against the deployment's schema, all of them in one error.
 
     The server accepts a name that the flow does not have, and the run fails later. Values are not
-    checked: the server does that before it creates a run, and what a schema asks for may be any amount of
-    work (JSON Schema: ``pattern``, ``anyOf``, ``uniqueItems``).
+    checked: the server does that before it creates a run, and validating against a schema can take any
+    amount of work (JSON Schema: ``pattern``, ``anyOf``, ``uniqueItems``).
 
     Args:
-        name: what to call the deployment.
-        parameters: as JSON has them.
+        name: the deployment's name in messages.
+        parameters: in JSON's types.
 
     Raises:
-        InvalidParameters: there is an unknown parameter, or a required one is missing.
+        InvalidParameters: a parameter is unknown, or a required one is missing.
     """
     schema = deployment.parameter_openapi_schema
     if not schema:
@@ -54,7 +54,7 @@ def check_parameters(deployment: Deployment, name: str, parameters: Mapping[str,
 def _unknown(schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[FieldProblem]:
     known = schema.get("properties")
     open_ended = schema.get("additionalProperties") or schema.get("patternProperties")
-    # A server says the same of a flow without parameters and of one whose parameters it does not know.
+    # A server describes a flow without parameters and one with unknown parameters in the same way.
     if not isinstance(known, Mapping) or not known or open_ended:
         return
     compared = list(islice(known, _MOST_COMPARED))

@@ -11,16 +11,16 @@ from pydantic import BaseModel
 
 
 class Dataclass(Protocol):
-    """An object of a dataclass, such as Prefect's ``Cron(...)``."""
+    """A dataclass instance, such as Prefect's ``Cron(...)``."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 ScheduleLike: TypeAlias = Mapping[str, Any] | BaseModel | Dataclass | tuple[Any, bool]
 """``{"interval": timedelta(hours=1)}`` (or seconds), ``{"cron": "0 6 * * *", "timezone": "Asia/Tokyo"}``
-or ``{"rrule": "FREQ=DAILY"}``, each with ``active``, ``parameters``, ``max_scheduled_runs`` and
-``slug`` as wanted; a schedule that was read; an object of Prefect's, such as ``Cron(...)``; or a pair
-of one of these and whether it is active."""
+or ``{"rrule": "FREQ=DAILY"}``, each optionally with ``active``, ``parameters``, ``max_scheduled_runs``
+and ``slug``; a schedule that was read; one of Prefect's objects, such as ``Cron(...)``; or a pair of
+one of these and whether it is active."""
 
 _ABOUT = {
     "interval": ("interval", "anchor_date", "timezone"),
@@ -31,15 +31,15 @@ _BESIDE = ("active", "max_scheduled_runs", "parameters", "slug", "replaces")
 
 
 def as_seconds(length: timedelta | float) -> float:
-    """A length of time in seconds, which is what a number is taken for."""
+    """Return a length of time in seconds; a number is in seconds already."""
     return length.total_seconds() if isinstance(length, timedelta) else length
 
 
 def as_schedules(schedules: Iterable[ScheduleLike]) -> list[dict[str, Any]]:
-    """Schedules as the API takes them when a deployment is given some.
+    """Return the schedules of a deployment in the API's form.
 
     Raises:
-        TypeError, ValueError: one of them is none.
+        TypeError, ValueError: a schedule is invalid.
     """
     if isinstance(schedules, (str, Mapping, BaseModel)):
         raise TypeError('schedules should be a list: [{"cron": "0 6 * * *"}]')
@@ -47,7 +47,7 @@ def as_schedules(schedules: Iterable[ScheduleLike]) -> list[dict[str, Any]]:
 
 
 def as_deployment_schedule(schedule: ScheduleLike) -> dict[str, Any]:
-    """A schedule with what stands beside it (``active``, ``slug``, ...)."""
+    """Return a schedule with a deployment's fields for it (``active``, ``slug``, ...)."""
     if isinstance(schedule, tuple):
         inner, active = schedule
         return {**as_deployment_schedule(inner), "active": active}
@@ -61,11 +61,11 @@ def as_deployment_schedule(schedule: ScheduleLike) -> dict[str, Any]:
 
 
 def as_schedule(schedule: ScheduleLike) -> dict[str, Any]:
-    """A schedule alone, as the API takes it.
+    """Return only the schedule, in the API's form.
 
     Raises:
-        TypeError: it is no mapping and no model.
-        ValueError: it does not say when, or says it in two ways; or it says what no schedule says.
+        TypeError: it is neither a mapping nor a model.
+        ValueError: it does not have exactly one of interval, cron and rrule, or has an unknown key.
     """
     return _when(_data_of(schedule), of_an_object=not isinstance(schedule, Mapping))
 
@@ -80,12 +80,12 @@ def _when(data: dict[str, Any], *, of_an_object: bool) -> dict[str, Any]:
         )
     (kind,) = kinds
     known = _ABOUT[kind]
-    if of_an_object:  # which may have the fields of all kinds, and others
+    if of_an_object:  # it can have the fields of all kinds, and others
         data = {name: value for name, value in data.items() if name in known}
     unknown = sorted(set(data) - set(known))
     if unknown:
         raise ValueError(
-            f"A schedule with {kind} takes {' and '.join(known[1:])} beside it; "
+            f"A schedule with {kind} also takes {' and '.join(known[1:])}; "
             f"it has {' and '.join(unknown)}"
         )
     if isinstance(data.get("interval"), timedelta):
@@ -101,6 +101,6 @@ def _data_of(schedule: ScheduleLike) -> dict[str, Any]:
     if dataclasses.is_dataclass(schedule) and not isinstance(schedule, type):
         return dataclasses.asdict(schedule)
     raise TypeError(
-        "A schedule should be a mapping with interval, cron or rrule, or an object of Prefect's; "
-        f"{type(schedule).__name__} is neither"
+        "A schedule should be a mapping with interval, cron or rrule, or a Prefect schedule object, "
+        f"not {type(schedule).__name__}"
     )

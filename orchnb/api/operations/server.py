@@ -1,4 +1,4 @@
-"""Whether the server is there, and which; where it has results kept."""
+"""The server's health and version, and its default result storage."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _result_storage = a(lambda: models.ServerDefaultResultStorage)
 
 @operation
 def hello() -> Call[PrefectResponse]:
-    """Say hello; the response is the server's greeting, for testing."""
+    """Send a request to ``/hello`` and return the response, for testing."""
     return Call("GET", path("/hello"), response_of, largest=LARGEST_SMALL_ANSWER)
 
 
 @operation
 def api_healthcheck() -> Generator[Call[Any], Any, Exception | None]:
-    """None if the API is up, else the error that asking it met; it does not raise."""
+    """Return None if the API is up, else the error that the request met. Does not raise."""
     try:
         yield from Call("GET", path("/health"), json_of, largest=LARGEST_SMALL_ANSWER)
-    except Exception as exc:  # noqa: BLE001 - handed over, as promised
+    except Exception as exc:  # noqa: BLE001 - returned, as documented
         return exc
     return None
 
 
 @operation
 def api_version() -> Call[str]:
-    """The server's version, such as ``3.8.8``."""
+    """Return the server's version, such as ``3.8.8``."""
     return Call("GET", path("/admin/version"), a(lambda: str), largest=LARGEST_SMALL_ANSWER)
 
 
 @operation
 def read_server_default_result_storage() -> Call[ServerDefaultResultStorage]:
-    """Read which block keeps the results of runs that are not told where to keep them."""
+    """Read which block stores the results of runs by default."""
     return Call("GET", path("/admin/storage"), _result_storage)
 
 
@@ -51,11 +51,11 @@ def read_server_default_result_storage() -> Call[ServerDefaultResultStorage]:
 def update_server_default_result_storage(
     default_result_storage_block_id: UUID | str,
 ) -> Call[ServerDefaultResultStorage]:
-    """Let a block keep the results of runs that are not told where to keep them.
+    """Set the block that stores the results of runs by default.
 
     Raises:
-        ObjectNotFound: there is no block of that id.
-        PrefectHTTPStatusError: 422, the block is none that keeps files.
+        ObjectNotFound: there is no block with that id.
+        PrefectHTTPStatusError: 422, the block cannot store files.
     """
     return Call(
         "PUT",
@@ -68,12 +68,12 @@ def update_server_default_result_storage(
 
 @operation
 def clear_server_default_result_storage() -> Call[None]:
-    """Let no block keep the results of runs that are not told where to keep them."""
+    """Remove the default block for the results of runs."""
     return Call("DELETE", path("/admin/storage"), nothing)
 
 
 class ServerOperations:
-    """Whether the server is there, and which; where it has results kept."""
+    """The server's health and version, and its default result storage."""
 
     hello = hello
     api_healthcheck = api_healthcheck

@@ -42,8 +42,7 @@ def _key_of(task: str | HasTaskKey) -> str:
     key = task if isinstance(task, str) else getattr(task, "task_key", None)
     if not isinstance(key, str) or not key:
         raise TypeError(
-            "task should be a task's key, or something that has a task_key; "
-            f"{type(task).__name__} is neither"
+            f"task should be a task's key, or an object with a task_key, not {type(task).__name__}"
         )
     return key
 
@@ -65,17 +64,17 @@ def create_task_run(
     empirical_policy: Filter | None = None,
     labels: Mapping[str, Any] | None = None,
 ) -> Call[TaskRun]:
-    """Create a run of a task, or return the one that has the same flow run and the same two keys.
+    """Create a task run, or return the existing one with the same flow run and the same two keys.
 
     Args:
-        task: the task's key, or something that has a ``task_key``, whose ``tags`` and ``version``
-            the run is given too.
-        flow_run_id: the flow run that it is part of; None if of none.
-        dynamic_key: which of the task's runs within the flow run it is.
-        name: of the run; by default the server makes one up.
-        extra_tags: the run's tags, beside those of the task.
-        state: the first state, ``PENDING`` by default; a type such as ``"SCHEDULED"`` will do.
-        task_inputs: what it depends on, as the API has it: lists of references by parameter.
+        task: the task's key, or an object with a ``task_key``; the run also gets that object's
+            ``tags`` and ``version``.
+        flow_run_id: the flow run that it belongs to; None for a task run outside a flow run.
+        dynamic_key: identifies this run among the task's runs within the flow run.
+        name: the run's name; by default the server generates one.
+        extra_tags: the run's tags, in addition to the task's.
+        state: the initial state, ``PENDING`` by default; a type such as ``"SCHEDULED"`` is enough.
+        task_inputs: the run's dependencies, in the API's form: lists of references by parameter.
         empirical_policy: the API's object for retries, as plain data or a model.
     """
     tags = {*(getattr(task, "tags", None) or ()), *(as_tags(extra_tags) or ())}
@@ -83,7 +82,7 @@ def create_task_run(
         "POST",
         path("/task_runs/"),
         _task_run,
-        repeatable=True,  # by its flow run and keys
+        repeatable=True,  # identified by its flow run and keys
         json=without_none(
             id=None if id is None else str(id),
             task_key=_key_of(task),
@@ -99,7 +98,7 @@ def create_task_run(
             empirical_policy=empirical_policy,
             labels=None if labels is None else dict(labels),
         ),
-        refusal="The server could not make the task run: its id is taken, or its flow run does not "
+        refusal="The server could not create the task run: its id is taken, or its flow run does not "
         "exist",
     )
 
@@ -109,7 +108,7 @@ def read_task_run(task_run_id: UUID | str) -> Call[TaskRun]:
     """Read a task run by its id.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no task run with that id.
     """
     return Call("GET", path("/task_runs/{}", task_run_id), _task_run, missing=_missing(task_run_id))
 
@@ -133,16 +132,17 @@ def read_task_runs(
 ) -> Call[ModelList[TaskRun]]:
     """Read task runs.
 
-    Filters are the API's filter objects, ``sort`` one of its orders (``EXPECTED_START_TIME_DESC``,
-    ``NAME_ASC``, ...). ``limit`` None leaves the number to the server, which gives 200 at most.
+    Filters are the API's filter objects; ``sort`` is one of its sort orders
+    (``EXPECTED_START_TIME_DESC``, ``NAME_ASC``, ...). With ``limit=None`` the server decides; it returns
+    at most 200.
 
-    In plain keywords: ``state`` holds types such as ``FAILED`` or names such as ``Late``; ``name_like``
-    is a part of the name; ``since`` and ``until`` bound when it was, or is, to start: a datetime, how
-    long ago as a timedelta or in words (``"1h"``), a date; it has all of ``tags``; it is one of the run
-    ``flow_run_id``.
+    Keywords: ``state`` takes types such as ``FAILED`` or names such as ``Late``; ``name_like`` is part
+    of the name; ``since`` and ``until`` bound the expected start time: a datetime, a date, or how long
+    ago as a timedelta or in words (``"1h"``); runs must have all of ``tags``; ``flow_run_id`` is the
+    flow run that they belong to.
 
     Raises:
-        ValueError: a keyword means nothing, or says again what a filter object says.
+        ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
     return Call(
         "POST",
@@ -179,10 +179,10 @@ def count_task_runs(
     tags: Iterable[str] | None = None,
     flow_run_id: UUID | str | None = None,
 ) -> Call[int]:
-    """How many task runs there are; filters and keywords as in `read_task_runs`.
+    """Return the number of task runs; filters and keywords as in `read_task_runs`.
 
     Raises:
-        ValueError: a keyword means nothing, or says again what a filter object says.
+        ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
     return Call(
         "POST",
@@ -213,14 +213,14 @@ def read_task_run_history(
     task_run_filter: Filter | None = None,
     deployment_filter: Filter | None = None,
 ) -> Call[ModelList[RunHistory]]:
-    """Count task runs by state in one interval of time after the other.
+    """Count task runs by state in consecutive time intervals.
 
     Args:
         history_start: a time, or how long ago: ``"1d"``.
-        history_interval: how long each interval is, a second at least; seconds, if a number.
+        history_interval: the length of each interval, at least one second; a number is in seconds.
 
     Raises:
-        ValueError: words that should be a time are none.
+        ValueError: a text is not a valid time.
     """
     return Call(
         "POST",
@@ -241,10 +241,10 @@ def read_task_run_history(
 
 @operation
 def set_task_run_name(task_run_id: UUID | str, name: str) -> Call[None]:
-    """Give a task run another name.
+    """Rename a task run.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
+        ObjectNotFound: there is no task run with that id.
     """
     return Call(
         "PATCH",
@@ -259,12 +259,12 @@ def set_task_run_name(task_run_id: UUID | str, name: str) -> Call[None]:
 def set_task_run_state(
     task_run_id: UUID | str, state: AnyState, force: bool = False
 ) -> Call[OrchestrationResult]:
-    """Ask the server to put a task run into a state; the result says what it made of that.
+    """Ask the server to set a task run's state; the result says how it responded.
 
-    ``force`` sets the state past the server's rules.
+    ``force`` bypasses the server's orchestration rules.
 
     Raises:
-        ObjectNotFound: there is no run of that id.
+        ObjectNotFound: there is no task run with that id.
     """
     return Call(
         "POST",
@@ -278,7 +278,7 @@ def set_task_run_state(
 
 @operation
 def read_task_run_states(task_run_id: UUID | str) -> Call[ModelList[State]]:
-    """Read the states that a task run has been in; none if there is no such run."""
+    """Read the states a task run has been in; an empty list if there is no such run."""
     return Call("GET", path("/task_run_states/?task_run_id={}", task_run_id), _states)
 
 
@@ -287,7 +287,7 @@ def delete_task_run(task_run_id: UUID | str) -> Call[None]:
     """Delete a task run.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no task run with that id.
     """
     return Call(
         "DELETE", path("/task_runs/{}", task_run_id), nothing, missing=_missing(task_run_id)

@@ -51,12 +51,12 @@ def create_variable(
     """Create a variable: ``create_variable("threshold", value=0.5)``.
 
     Args:
-        variable: its name, or its fields.
-        value: anything that JSON can hold.
+        variable: the variable's name, or its fields.
+        value: any JSON-serializable value.
 
     Raises:
-        ObjectAlreadyExists: there is one of that name; `update_variable` changes it.
-        TypeError: it has no name.
+        ObjectAlreadyExists: a variable with that name already exists; `update_variable` changes it.
+        TypeError: no name is given.
     """
     fields = fields_of(variable, name=name, value=value, tags=as_tags(tags))
     required(fields, "name")
@@ -64,16 +64,16 @@ def create_variable(
         "POST",
         path("/variables/"),
         _variable,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json={"value": None, **fields},
-        conflict=f"There is a variable {quoted(fields['name'])} already",
+        conflict=f"A variable {quoted(fields['name'])} already exists",
     )
     return (yield from created_once(create, read_variable_by_name(fields["name"])))
 
 
 @operation
 def read_variable_by_name(name: str) -> Generator[Call[Any], Any, Variable | None]:
-    """Read a variable by its name; None if there is none of that name."""
+    """Read a variable by its name; None if there is no variable with that name."""
     try:
         variable: Variable = yield from Call(
             "GET", path("/variables/name/{}", name), _variable, missing=_missing(name)
@@ -95,11 +95,11 @@ def read_variables(
 ) -> Call[ModelList[Variable]]:
     """Read variables: ``read_variables(name_like="db", tags=["prod"])``, or by the API's filter object.
 
-    ``sort`` is one of the API's orders (``NAME_ASC``, ``UPDATED_DESC``, ...). ``limit`` None leaves
-    the number to the server, which gives 200 at most.
+    ``sort`` is one of the API's sort orders (``NAME_ASC``, ``UPDATED_DESC``, ...). With ``limit=None``
+    the server decides; it returns at most 200.
 
     Raises:
-        ValueError: the same is said by a keyword and by the filter object.
+        ValueError: a keyword repeats a condition of the filter object.
     """
     return Call(
         "POST",
@@ -122,7 +122,7 @@ def count_variables(
     name_like: str | None = None,
     tags: Iterable[str] | None = None,
 ) -> Call[int]:
-    """How many variables there are, by the keywords of `read_variables`."""
+    """Return the number of variables; filter and keywords as in `read_variables`."""
     return Call(
         "POST",
         path("/variables/count"),
@@ -140,15 +140,15 @@ def update_variable(
     value: Any = UNCHANGED,
     tags: Iterable[str] | Unchanged = UNCHANGED,
 ) -> Call[None]:
-    """Change a variable's value or tags: ``update_variable("threshold", value=0.6)``.
+    """Update a variable's value or tags: ``update_variable("threshold", value=0.6)``.
 
     Args:
-        variable: its name, or its fields, which are its name and what is to change.
+        variable: the variable's name, or a mapping of its name and the fields to change.
 
     Raises:
-        ObjectNotFound: there is none of that name.
-        TypeError: it has no name.
-        ValueError: there is nothing to change.
+        ObjectNotFound: there is no variable with that name.
+        TypeError: no name is given.
+        ValueError: no changes are given.
     """
     fields = fields_of(variable, name=name, value=None, tags=None)
     required(fields, "name")
@@ -169,7 +169,7 @@ def delete_variable_by_name(name: str) -> Call[None]:
     """Delete a variable.
 
     Raises:
-        ObjectNotFound: there is none of that name.
+        ObjectNotFound: there is no variable with that name.
     """
     return Call("DELETE", path("/variables/name/{}", name), nothing, missing=_missing(name))
 

@@ -1,4 +1,4 @@
-"""Work pools, their queues, and the workers that take runs from them."""
+"""Work pools, their queues, and the workers that execute their runs."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def create_work_pool(
     """Create a work pool: ``create_work_pool("lab", type="process")``.
 
     Args:
-        work_pool: its name, or its fields.
-        overwrite: change the pool if there is one of that name; its type stays, and a warning tells
-            if another was asked for.
-        type: of its workers, such as ``process``, ``docker`` or ``kubernetes``.
+        work_pool: the pool's name, or its fields.
+        overwrite: update the pool if one with that name exists. Its type cannot change; a warning says
+            so if another type was requested.
+        type: the type of its workers, such as ``process``, ``docker`` or ``kubernetes``.
 
     Raises:
-        ObjectAlreadyExists: there is one of that name, and it is not to be overwritten.
-        TypeError: it has no name.
+        ObjectAlreadyExists: a work pool with that name exists, and ``overwrite`` is false.
+        TypeError: no name is given.
     """
     fields = fields_of(
         work_pool,
@@ -90,9 +90,9 @@ def create_work_pool(
         "POST",
         path("/work_pools/"),
         _work_pool,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json=fields,
-        conflict=f"There is a work pool {quoted(fields['name'])} already",
+        conflict=f"A work pool {quoted(fields['name'])} already exists",
     )
     try:
         created = yield from created_once(create, read_work_pool(fields["name"]))
@@ -107,7 +107,7 @@ def create_work_pool(
     pool = yield from read_work_pool(fields["name"])
     if fields.get("type") not in (None, pool.type):
         warnings.warn(
-            f"The work pool {quoted(pool.name)} stays of the type {quoted(pool.type)}: a pool's type "
+            f"The work pool {quoted(pool.name)} keeps the type {quoted(pool.type)}: a pool's type "
             "cannot be changed",
             stacklevel=6,  # the caller of the client's method
         )
@@ -119,7 +119,7 @@ def read_work_pool(work_pool_name: str) -> Call[WorkPool]:
     """Read a work pool by its name.
 
     Raises:
-        ObjectNotFound: there is none of that name.
+        ObjectNotFound: there is no work pool with that name.
     """
     return Call(
         "GET",
@@ -143,10 +143,10 @@ def read_work_pools(
 ) -> Call[ModelList[WorkPool]]:
     """Read work pools: ``read_work_pools(type="process")``, or by the API's filter object.
 
-    ``limit`` None leaves the number to the server, which gives 200 at most.
+    With ``limit=None`` the server decides; it returns at most 200.
 
     Raises:
-        ValueError: the type is in the filter object as well.
+        ValueError: the type is also in the filter object.
     """
     return Call(
         "POST",
@@ -161,7 +161,7 @@ def read_work_pools(
 def count_work_pools(
     *, work_pool_filter: Filter | None = None, type: str | Iterable[str] | None = None
 ) -> Call[int]:
-    """How many work pools there are; filter and keyword as in `read_work_pools`."""
+    """Return the number of work pools; filter and keyword as in `read_work_pools`."""
     return Call(
         "POST",
         path("/work_pools/count"),
@@ -181,13 +181,13 @@ def update_work_pool(
     base_job_template: Mapping[str, Any] | Unchanged = UNCHANGED,
     concurrency_limit: int | Unchanged | None = UNCHANGED,
 ) -> Call[None]:
-    """Change a work pool: ``update_work_pool("lab", is_paused=True)``.
+    """Update a work pool: ``update_work_pool("lab", is_paused=True)``.
 
-    ``concurrency_limit=None`` takes its limit away.
+    ``concurrency_limit=None`` removes its limit.
 
     Raises:
-        ObjectNotFound: there is none of that name.
-        ValueError: there is nothing to change.
+        ObjectNotFound: there is no work pool with that name.
+        ValueError: no changes are given.
     """
     return Call(
         "PATCH",
@@ -209,7 +209,7 @@ def delete_work_pool(work_pool_name: str) -> Call[None]:
     """Delete a work pool and its queues.
 
     Raises:
-        ObjectNotFound: there is none of that name.
+        ObjectNotFound: there is no work pool with that name.
     """
     return Call(
         "DELETE",
@@ -225,16 +225,16 @@ def get_scheduled_flow_runs_for_work_pool(
     work_queue_names: Iterable[str] | None = None,
     scheduled_before: ToCome | None = None,
 ) -> Call[ModelList[WorkerFlowRun]]:
-    """Read the runs that workers of a work pool may take, as a worker does.
+    """Read the scheduled runs of a work pool, as its workers do.
 
-    To the server this is a sign of life: queues that are asked count as polled.
+    The server treats this as a sign of life: the queues count as polled.
 
     Args:
-        work_queue_names: of these queues only.
-        scheduled_before: only those that are to begin by then: ``"1h"`` is an hour from now.
+        work_queue_names: only runs of these queues.
+        scheduled_before: only runs scheduled to start by then: ``"1h"`` is an hour from now.
 
     Raises:
-        ObjectNotFound: there is no work pool of that name.
+        ObjectNotFound: there is no work pool with that name.
     """
     return Call(
         "POST",
@@ -253,15 +253,15 @@ def get_scheduled_flow_runs_for_work_pool(
 def read_work_pool_concurrency_status(
     work_pool_name: str, page: int = 1, limit: int | None = None, flow_run_limit: int = 10
 ) -> Call[WorkPoolConcurrencyStatus]:
-    """Read which runs take a work pool's slots.
+    """Read which runs hold a work pool's slots.
 
     Args:
-        page: of its queues, from 1.
-        limit: queues on a page; None leaves it to the server.
-        flow_run_limit: runs named for each queue.
+        page: the page of its queues, counted from 1.
+        limit: queues per page; with None the server decides.
+        flow_run_limit: how many runs to list for each queue.
 
     Raises:
-        ObjectNotFound: there is none of that name.
+        ObjectNotFound: there is no work pool with that name.
     """
     return Call(
         "POST",
@@ -275,11 +275,11 @@ def read_work_pool_concurrency_status(
 
 @operation
 def read_worker_metadata() -> Call[dict[str, Any]]:
-    """Read what kinds of workers there are, by package and type: ``["prefect"]["process"]``.
+    """Read the available types of workers, by package and type: ``["prefect"]["process"]``.
 
-    Of each it tells, among other things, its ``default_base_job_configuration``: what a work pool of
-    that type begins with. The server looks this up in Prefect's public registry; without a way there
-    it gives what it knows itself.
+    Each includes its ``default_base_job_configuration``, the initial job template of a work pool of that
+    type. The server looks this up in Prefect's public registry; if it cannot reach the registry, it
+    returns the types it knows itself.
     """
     return Call(
         "GET",
@@ -297,13 +297,13 @@ def read_workers_for_work_pool(
     *,
     status: str | Iterable[str] | None = None,
 ) -> Call[ModelList[Worker]]:
-    """Read the workers of a work pool, those last heard of first.
+    """Read the workers of a work pool, those with the latest heartbeat first.
 
-    ``status`` is ``"online"`` or ``"offline"``, in capitals or not.
+    ``status`` is ``"online"`` or ``"offline"``; case does not matter.
 
     Raises:
-        ObjectNotFound: there is no work pool of that name.
-        ValueError: a status is given by the keyword and by the filter object.
+        ObjectNotFound: there is no work pool with that name.
+        ValueError: a status is given both by keyword and in the filter object.
     """
     statuses = None if status is None else [each.upper() for each in several(status)]
     worker_filter = with_words(worker_filter, "worker_filter", {"status": any_of(statuses)})
@@ -325,18 +325,18 @@ def send_worker_heartbeat(
     get_worker_id: bool = False,
     worker_metadata: Data | None = None,
 ) -> Call[UUID | None]:
-    """Tell that a worker is alive; the first time makes it known.
+    """Send a worker's heartbeat; the first one registers the worker.
 
-    Returns the worker's id if it is asked for and the server gives it, which Prefect Cloud does.
+    Returns the worker's id if it is requested and the server returns it, as Prefect Cloud does.
 
     Raises:
-        ObjectNotFound: there is no work pool of that name.
+        ObjectNotFound: there is no work pool with that name.
     """
     return Call(
         "POST",
         path("/work_pools/{}/workers/heartbeat", work_pool_name),
         lambda response: a(lambda: UUID)(response) if get_worker_id and response.content else None,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json=without_none(
             name=worker_name,
             heartbeat_interval_seconds=heartbeat_interval_seconds,
@@ -349,7 +349,7 @@ def send_worker_heartbeat(
 
 @operation
 def delete_worker(work_pool_name: str, worker_name: str) -> Call[None]:
-    """Make the server forget a worker; one that lives comes back with its next heartbeat.
+    """Delete a worker from the server; a running worker comes back with its next heartbeat.
 
     Raises:
         ObjectNotFound: there is no such work pool, or no such worker in it.
@@ -374,11 +374,11 @@ def create_work_queue(
     """Create a work queue.
 
     Args:
-        priority: runs of a lower one come first; 1 is the lowest.
+        priority: runs of queues with a lower number come first; 1 is the lowest.
         work_pool_name: by default the server's pool for agents.
 
     Raises:
-        ObjectAlreadyExists: there is one of that name in the pool.
+        ObjectAlreadyExists: the pool already has a work queue with that name.
         ObjectNotFound: there is no such work pool.
     """
     pool = () if work_pool_name is None else (work_pool_name,)
@@ -386,7 +386,7 @@ def create_work_queue(
         "POST",
         path("/work_pools/{}/queues", *pool) if pool else path("/work_queues/"),
         _work_queue,
-        repeatable=True,  # by its name
+        repeatable=True,  # identified by its name
         json=fields_of(
             name,
             description=description,
@@ -394,7 +394,7 @@ def create_work_queue(
             concurrency_limit=concurrency_limit,
             priority=priority,
         ),
-        conflict=f"There is a work queue {quoted(name)} already",
+        conflict=f"A work queue {quoted(name)} already exists",
         missing=_missing_pool(work_pool_name) if pool else "",
     )
     return (yield from created_once(create, read_work_queue_by_name(name, work_pool_name)))
@@ -405,17 +405,17 @@ def read_work_queue(id: UUID | str) -> Call[WorkQueue]:
     """Read a work queue by its id.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no work queue with that id.
     """
     return Call("GET", path("/work_queues/{}", id), _work_queue, missing=_missing_queue(id))
 
 
 @operation
 def read_work_queue_by_name(name: str, work_pool_name: str | None = None) -> Call[WorkQueue]:
-    """Read a work queue by its name, in a work pool or in the server's pool for agents.
+    """Read a work queue by its name, in a work pool or the server's pool for agents.
 
     Raises:
-        ObjectNotFound: there is none of that name.
+        ObjectNotFound: there is no work queue with that name.
     """
     if work_pool_name is None:
         place, pool = path("/work_queues/name/{}", name), ""
@@ -434,7 +434,7 @@ def read_work_queues(
 ) -> Call[ModelList[WorkQueue]]:
     """Read work queues, of one work pool or of all.
 
-    ``limit`` None leaves the number to the server, which gives 200 at most.
+    With ``limit=None`` the server decides; it returns at most 200.
 
     Raises:
         ObjectNotFound: there is no such work pool.
@@ -460,10 +460,10 @@ def match_work_queues(
 
     Raises:
         ObjectNotFound: there is no such work pool.
-        TypeError: ``prefixes`` is one text, of which each letter would become a prefix.
+        TypeError: ``prefixes`` is a string; each letter would become a prefix.
     """
     if isinstance(prefixes, str):
-        raise TypeError(f"prefixes should be a list of texts: [{prefixes!r}]")
+        raise TypeError(f"prefixes should be a list of strings: [{prefixes!r}]")
     wanted = {"name": {"startswith_": list(prefixes)}}
     pages = pages_of(read_work_queues(work_pool_name, wanted))
     queues = yield from every(Paging[models.WorkQueue](pages))
@@ -480,11 +480,11 @@ def update_work_queue(
     concurrency_limit: int | Unchanged | None = UNCHANGED,
     priority: int | Unchanged = UNCHANGED,
 ) -> Call[None]:
-    """Change a work queue; ``concurrency_limit=None`` takes its limit away.
+    """Update a work queue; ``concurrency_limit=None`` removes its limit.
 
     Raises:
-        ObjectNotFound: there is none of that id.
-        ValueError: there is nothing to change.
+        ObjectNotFound: there is no work queue with that id.
+        ValueError: no changes are given.
     """
     return Call(
         "PATCH",
@@ -507,7 +507,7 @@ def delete_work_queue_by_id(id: UUID | str) -> Call[None]:
     """Delete a work queue.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no work queue with that id.
     """
     return Call("DELETE", path("/work_queues/{}", id), nothing, missing=_missing_queue(id))
 
@@ -518,16 +518,16 @@ def get_runs_in_work_queue(
     limit: int = 10,
     scheduled_before: ToCome | None = None,
 ) -> Call[ModelList[FlowRun]]:
-    """Read the runs that wait in a work queue, as an agent does.
+    """Read the runs waiting in a work queue, as an agent does.
 
-    To the server this is a sign of life: the queue counts as polled.
+    The server treats this as a sign of life: the queue counts as polled.
 
     Args:
-        scheduled_before: only those that are to begin by then, by default by now; ``"1h"`` is an hour
-            from now.
+        scheduled_before: only runs scheduled to start by then, by default now; ``"1h"`` is an hour from
+            now.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no work queue with that id.
     """
     before = to_come("now" if scheduled_before is None else scheduled_before)
     return Call(
@@ -542,10 +542,10 @@ def get_runs_in_work_queue(
 
 @operation
 def read_work_queue_status(id: UUID | str) -> Call[WorkQueueStatusDetail]:
-    """Read whether a work queue's runs are taken in time.
+    """Read a work queue's status: whether its runs start on time.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no work queue with that id.
     """
     return Call(
         "GET",
@@ -561,10 +561,10 @@ def read_work_queue_concurrency_status(
     page: int = 1,
     limit: int | None = None,
 ) -> Call[WorkQueueConcurrencyStatus]:
-    """Read which runs take a work queue's slots; pages are counted from 1.
+    """Read which runs hold a work queue's slots; pages are counted from 1.
 
     Raises:
-        ObjectNotFound: there is none of that id.
+        ObjectNotFound: there is no work queue with that id.
     """
     return Call(
         "POST",
@@ -577,7 +577,7 @@ def read_work_queue_concurrency_status(
 
 
 class WorkPoolOperations:
-    """Work pools, their queues, and the workers that take runs from them."""
+    """Work pools, their queues, and the workers that execute their runs."""
 
     create_work_pool = create_work_pool
     read_work_pool = read_work_pool
