@@ -553,7 +553,7 @@ def test_after_the_close_a_request_is_a_connection_error(host_app: Any, kind: st
     given = host_app(ScriptedApp())
     given.hosted.wait_started()
     given.hosted.close()
-    with pytest.raises(httpx.ConnectError, match="server in this process has been stopped"):
+    with pytest.raises(httpx.ConnectError, match="in-kernel server has been stopped"):
         Client(kind, given).request("GET", "/")
 
 
