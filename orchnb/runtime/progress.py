@@ -59,8 +59,7 @@ class Progress:
             self._steps.add(hash(step))
 
     def mark(self) -> object:
-        """Return a value that differs from an earlier one if and only if there was progress in
-        between."""
+        """Return a value that differs from an earlier one if and only if there was progress."""
         # The maximum so far: a module that is removed and imported again is not progress.
         self._modules = max(self._modules, len(sys.modules))
         return self._starts, len(self._steps), self._modules
@@ -88,8 +87,7 @@ def report_progress(step: Hashable) -> None:
 
 @contextmanager
 def progress_told_to(listener: Callable[[], object]) -> Iterator[None]:
-    """Call ``listener`` as `Progress.told_to` does, for the start that the running code belongs to, if
-    any."""
+    """Call ``listener`` as `Progress.told_to` does, for the running code's start, if it has one."""
     start = _start.get()
     if start is None:
         yield
