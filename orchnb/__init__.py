@@ -1,7 +1,7 @@
-"""orchnb: the notebook's client for Prefect-compatible orchestration servers.
+"""orchnb: a notebook client for Prefect-compatible orchestration servers.
 
-Names are looked up when they are first used (PEP 562), so ``import orchnb`` costs next to nothing
-and a process that never talks to a server never loads an HTTP client.
+Names are imported on first use (PEP 562), so ``import orchnb`` costs almost nothing, and a process that
+never talks to a server never loads an HTTP client.
 """
 
 from __future__ import annotations
@@ -146,14 +146,14 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
-    """Called by ``%load_ext orchnb``."""
+    """Load the extension; called by ``%load_ext orchnb``."""
     from orchnb.notebook.extension import load
 
     load(ipython)
 
 
 def unload_ipython_extension(ipython: InteractiveShell) -> None:
-    """Called by ``%unload_ext orchnb``."""
+    """Unload the extension; called by ``%unload_ext orchnb``."""
     from orchnb.notebook.extension import unload
 
     unload(ipython)

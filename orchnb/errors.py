@@ -1,22 +1,22 @@
-"""Every error that orchnb raises itself. Errors of the transport stay httpx's own.
+"""The errors that orchnb raises. Transport errors are httpx's, except `OutcomeUnknown`.
 
 ::
 
     OrchnbError
     ├── InvalidSetting              (ValueError)    a setting cannot be read or used
-    ├── ServerNotConfigured         (ValueError)    no address, and no server in this process
-    ├── ClientClosed                (RuntimeError)  a client was closed and is used again, or was in use
-    ├── ClientNotPicklable          (TypeError)     a client is to be pickled or copied
-    ├── ForeignAddress              (ValueError)    a request is for another place than the API
+    ├── ServerNotConfigured         (ValueError)    no API URL is set and no in-kernel server is allowed
+    ├── ClientClosed                (RuntimeError)  a client was used after, or closed during, a request
+    ├── ClientNotPicklable          (TypeError)     a client cannot be pickled or copied
+    ├── ForeignAddress              (ValueError)    a request is for an address outside the API
     ├── OutcomeUnknown              (httpx.TransportError)  the server may or may not have acted
-    ├── InvalidParameters           (ValueError)    a deployment does not take these parameters
+    ├── InvalidParameters           (ValueError)    a deployment does not accept these parameters
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
-    ├── ServerStartFailed           (RuntimeError)  the server in this process did not start
-    ├── UnexpectedAnswer            (ValueError)    the answer is not what an API would send
-    └── PrefectHTTPStatusError      (httpx.HTTPStatusError)  the server answered with an error
-        ├── ObjectNotFound          a read found nothing
-        ├── ObjectAlreadyExists     it is there already
-        └── OperationNotFound       a server of this version cannot do it
+    ├── ServerStartFailed           (RuntimeError)  the in-kernel server did not start
+    ├── UnexpectedAnswer            (ValueError)    the response is not what an API would send
+    └── PrefectHTTPStatusError      (httpx.HTTPStatusError)  the server responded with an error status
+        ├── ObjectNotFound          the requested object does not exist
+        ├── ObjectAlreadyExists     the object already exists
+        └── OperationNotFound       this version of the server does not support the operation
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from typing_extensions import Self
 
 
 class OrchnbError(Exception):
-    """The root of all errors of orchnb's own.
+    """The base class of all orchnb errors.
 
-    ``hint`` says what to do about it, in one sentence, or is empty. All of them pickle and copy with
-    every attribute, whatever their ``__init__`` asks for.
+    ``hint`` says in one sentence what to do about the error, or is empty. Every error can be pickled and
+    copied with all its attributes, whatever arguments its ``__init__`` requires.
     """
 
     hint: str = ""
@@ -51,19 +51,19 @@ def _rebuild(
 
 
 class InvalidSetting(OrchnbError, ValueError):
-    """A setting cannot be read or used. The message names the setting, its source and the remedy."""
+    """A setting cannot be read or used. The message names the setting, its source and how to fix it."""
 
 
 class ServerNotConfigured(OrchnbError, ValueError):
-    """There is no API URL, and running a server in this process is switched off."""
+    """No API URL is set, and the in-kernel server is disabled."""
 
 
 class ClientClosed(OrchnbError, RuntimeError):
-    """The client was closed, before it was used or while a request was under way. A closed client cannot
-    be opened again.
+    """The client was closed before it was used, or while a request was in progress. A closed client
+    cannot be reopened.
 
-    ``request`` is a copy of that request without secrets, or None. ``left_open`` says that the server
-    may have acted on it and that it is not safe to repeat.
+    ``request`` is a copy of that request without secrets, or None. ``left_open`` is true if the server
+    may have acted on the request and repeating it is not safe.
     """
 
     def __init__(self, message: str, *, request: httpx.Request | None = None) -> None:
@@ -71,10 +71,10 @@ class ClientClosed(OrchnbError, RuntimeError):
         self.request = request
         self.left_open = False
         if request is not None:
-            self.hint = "Run it again with a client that is open: get_client() gives one."
+            self.hint = "Run it again with an open client: get_client() returns one."
 
     def may_have_acted(self, *, repeatable: bool) -> None:
-        """Note that the server was sent the request, which may be safe to repeat."""
+        """Record that the request was sent to the server; ``repeatable`` says if repeating it is safe."""
         if not repeatable:
             self.left_open = True
             self.hint = "The server may have acted on it: find out before you send it again."
@@ -85,13 +85,13 @@ class ClientNotPicklable(OrchnbError, TypeError):
 
 
 class ForeignAddress(OrchnbError, ValueError):
-    """A request is for another place than the client's API, which is not to get its credentials."""
+    """A request is for an address outside the client's API, which must not receive its credentials."""
 
 
 class OutcomeUnknown(OrchnbError, httpx.TransportError):
-    """A request got no answer, and the server may have acted on it all the same.
+    """A request got no response, but the server may have acted on it.
 
-    It was not sent again, as done twice it would do more than once. ``hint`` says how to find out;
+    It was not retried, because repeating it could have its effect twice. ``hint`` says how to find out;
     the cause is httpx's error. ``request`` is a copy without secrets.
     """
 
@@ -101,14 +101,14 @@ class OutcomeUnknown(OrchnbError, httpx.TransportError):
 
 
 class LifespanStartupFailed(OrchnbError, RuntimeError):
-    """An ASGI app refused or failed to start; the message is the app's own."""
+    """An ASGI app refused or failed to start. The message comes from the app."""
 
 
 class ServerStartFailed(OrchnbError, RuntimeError):
-    """The server in this process did not start.
+    """The in-kernel server did not start.
 
-    ``phase`` is where it stopped (``import``, ``create`` or ``start``), ``log_lines`` are the last
-    lines of its log, oldest first.
+    ``phase`` is where it failed (``import``, ``create`` or ``start``). ``log_lines`` are the last lines
+    of its log, oldest first.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class ServerStartFailed(OrchnbError, RuntimeError):
 
 
 class UnexpectedAnswer(OrchnbError, ValueError):
-    """A successful answer that an API would not send, such as a login page instead of JSON."""
+    """A successful response that an API would not send, such as a login page instead of JSON."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -130,7 +130,7 @@ class UnexpectedAnswer(OrchnbError, ValueError):
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """One row of a 422: where in the request (``body.name``), what is wrong, and its machine name."""
+    """One row of a 422: where in the request (``body.name``), what is wrong, and its type code."""
 
     location: str
     message: str
@@ -138,10 +138,10 @@ class FieldProblem:
 
 
 class InvalidParameters(OrchnbError, ValueError):
-    """A deployment's schema does not take these parameters; no run was made.
+    """A deployment's schema does not accept these parameters. No flow run was created.
 
-    ``fields`` are its rows, one for each parameter that is unknown, missing or of a wrong type, as a
-    422 has them. None of them holds a value that was given.
+    ``fields`` has one row, as in a 422, for each parameter that is unknown, missing or of the wrong
+    type. No row contains a value that was passed.
     """
 
     def __init__(
@@ -153,11 +153,11 @@ class InvalidParameters(OrchnbError, ValueError):
 
 
 class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
-    """The server answered with an error status.
+    """The server responded with an error status.
 
-    Its text is one line. ``detail`` is what the server said ("" if nothing), ``fields`` the rows of
-    a 422, ``hint`` what to do about it. ``request`` and ``response`` are copies without secrets:
-    no credentials, no header values of the user's, no echo of what was sent. It pickles.
+    The message is one line. ``detail`` is the server's explanation ("" if there is none), ``fields`` the
+    rows of a 422, ``hint`` what to do about it. ``request`` and ``response`` are copies without secrets:
+    no credentials, no header values set by the user, no echo of what was sent. It can be pickled.
     """
 
     def __init__(
@@ -177,12 +177,12 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
 
     @property
     def status_code(self) -> int:
-        """The status of the answer, such as 404."""
+        """The status code of the response, such as 404."""
         return self.response.status_code
 
     @classmethod
     def from_status_error(cls, error: PrefectHTTPStatusError, message: str) -> Self:
-        """The same failure as an error of this kind, with a message that says more."""
+        """Return the same failure as an error of this class, with a more specific message."""
         return cls(
             message,
             request=error.request,
@@ -194,12 +194,12 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
 
 
 class ObjectNotFound(PrefectHTTPStatusError):
-    """A read answered 404: what was asked for is not there."""
+    """A read returned 404: the requested object does not exist."""
 
 
 class ObjectAlreadyExists(PrefectHTTPStatusError):
-    """A write answered 409: something of that name or key is there already."""
+    """A write returned 409: an object with that name or key already exists."""
 
 
 class OperationNotFound(PrefectHTTPStatusError):
-    """The server does not have this operation; the message names both, and the server's version."""
+    """The server does not have this operation. The message names both, and the server's version."""

@@ -1,6 +1,6 @@
-"""Files that can be had anew, kept in the person's cache folder so that they need not be.
+"""A cache, in the user's cache folder, of files that can be generated again.
 
-What is found there is data: it can be broken, but it is never run.
+The content is data: it may be corrupt, but it is never executed.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ _UNFINISHED = ".part"
 
 
 def user_cache_folder(kind: str) -> Path:
-    """Where this platform wants such files of a person's."""
+    """Return the folder for the user's cached files on this platform."""
     from platformdirs import user_cache_path
 
     return user_cache_path("orchnb", appauthor=False) / kind
 
 
 class FileCache:
-    """A folder of files, each under a key; the longest unused go when there are too many.
+    """A folder of files, each under a key. The least recently used are removed when there are too many.
 
-    A folder that cannot be used is no error: then nothing is found in it.
+    A folder that cannot be used is not an error: it is treated as empty.
 
     Args:
-        folder: gives the folder's path; it need not be there.
-        suffix: how the names of its files end, such as ``.json``.
-        largest: how many bytes a file has at most.
-        most_files: how many files it holds at most.
-        most_bytes: how large they are together at most; None is three times the largest.
+        folder: returns the folder's path; the folder need not exist.
+        suffix: the suffix of its file names, such as ``.json``.
+        largest: the maximum size of a file, in bytes.
+        most_files: the maximum number of files.
+        most_bytes: the maximum total size, in bytes; None means three times ``largest``.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class FileCache:
         self._most_bytes = 3 * largest if most_bytes is None else most_bytes
 
     def read(self, key: str) -> bytes | None:
-        """The content, if it is there, was written by nobody else, and is not too large."""
+        """Return the content, or None if it does not exist, may be another user's, or is too large."""
         try:
             path = self._folder() / f"{key}{self._suffix}"
-            # A pipe or a device would keep us waiting.
+            # Opening or reading a pipe or a device could block.
             flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
             with open(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
                 if not _is_trusted(os.fstat(file.fileno()), self._largest):
@@ -66,7 +66,7 @@ class FileCache:
         return content
 
     def write(self, key: str, content: bytes) -> None:
-        """Keep a content: whole or not at all, whoever else does so at the same time."""
+        """Store content, completely or not at all, even if others write it at the same time."""
         with suppress(OSError):
             folder = self._folder()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,12 +93,12 @@ class FileCache:
     def _files(self, folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
         for path in folder.iterdir():
             if path.suffix in (self._suffix, _UNFINISHED):
-                with suppress(OSError):  # another process was first
+                with suppress(OSError):  # another process has removed it
                     yield path, path.lstat()
 
 
 def _is_trusted(status: os.stat_result, largest: int) -> bool:
-    """Whether it is a file of moderate size that nobody but its owner, this user, may have written."""
+    """Return whether it is a file within the size limit that only this user may have written."""
     if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
         return False
     if not hasattr(os, "geteuid"):

@@ -1,4 +1,4 @@
-"""Telling others what happens, without feeling what they do with it."""
+"""Notify observers of events without being affected by their errors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ logger = logging.getLogger(__name__)
 
 
 class Observers(Generic[Event]):
-    """Those who want to know of one kind of event, in the order in which they came."""
+    """The observers of one kind of event, in the order of their registration."""
 
     def __init__(self) -> None:
-        # By registration and not by observer: two observers may be equal, or the same one be there
-        # twice, and leaving a block ends that block's registration only.
+        # Keyed by registration, not by observer: two observers may be equal, or one may be registered
+        # twice, and leaving a block must end only that block's registration.
         self._observers: dict[object, Callable[[Event], object]] = {}
         self._lock = threading.Lock()
 
     @property
     def are_any(self) -> bool:
-        """Whether anybody wants to know."""
+        """Whether there are any observers."""
         return bool(self._observers)
 
     @contextmanager
     def observe(self, observer: Callable[[Event], object]) -> Iterator[None]:
-        """Have an observer told of every event during a ``with`` block."""
+        """Call an observer for every event during a ``with`` block."""
         registration = object()
         with self._lock:
             self._observers = {**self._observers, registration: observer}
@@ -44,11 +44,11 @@ class Observers(Generic[Event]):
             try:
                 observer(event)
             except Exception:
-                logger.exception("An observer failed and will not be told again")
+                logger.exception("An observer failed and will not be called again")
                 self._drop(registration)
 
     def _drop(self, registration: object) -> None:
-        with self._lock:  # a new dict each time, as others may be telling from the old one
+        with self._lock:  # a new dict each time: other threads may be iterating over the old one
             self._observers = {
                 known: observer
                 for known, observer in self._observers.items()
@@ -56,12 +56,12 @@ class Observers(Generic[Event]):
             }
 
 
-# Here and not beside their events, so that they can be watched before anything heavy is imported.
+# Here and not next to their events, so that they can be observed before anything heavy is imported.
 retry_observers: Observers[Any] = Observers()
-"""Those who are told of each `orchnb.http.retry.RetryEvent`."""
+"""The observers of each `orchnb.http.retry.RetryEvent`."""
 
 startup_observers: Observers[Any] = Observers()
-"""Those who are told of each `orchnb.runtime.ephemeral.StartupEvent`."""
+"""The observers of each `orchnb.runtime.ephemeral.StartupEvent`."""
 
 switch_observers: Observers[None] = Observers()
-"""Those who are told that another server is about to be meant by `orchnb.use_app`."""
+"""The observers that are called before `orchnb.use_app` switches to another server."""

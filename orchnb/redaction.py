@@ -1,7 +1,7 @@
-"""Taking secrets out of what may be shown, logged, pickled or saved.
+"""Remove secrets from text that may be shown, logged, pickled or saved.
 
-Nothing here tries to recognise a secret by its looks. What is secret is known from where it stood:
-in a URL's credentials or query, in a header, in a request's body.
+Nothing here tries to recognize a secret by its form. A text is secret because of where it was found: in
+the credentials or query of a URL, in a header, or in the body of a request.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 MASK = "***"
 
 IN_PROCESS_HOST = "this-process.invalid"
-"""The host in the address of the server in this process, which nobody else can ask (RFC 6761, 6.4)."""
+"""The host name of the in-kernel server, which resolves nowhere else (RFC 6761, 6.4)."""
 
-# Shorter texts stand by chance in any sentence; masking those would tell more than it hides.
+# Shorter texts occur by chance in any sentence; masking them would reveal more than it hides.
 _SHORTEST_SECRET = 4
 _SHORTEST_BODY_VALUE = 6
 
@@ -48,10 +48,10 @@ HARMLESS_HEADERS = frozenset(
         "vary",
     }
 )
-"""Headers whose values are no secrets. All others are masked, also those of a kind unknown to us."""
+"""Headers whose values are not secret. All others, including unknown ones, are masked."""
 
 _URL_HEADERS = frozenset({"location", "content-location", "referer"})
-# Words that are sent and said all the time, and that everybody knows: the types of states.
+# State types: common words that everybody knows.
 _VOCABULARY = frozenset(
     {
         "CANCELLED",
@@ -65,40 +65,40 @@ _VOCABULARY = frozenset(
         "SCHEDULED",
     }
 )
-# How pydantic's errors write the input into their text; they shorten it, so that it is no longer the
+# The input as it appears in the text of pydantic's errors; they shorten it, so it may differ from the
 # value that was sent.
 _ECHO = re.compile(r"(?<=input_value=).*?(?=, input_type=|\Z)", re.DOTALL)
 _DEEPEST_JSON = 100
 
 
 def redact_url(url: object) -> str:
-    """The URL as text without credentials, fragment and query values; names in the query stay."""
+    """Return the URL as text without credentials, fragment and query values; query names stay."""
     text = str(url)
     try:
         parts = urlsplit(text)
         port = f":{parts.port}" if parts.port is not None else ""
     except ValueError:
-        return MASK  # not a URL that anybody could take apart safely
+        return MASK  # not a URL that can be parsed safely
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
     credentials = f"{MASK}@" if "@" in parts.netloc else ""
     if not parts.netloc and "@" in parts.path:
-        return MASK  # credentials, but not where a URL has them
-    # What stands there alone is a value and no name.
+        return MASK  # credentials, but not where they belong in a URL
+    # A part without "=" is a value, not a name.
     pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
     query = "&".join(f"{name}={MASK}" if value else MASK for name, _, value in pairs)
     return urlunsplit((parts.scheme, f"{credentials}{host}{port}", parts.path, query, ""))
 
 
 def shown_url(url: object) -> str:
-    """The URL for a sentence: without secrets, and without an address where there is none."""
+    """Return the URL for use in a sentence: without secrets, and without the in-kernel server's host."""
     text = redact_url(url)
     _, in_process, path = text.partition(IN_PROCESS_HOST)
-    return f"{path} of the server in this process" if in_process else text
+    return f"{path} of the in-kernel server" if in_process else text
 
 
 def redact_headers(headers: Mapping[str, str], secrets: Iterable[str] = ()) -> dict[str, str]:
-    """The headers with every value masked that is not known to be harmless, the others scrubbed."""
+    """Return the headers with every value masked unless known to be harmless; those are scrubbed."""
     mask = _finder(secrets).mask
 
     def shown(name: str, value: str) -> str:
@@ -110,17 +110,18 @@ def redact_headers(headers: Mapping[str, str], secrets: Iterable[str] = ()) -> d
 
 
 class Secrets(frozenset[str]):
-    """Texts that must not be repeated to anybody."""
+    """Texts that must not be shown to anybody."""
 
     @cached_property
     def finder(self) -> _Finder:
-        """Finds them; made once, as there may be very many."""
+        """The finder for these texts; created once, because there may be very many."""
         return _Finder(self)
 
 
 def secrets_of(*requests: httpx.Request) -> Secrets:
-    """Every text in these requests that must not be repeated to anybody: the values of their headers,
-    the credentials and query values of their URLs, and the values in their JSON or form bodies."""
+    """Return every text in these requests that must not be shown to anybody: the values of their
+    headers, the credentials and query values of their URLs, and the values in their JSON or form
+    bodies."""
     found: set[str] = set()
     for request in requests:
         for name, value in request.headers.multi_items():
@@ -138,14 +139,14 @@ def secrets_of(*requests: httpx.Request) -> Secrets:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with each of the secrets masked, also as a URL, HTML or JSON would write it."""
+    """Return ``text`` with all secrets masked, including their forms in URLs, HTML and JSON."""
     return _finder(secrets).mask(text)
 
 
 def scrub_json(value: Any, secrets: Iterable[str]) -> Any:
-    """A JSON value with its texts scrubbed, and without what servers echo of a request.
+    """Return a JSON value with its texts scrubbed, and without the parts in which servers echo a request.
 
-    What is nested very deeply is masked as a whole.
+    Very deeply nested parts are masked completely.
     """
     return _clean(value, _finder(secrets), _DEEPEST_JSON)
 
@@ -173,10 +174,10 @@ def _clean(value: Any, secrets: _Finder, depth: int) -> Any:
 
 
 class _Finder:
-    """Finds secrets in texts, in time that does not depend on how many there are.
+    """Finds secrets in texts, in time that does not depend on the number of secrets.
 
-    One that is longer than `_PIECE` is found by its pieces of that length, so that part of it is masked
-    as well. What begins with the same letters is looked up by its length.
+    A secret longer than `_PIECE` is found by its pieces of that length, so that parts of it are masked
+    as well. Secrets that begin with the same letters are looked up by their lengths.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -195,7 +196,7 @@ class _Finder:
         self._lengths = {start: sorted(each, reverse=True) for start, each in lengths.items()}
 
     def mask(self, text: str) -> str:
-        """``text`` with all of them masked; where they overlap, nothing of either stays."""
+        """Return ``text`` with all secrets masked; overlapping ones are masked completely."""
         parts: list[str] = []
         done = 0
         if not self._pieces:
@@ -204,7 +205,7 @@ class _Finder:
         for start in range(len(text) - size + 1):
             for length in self._lengths.get(text[start : start + size], ()):
                 if text[start : start + length] in self._pieces:
-                    # Next to or within the one before: one mask for both.
+                    # Adjacent to or within the previous one: one mask for both.
                     parts += [text[done:start], MASK] if start > done or not parts else []
                     done = max(done, start + length)
                     break
@@ -219,7 +220,7 @@ def _finder(secrets: Iterable[str]) -> _Finder:
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
-"""What neither URLs (RFC 3986, 2.3) nor HTML nor JSON escape."""
+"""Characters that neither URLs (RFC 3986, 2.3) nor HTML nor JSON escape."""
 
 
 _AS_JSON = [json.JSONEncoder(ensure_ascii=plain).encode for plain in (True, False)]
@@ -230,7 +231,7 @@ def _written_forms(secrets: Iterable[str]) -> frozenset[str]:
     for secret in secrets:
         forms.add(secret)
         if _PLAIN.fullmatch(secret):
-            continue  # everybody writes it as it is; of a large body there are very many
+            continue  # it is never escaped; a large body has very many such values
         percent = quote(secret, safe="", errors="replace")
         for quoted in (percent, re.sub("%..", lambda code: code.group().lower(), percent)):
             slashes = quoted.replace("%2F", "/").replace("%2f", "/")
@@ -242,8 +243,8 @@ def _written_forms(secrets: Iterable[str]) -> frozenset[str]:
 
 
 def _header_parts(value: str) -> Iterator[str]:
-    """A header's value, and what in it is a secret of its own: the credentials after a scheme, decoded
-    where Basic encodes them (RFC 7617), and the values of cookies and parameters."""
+    """Yield a header's value and the secrets in it: the credentials after a scheme, decoded if the scheme
+    is Basic (RFC 7617), and the values of cookies and parameters."""
     yield value
     scheme, _, credentials = value.partition(" ")
     yield credentials.strip()
@@ -257,7 +258,7 @@ def _header_parts(value: str) -> Iterator[str]:
 
 
 def _body_values(request: httpx.Request) -> Iterator[str]:
-    body = getattr(request, "_content", None)  # a body that streams has passed already
+    body = getattr(request, "_content", None)  # a streamed body is already gone
     if not body:
         return
     try:

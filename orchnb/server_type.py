@@ -1,4 +1,4 @@
-"""Which kind of server do the settings point at?"""
+"""The kind of server that the settings point to."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ class _NamedEnum(str, enum.Enum):
 
     @staticmethod
     def auto() -> str:
-        """``enum.auto()``, so that a definition needs no second import."""
-        return cast(str, enum.auto())  # the enum makes the name of it
+        """Return ``enum.auto()``, so that a definition needs no second import."""
+        return cast(str, enum.auto())  # the enum replaces it with the name
 
     def __str__(self) -> str:
         return str(self.value)
 
 
 class ServerType(_NamedEnum):
-    """The kinds of server a client can be pointed at; each value is its own name."""
+    """The kinds of server a client can use; each value is its own name."""
 
     EPHEMERAL = _NamedEnum.auto()
-    """A server that orchnb itself runs inside this process."""
+    """A server that orchnb runs in the kernel."""
     SERVER = _NamedEnum.auto()
-    """A server with an address of its own."""
+    """A server at an API URL."""
     CLOUD = _NamedEnum.auto()
     """Prefect Cloud."""
     UNCONFIGURED = _NamedEnum.auto()
-    """No address is set, and a server inside this process is not allowed."""
+    """No API URL is set, and the in-kernel server is not allowed."""
 
 
 def determine_server_type(settings: Settings | None = None) -> ServerType:
-    """Tell what kind of server the settings (by default the current ones) point at.
+    """Return the kind of server that the settings (by default the current ones) point to.
 
-    An API URL decides first: ``CLOUD`` if it lies below ``cloud_api_url``, else ``SERVER``. Without
-    one it is ``EPHEMERAL`` where ephemeral mode is allowed, else ``UNCONFIGURED``.
+    An API URL takes precedence: ``CLOUD`` if it is below ``cloud_api_url``, else ``SERVER``. Without
+    one the result is ``EPHEMERAL`` if ephemeral mode is allowed, else ``UNCONFIGURED``.
 
     Raises:
         InvalidSetting: a setting cannot be read.
@@ -56,17 +56,17 @@ def determine_server_type(settings: Settings | None = None) -> ServerType:
 
 
 def server_type_of_url(url: str, *, cloud_api_url: str) -> ServerType:
-    """``CLOUD`` for a URL below ``cloud_api_url``, else ``SERVER``.
+    """Return ``CLOUD`` for a URL below ``cloud_api_url``, else ``SERVER``.
 
-    Scheme, host, port and whole path segments are compared, never text by prefix: a look-alike such
-    as ``https://api.prefect.cloud.evil.example/`` must not be taken for the cloud.
+    Scheme, host, port and whole path segments are compared, not text prefixes: a look-alike such as
+    ``https://api.prefect.cloud.evil.example/`` must not be taken for the cloud.
     """
     given, cloud = urlsplit(url), urlsplit(cloud_api_url)
     if _origin(given) != _origin(cloud):
         return ServerType.SERVER
     segments, prefix = _segments(given.path), _segments(cloud.path)
-    # Dot segments would be resolved on the way (RFC 3986, 5.2.4), encoded ones by some servers
-    # (6.2.2.2), and may lead anywhere.
+    # Dot segments are resolved on the way (RFC 3986, 5.2.4), encoded ones by some servers (6.2.2.2),
+    # and may lead anywhere.
     dots = {".", ".."} & {unquote(segment) for segment in segments}
     if segments[: len(prefix)] != prefix or dots:
         return ServerType.SERVER

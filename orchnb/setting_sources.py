@@ -1,4 +1,4 @@
-"""Where settings come from: the layers from arguments down to profiles, and which of them won."""
+"""The sources of settings: the layers from arguments down to profiles, and which one won."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ else:
 
 
 class Origin(NamedTuple):
-    """Where a value came from: the name it was set under, and the place, both as people know them."""
+    """Where a value came from: the name it was set under and the source, both as users know them."""
 
     name: str
     place: str
@@ -35,15 +35,15 @@ class Origin(NamedTuple):
 DEFAULT = Origin("", "default")
 _DOTENV, _TOML, _PROJECT = ".env", "prefect.toml", "[tool.prefect] in pyproject.toml"
 WORKING_FOLDER = frozenset({_DOTENV, _TOML, _PROJECT})
-"""The places that are files in the working folder, which may be a repository of somebody else."""
+"""The sources that are files in the working folder, which may be someone else's repository."""
 
 _LARGEST_FILE = 1_000_000
-"""Bytes. A file of settings is never that large."""
+"""Bytes. A settings file is never that large."""
 
 SENT = ("api_url", "cloud_api_url", "api_key", "api_auth_string", "client_custom_headers")
-"""The fields that decide what is sent, and to which server."""
+"""The fields that determine what is sent, and to which server."""
 
-# What `prefect` itself ships; a profile of the same name in profiles.toml takes its place.
+# The profiles that `prefect` ships; one with the same name in profiles.toml replaces it.
 BUILT_IN_PROFILES: dict[str, dict[str, Any]] = {
     "ephemeral": {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true"},
     "local": {"PREFECT_API_URL": "http://127.0.0.1:4200/api"},
@@ -52,26 +52,27 @@ BUILT_IN_PROFILES: dict[str, dict[str, Any]] = {
 
 
 class FieldNames(NamedTuple):
-    """The names of a setting, in the environment and in toml files; the strongest name is first."""
+    """The names of a setting, in the environment and in toml files, in order of precedence."""
 
     environment: tuple[str, ...]
     toml: tuple[str, ...]
     is_table: bool = False
-    """Whether it holds names and values; those of all environments and files count together."""
+    """Whether it is a table of names and values; the tables of all sources are merged."""
     empty_unsets: bool = False
-    """Whether an empty text unsets it, as with Prefect, whatever weaker places say; else it says
-    nothing."""
+    """Whether an empty string unsets it, as in Prefect, and overrides sources of lower precedence. If
+    false, an empty string is ignored."""
 
 
 Found = dict[str, tuple[Any, Origin]]
-"""By field: the raw value, and where it came from. A value of None stands for "not set"."""
+"""By field: the raw value, and where it came from. None means "not set"."""
 
 
 def gather(fields: Mapping[str, FieldNames], given: Found) -> Found:
-    """The strongest value of every field; ``given`` is what goes before environment and files.
+    """Return the value with the highest precedence for every field; ``given`` comes before environment
+    and files.
 
     Raises:
-        InvalidSetting: a file cannot be read, or the profile that is asked for is not there.
+        InvalidSetting: a file cannot be read, or the requested profile does not exist.
     """
     found = gather_above_profile(fields, given)
     profiles = Profiles(profiles_path(found))
@@ -87,7 +88,7 @@ def gather(fields: Mapping[str, FieldNames], given: Found) -> Found:
 
 
 def gather_above_profile(fields: Mapping[str, FieldNames], given: Found) -> Found:
-    """The layers above the profile."""
+    """Return the values from the layers above the profile."""
     found = dict(given)
     _add(found, from_names(fields, _upper(os.environ), "environment"), given)
     _add(found, _from_dotenv(fields), given)
@@ -97,7 +98,8 @@ def gather_above_profile(fields: Mapping[str, FieldNames], given: Found) -> Foun
 
 
 def toml_tables() -> dict[str, Any]:
-    """What the toml files of the working folder say to Prefect, by place, the stronger one first."""
+    """Return Prefect's tables in the toml files of the working folder, by source, in order of
+    precedence."""
     project: Any = _read_toml(Path("pyproject.toml"))
     for key in ("tool", "prefect"):
         project = project.get(key) if isinstance(project, dict) else None
@@ -105,10 +107,10 @@ def toml_tables() -> dict[str, Any]:
 
 
 def _add(found: Found, layer: Iterable[tuple[str, Any, Origin]], given: Found) -> None:
-    """Add a layer below those that are there."""
+    """Add a layer below the existing ones."""
     for field, raw, origin in layer:
         stronger, its_origin = found.setdefault(field, (raw, origin))
-        # As with Prefect, tables are put together; what is given stands as it is.
+        # As in Prefect, tables are merged; a given table is used as it is.
         if isinstance(raw, dict) and isinstance(stronger, dict) and field not in given:
             if its_origin.place in WORKING_FOLDER and origin.place not in WORKING_FOLDER:
                 its_origin = Origin(its_origin.name, f"{its_origin.place} and {origin.place}")
@@ -116,14 +118,14 @@ def _add(found: Found, layer: Iterable[tuple[str, Any, Origin]], given: Found) -
 
 
 def _upper(table: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Names in the environment and in .env may be in small letters, as with Prefect."""
+    """Convert names to upper case: as in Prefect, the environment and .env may use lower case."""
     return {name.upper(): value for name, value in table.items()}
 
 
 def from_names(
     fields: Mapping[str, FieldNames], table: Mapping[str, Any], place: str
 ) -> Iterator[tuple[str, Any, Origin]]:
-    """Values set under environment-style names."""
+    """Yield the values set under environment-style names."""
     for field, names in fields.items():
         for name in names.environment:
             raw = table.get(name)
@@ -134,17 +136,17 @@ def from_names(
 
 
 def _from_dotenv(fields: Mapping[str, FieldNames]) -> Iterator[tuple[str, Any, Origin]]:
-    """Values of ``.env``, with variables expanded, but not in what is sent to a server.
+    """Yield the values of ``.env``, with variables expanded except in values sent to a server.
 
-    A ``.env`` that came with somebody else's repository could otherwise send any variable of the
-    environment to a server of its choice.
+    Otherwise a ``.env`` in someone else's repository could send any environment variable to a server
+    of its choice.
     """
     written = _upper(read_dotenv(Path(".env"), expand=False))
     for field, raw, origin in from_names(fields, _upper(read_dotenv(Path(".env"))), _DOTENV):
         if field in SENT and "${" in (written.get(origin.name) or ""):
             raise InvalidSetting(
-                f"{origin} contains a variable such as ${{NAME}}, which is not expanded in what is "
-                "sent to a server. Write the value itself, or set it in the environment."
+                f"{origin} contains a variable such as ${{NAME}}. Variables are not expanded in values "
+                "that are sent to a server. Write the value itself, or set it in the environment."
             )
         yield field, raw, origin
 
@@ -154,7 +156,7 @@ def _says(raw: Any, names: FieldNames) -> bool:
 
 
 def _table(raw: Any) -> Any:
-    """A table from the text that stands for it; what is none is left to be refused."""
+    """Parse a table from its JSON text; anything else is returned unchanged and rejected later."""
     try:
         return json.loads(raw) if isinstance(raw, str) else raw
     except ValueError:
@@ -175,7 +177,8 @@ def _from_toml(
 
 
 class Profiles:
-    """``profiles.toml``, read: its tables with the built-in ones, and the active one's name or None."""
+    """The content of ``profiles.toml``: its profiles and the built-in ones, and the active one or
+    None."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -192,27 +195,27 @@ class Profiles:
     def values(
         self, fields: Mapping[str, FieldNames], name: object, named_by: Origin
     ) -> Iterator[tuple[str, Any, Origin]]:
-        """What a profile holds.
+        """Return the values of a profile.
 
         Raises:
-            InvalidSetting: there is none of that name.
+            InvalidSetting: there is no profile with that name.
         """
         if not isinstance(name, str) or name not in self.tables:
             raise InvalidSetting(
-                f"There is no profile {name!r} (named by {named_by}). There are: "
-                f"{', '.join(sorted(self.tables))}. Choose one of these, or make it with "
+                f"There is no profile {name!r} (selected by {named_by}). Available profiles: "
+                f"{', '.join(sorted(self.tables))}. Choose one of these, or create it with "
                 "`prefect profile create`."
             )
         return from_names(fields, self.tables[name], f"profile {name!r}")
 
     def default_values(self, fields: Mapping[str, FieldNames]) -> Iterator[tuple[str, Any, Origin]]:
-        """What holds where nobody has chosen a profile."""
+        """Yield the values that apply when no profile is chosen."""
         for field, raw, _ in from_names(fields, BUILT_IN_PROFILES["ephemeral"], ""):
             yield field, raw, DEFAULT
 
 
 def profiles_path(found: Found) -> Path:
-    """Where ``profiles.toml`` is, as the layers above it have it."""
+    """Return the path of ``profiles.toml`` according to the layers above it."""
     path, origin = found.get("profiles_path", (None, DEFAULT))
     if path is not None:
         return _path(path, origin)
@@ -221,22 +224,23 @@ def profiles_path(found: Found) -> Path:
 
 
 def default_home() -> Path:
-    """Where Prefect keeps its things by default.
+    """Return Prefect's default home folder.
 
     Raises:
-        InvalidSetting: nobody knows this user's home.
+        InvalidSetting: the user's home folder is unknown.
     """
     try:
         return Path.home() / ".prefect"
     except RuntimeError:
         raise InvalidSetting(
-            "PREFECT_HOME is not set, and this user has no home: set it to a folder that can be written "
-            "to"
+            "PREFECT_HOME is not set, and this user has no home folder. Set PREFECT_HOME to a writable "
+            "folder."
         ) from None
 
 
 def _unless_in_file(field: str, found: Found) -> tuple[Any, Origin]:
-    """As with Prefect, no file says which profile is active and in which home to look for them."""
+    """Return the value unless it comes from a file in the working folder: as in Prefect, such a file
+    cannot choose the active profile or the home folder."""
     value, origin = found.get(field, (None, DEFAULT))
     return (None, DEFAULT) if origin.place in WORKING_FOLDER else (value, origin)
 
@@ -248,34 +252,34 @@ def _path(raw: object, origin: Origin) -> Path:
         return Path(raw).expanduser()
     except RuntimeError:
         raise InvalidSetting(
-            f"{origin} begins with a ~ for a home that is not known; write the whole path"
+            f"{origin} begins with ~, but the home folder is unknown; write the full path"
         ) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    # Raised outside of the except: the error there holds the file's text, and so its secrets.
+    # Raised outside the except block: that error contains the file's text, and so its secrets.
     try:
         return tomllib.loads(_read(path))
     except tomllib.TOMLDecodeError as exc:
-        # Only the place: the parser's own words may hold a piece of the text, and so of a key.
+        # Only the position: the parser's message may contain a piece of the text, and so of a key.
         place = re.search(r"\(at .*\)", str(exc))
     problem = f"is not valid TOML {place.group() if place else ''}".rstrip()
     raise InvalidSetting(f"{path} {problem}. Fix or remove the file.")
 
 
 def read_dotenv(path: Path, *, expand: bool = True) -> dict[str, str | None]:
-    """The values of a ``.env`` file; none if it is not there. ``expand`` says whether ``${NAME}`` is
-    expanded."""
-    # A virtual environment may be a folder of that name.
+    """Return the values of a ``.env`` file, or none if it does not exist. ``expand`` says whether
+    ``${NAME}`` is expanded."""
+    # A virtual environment may be a folder with that name.
     text = "" if path.is_dir() else _read(path)
     return dotenv.dotenv_values(stream=io.StringIO(text), interpolate=expand)
 
 
 def _read(path: Path) -> str:
-    """The text of a file of settings; empty if it is not there.
+    """Return the text of a settings file, or "" if it does not exist.
 
     Raises:
-        InvalidSetting: it is not a regular file, too large, or cannot be read.
+        InvalidSetting: it is not a regular file, is too large, or cannot be read.
     """
     try:
         status = path.stat()

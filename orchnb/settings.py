@@ -1,9 +1,9 @@
-"""What the user has configured, and where each value came from.
+"""Settings, and where each value came from.
 
-Users have Prefect configured already; orchnb reads exactly that. From the strongest to the weakest:
-arguments, what ``%orch_server_type`` chose, environment, ``.env``, ``prefect.toml``,
-``[tool.prefect]`` in ``pyproject.toml``, the active profile, defaults. Names, forms and places are
-those of Prefect's settings reference; orchnb's own begin with ``ORCHNB_``.
+Users have already configured Prefect, and orchnb reads the same configuration. Sources in order of
+precedence: arguments, the choice made with ``%orch_server_type``, environment, ``.env``,
+``prefect.toml``, ``[tool.prefect]`` in ``pyproject.toml``, the active profile, defaults. Names, formats
+and locations follow Prefect's settings reference; orchnb's own settings begin with ``ORCHNB_``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _expand_home(value: object) -> object:
         return Path(value).expanduser() if isinstance(value, (str, Path)) else value
     except RuntimeError:
         raise ValueError(
-            "begins with a ~ for a home that is not known; write the whole path"
+            "begins with ~, but the home folder is unknown; write the full path"
         ) from None
 
 
@@ -81,7 +81,7 @@ UserPath = Annotated[Path, BeforeValidator(_expand_home)]
 
 
 _ADDRESSES = ("api_url", "cloud_api_url")
-"""The fields that are addresses, in which there may be a password."""
+"""The fields that hold addresses, which may contain a password."""
 
 
 _READERS = ("orchnb.settings", "orchnb.setting_sources", "tomllib", "tomli", "pydantic_settings")
@@ -89,10 +89,11 @@ _READERS = ("orchnb.settings", "orchnb.setting_sources", "tomllib", "tomli", "py
 
 
 class Settings(BaseSettings):
-    """All settings, frozen. ``Settings()`` reads them from their sources; keywords come first.
+    """All settings, frozen. ``Settings()`` reads them from their sources; keyword arguments take
+    precedence.
 
     Raises:
-        InvalidSetting: a value or a file cannot be used; the message names it and says what would.
+        InvalidSetting: a value or a file cannot be used; the message names it and says what is valid.
     """
 
     model_config = SettingsConfigDict(
@@ -102,11 +103,11 @@ class Settings(BaseSettings):
     api_url: str | None = Field(
         None, json_schema_extra=_names("PREFECT_API_URL", toml="api.url", empty_unsets=True)
     )
-    """Where the API is, ending in ``/api`` on most servers."""
+    """The URL of the API; on most servers it ends in ``/api``."""
     api_key: SecretStr | None = Field(
         None, json_schema_extra=_names("PREFECT_API_KEY", toml="api.key", empty_unsets=True)
     )
-    """The key for Prefect Cloud."""
+    """The API key for Prefect Cloud."""
     api_auth_string: SecretStr | None = Field(
         None,
         json_schema_extra=_names(
@@ -120,7 +121,7 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         json_schema_extra=_names("PREFECT_API_REQUEST_TIMEOUT", toml="api.request_timeout"),
     )
-    """Seconds that a request may take to connect, and then between any two parts of the answer."""
+    """Timeout in seconds for connecting, and for each wait for the next part of the response."""
     api_enable_http2: bool = Field(
         False, json_schema_extra=_names("PREFECT_API_ENABLE_HTTP2", toml="api.enable_http2")
     )
@@ -134,7 +135,7 @@ class Settings(BaseSettings):
     api_ssl_cert_file: Path | None = Field(
         None, json_schema_extra=_names("PREFECT_API_SSL_CERT_FILE", toml="api.ssl_cert_file")
     )
-    """A file of certificates to trust instead of the usual ones."""
+    """A file of certificates to trust instead of the default ones."""
     cloud_api_url: str = Field(
         "https://api.prefect.cloud/api",
         json_schema_extra=_names("PREFECT_CLOUD_API_URL", toml="cloud.api_url"),
@@ -143,12 +144,12 @@ class Settings(BaseSettings):
         default_factory=default_home,
         json_schema_extra=_names("PREFECT_HOME", toml="home"),
     )
-    """The folder of ``profiles.toml`` and of the in-process server's database."""
+    """The folder that contains ``profiles.toml`` and the in-kernel server's database."""
     profiles_path: UserPath | None = Field(
         None, json_schema_extra=_names("PREFECT_PROFILES_PATH", toml="profiles_path")
     )
     profile: str | None = Field(None, json_schema_extra=_names("PREFECT_PROFILE", toml="profile"))
-    """The active profile; None if there is none but the defaults."""
+    """The active profile; None if only the defaults apply."""
     server_allow_ephemeral_mode: bool = Field(
         False,
         json_schema_extra=_names(
@@ -157,7 +158,7 @@ class Settings(BaseSettings):
             toml="server.ephemeral.enabled",
         ),
     )
-    """Whether a server may run in this process when no API URL is set."""
+    """Whether the in-kernel server may run when no API URL is set."""
     client_max_retries: int = Field(
         5, ge=0, json_schema_extra=_names("PREFECT_CLIENT_MAX_RETRIES", toml="client.max_retries")
     )
@@ -178,13 +179,13 @@ class Settings(BaseSettings):
             "PREFECT_CLIENT_RETRY_EXTRA_CODES", toml="client.retry_extra_codes"
         ),
     )
-    """HTTP statuses to retry beyond 408, 429, 502 and 503."""
+    """HTTP status codes to retry in addition to 408, 429, 502 and 503."""
     client_max_wait: float = Field(
         3600.0,
         ge=0,
         json_schema_extra=_names("ORCHNB_CLIENT_MAX_WAIT", toml="orchnb.client_max_wait"),
     )
-    """Seconds that all waits of one request between its tries may take together."""
+    """The total time in seconds that one request may wait between retries."""
     client_custom_headers: Annotated[dict[str, SecretStr], BeforeValidator(_parse_headers)] = Field(
         default_factory=dict,
         json_schema_extra=_names(
@@ -200,11 +201,11 @@ class Settings(BaseSettings):
     ephemeral_app: str | None = Field(
         None, json_schema_extra=_names("ORCHNB_EPHEMERAL_APP", toml="orchnb.ephemeral_app")
     )
-    """``module:app_or_factory``: the ASGI app to run in this process instead of Prefect's server."""
+    """``module:app_or_factory``: the ASGI app to run in the kernel instead of Prefect's server."""
     ephemeral_home: UserPath | None = Field(
         None, json_schema_extra=_names("ORCHNB_EPHEMERAL_HOME", toml="orchnb.ephemeral_home")
     )
-    """The folder of the in-process Prefect server's database, if it is not to be in ``home``."""
+    """The folder for the in-kernel Prefect server's database, if it should not be in ``home``."""
     ephemeral_startup_timeout: float = Field(
         60.0,
         gt=0,
@@ -218,16 +219,16 @@ class Settings(BaseSettings):
             ),
         ),
     )
-    """Seconds without progress after which the start of the in-kernel server is given up."""
+    """Seconds without progress after which the start of the in-kernel server fails."""
     ephemeral_prewarm: bool = Field(
         True,
         json_schema_extra=_names("ORCHNB_EPHEMERAL_PREWARM", toml="orchnb.ephemeral_prewarm"),
     )
-    """Whether loading the extension begins to import the server of this process."""
+    """Whether loading the extension starts to import the in-kernel server."""
     display: Literal["auto", "html", "text", "off"] = Field(
         "auto", json_schema_extra=_names("ORCHNB_DISPLAY", toml="orchnb.display")
     )
-    """What a notebook shows: all that it can, no widgets, text alone, or only what was asked for."""
+    """What a notebook shows: everything it supports, no widgets, text only, or only what you ask for."""
     origins: dict[str, Origin] = Field(default_factory=dict, exclude=True, repr=False)
 
     def __init__(self, **values: Any) -> None:
@@ -258,13 +259,13 @@ class Settings(BaseSettings):
         return (_Layers(settings_cls, init_settings()),)
 
     def source(self, name: str) -> Origin:
-        """Where the value of the named field came from.
+        """Return where the value of the named field came from.
 
         Raises:
-            AttributeError: there is no setting of that name.
+            AttributeError: there is no setting with that name.
         """
         if name not in type(self).model_fields:
-            raise AttributeError(f"there is no setting {name!r}")
+            raise AttributeError(f"there is no setting named {name!r}")
         return self.origins.get(name, DEFAULT)
 
     @field_validator(*_ADDRESSES)
@@ -280,7 +281,7 @@ class Settings(BaseSettings):
         except ValueError:
             fine = False
         if not fine or re.search(r"[\s\x00-\x1f\x7f]", value):
-            raise ValueError("should be a whole URL such as http://127.0.0.1:4200/api")
+            raise ValueError("should be a full URL such as http://127.0.0.1:4200/api")
         return concealed_url(value.rstrip("/"))
 
     @field_validator("api_key")
@@ -288,16 +289,16 @@ class Settings(BaseSettings):
     def _check_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
             raise ValueError(
-                "should be one word of plain ASCII; was something else pasted, or a line break?"
+                "should be ASCII without spaces; did you paste something else, or a line break?"
             )
         return value
 
     @field_validator("api_auth_string")
     @classmethod
     def _check_auth_string(cls, value: SecretStr | None) -> SecretStr | None:
-        # Sent in base64, it may have any other character (RFC 7617, 2).
+        # It is sent in base64, so all other characters are allowed (RFC 7617, 2).
         if value and re.search(r"[\x00-\x1f\x7f]", value.get_secret_value()):
-            raise ValueError("should be user:password on one line; was a line break pasted?")
+            raise ValueError("should be user:password on one line; did you paste a line break?")
         return value
 
     @field_validator("client_custom_headers")
@@ -311,14 +312,14 @@ class Settings(BaseSettings):
         return value
 
     def __eq__(self, other: object) -> bool:
-        """Whether all values are the same, wherever they came from."""
+        """Return whether all values are equal, regardless of their sources."""
         return isinstance(other, Settings) and all(
             getattr(self, name) == getattr(other, name) for name in _FIELDS
         )
 
     @field_serializer(*_ADDRESSES)
     def _without_password(self, value: str | None) -> str | None:
-        """A dump is for the eye: it holds no password, as those of the other secrets do not."""
+        """Mask the password in a dump, as the dumps of the other secrets do."""
         return redact_url(value) if value else value
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -330,21 +331,21 @@ class Settings(BaseSettings):
 
 
 class _Layers(PydanticBaseSettingsSource):
-    """All sources as one, so that for every field the strongest wins and is remembered."""
+    """All sources combined: for each field the one with the highest precedence wins, and is recorded."""
 
     def __init__(self, settings_cls: type[BaseSettings], arguments: Mapping[str, Any]) -> None:
         super().__init__(settings_cls)
         self._arguments = arguments
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError("the layers are read as a whole")
+        raise NotImplementedError("the layers are read together")
 
     def __call__(self) -> dict[str, Any]:
         found = _gather(self._arguments)
         values = {
             field: raw
             for field, (raw, _) in found.items()
-            if raw is not None or field not in _FIELDS  # None unsets; a name unknown is refused
+            if raw is not None or field not in _FIELDS  # None unsets; unknown names are rejected
         }
         return {**values, "origins": {field: origin for field, (_, origin) in found.items()}}
 
@@ -354,8 +355,8 @@ _session: tuple[dict[str, Any], str] = ({}, "")
 
 
 def get_settings() -> Settings:
-    """The settings as they are now: files and environment are read anew, which takes about a
-    millisecond, so that a change shows at the next call.
+    """Return the current settings. Files and environment are read on each call, which takes about a
+    millisecond, so a change is visible at the next call.
 
     Raises:
         InvalidSetting: a value or a file cannot be used.
@@ -365,13 +366,13 @@ def get_settings() -> Settings:
 
 @contextmanager
 def temporary_settings(**fields: Any) -> Iterator[Settings]:
-    """Settings for the length of a ``with`` block, stronger than every other source.
+    """Override settings during a ``with`` block, with precedence over every other source.
 
-    Give fields of `Settings`; None unsets one. Blocks nest. The change is seen in this thread and
-    in the tasks made within the block.
+    Pass fields of `Settings` as keywords; None unsets one. Blocks can be nested. The change applies to
+    this thread and to tasks created within the block.
 
     Raises:
-        InvalidSetting: a field is unknown or its value is bad.
+        InvalidSetting: a field is unknown or its value is invalid.
     """
     token = _temporary.set({**(_temporary.get() or {}), **fields})
     try:
@@ -381,28 +382,28 @@ def temporary_settings(**fields: Any) -> Iterator[Settings]:
 
 
 EPHEMERAL: Mapping[str, Any] = {"api_url": None, "server_allow_ephemeral_mode": True}
-"""What makes the server in this process the one that is meant."""
+"""The settings that select the in-kernel server."""
 
 
 def choose_for_session(values: Mapping[str, Any], place: str) -> None:
-    """Fix settings for the whole process until chosen anew; ``place`` names who did it.
+    """Set settings for the whole process until the next call; ``place`` names who set them.
 
-    An empty mapping takes the choice back. The magics of the notebook call this, and `orchnb.use_app`.
+    An empty mapping reverts the choice. The notebook magics and `orchnb.use_app` call this.
     """
     global _session
     _session = (dict(values), place)
 
 
 def session_choice() -> tuple[dict[str, Any], str]:
-    """What `choose_for_session` was last given."""
+    """Return the arguments of the last `choose_for_session` call."""
     return dict(_session[0]), _session[1]
 
 
 def profile_values(name: str) -> dict[str, Any]:
-    """The settings that a profile holds, by field name.
+    """Return the settings of a profile, by field name.
 
     Raises:
-        InvalidSetting: there is no profile of that name, or the file cannot be read.
+        InvalidSetting: there is no profile with that name, or the file cannot be read.
     """
     profiles = Profiles(profiles_path(gather_above_profile(_FIELDS, _given({}))))
     values = profiles.values(_FIELDS, name, Origin("", "the argument"))
@@ -410,7 +411,7 @@ def profile_values(name: str) -> dict[str, Any]:
 
 
 def all_profiles() -> dict[str, dict[str, Any]]:
-    """Every profile by name, each as the raw mapping of its file; built-in ones included.
+    """Return every profile by name, each as the raw mapping from the file, including built-in ones.
 
     Raises:
         InvalidSetting: ``profiles.toml`` cannot be read.
@@ -423,7 +424,7 @@ def _gather(arguments: Mapping[str, Any]) -> Found:
 
 
 def _given(arguments: Mapping[str, Any]) -> Found:
-    """What goes before environment and files."""
+    """Return the values that take precedence over environment and files."""
     chosen, chooser = _session
     found: Found = {name: (raw, Origin("", chooser)) for name, raw in chosen.items()}
     for values, place in ((_temporary.get() or {}, "temporary_settings"), (arguments, "argument")):
@@ -439,12 +440,12 @@ _FIELDS: dict[str, FieldNames] = {
 
 
 def _describe(error: ValidationError, found: Found) -> str:
-    """Pydantic's findings in words of ours; the values themselves are left out, they may be secret."""
+    """Reword pydantic's errors. The values are left out, because they may be secret."""
     lines = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         field = str(problem["loc"][0]) if problem["loc"] else ""
         if problem["type"] == "extra_forbidden":
-            lines.append(f"There is no setting {field!r}.")
+            lines.append(f"There is no setting named {field!r}.")
             continue
         words = problem["msg"].removeprefix("Value error, ")
         words = words[:1].lower() + words[1:]
@@ -457,8 +458,8 @@ def _describe(error: ValidationError, found: Found) -> str:
 
 
 def configured_for_prefect() -> Iterator[tuple[str, str]]:
-    """Names, as the environment has them, and texts of all that it, ``.env``, the toml files and the
-    profiles say to Prefect."""
+    """Yield the environment-style name and the text of every Prefect setting in the environment,
+    ``.env``, the toml files and the profiles."""
     tables: list[Mapping[str, Any]] = [os.environ]
     with suppress(InvalidSetting):
         tables.append(read_dotenv(Path(".env")))
@@ -473,7 +474,7 @@ def configured_for_prefect() -> Iterator[tuple[str, str]]:
 
 
 def _flat(table: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """What is in a table of a toml file, and in its tables, by the environment's names."""
+    """Yield the values of a toml table and its subtables under environment-style names."""
     for key, value in table.items() if isinstance(table, dict) else ():
         inner = f"{name}_{key}".upper()
         if not isinstance(value, dict):

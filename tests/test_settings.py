@@ -363,7 +363,7 @@ def test_none_unsets_any_field(field: str, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("value", [None, 1])
 def test_an_unknown_field_is_refused_and_leaves_nothing_behind(value: Any) -> None:
     with (
-        pytest.raises(InvalidSetting, match="no setting 'api_ulr'"),
+        pytest.raises(InvalidSetting, match="no setting named 'api_ulr'"),
         temporary_settings(api_ulr=value),
     ):
         pass
@@ -625,16 +625,16 @@ def test_a_profile_that_is_no_name_is_refused(value: Any) -> None:
 # Bad values
 
 BAD_VALUES: list[tuple[str, str, str]] = [
-    ("PREFECT_API_URL", CANARY, "whole URL"),
-    ("PREFECT_API_URL", f"ftp://me:{CANARY}@s", "whole URL"),
-    ("PREFECT_API_URL", f"http:/me:{CANARY}@s/api", "whole URL"),
-    ("PREFECT_API_URL", f"http://me:{CANARY}@s:port/api", "whole URL"),
-    ("PREFECT_API_URL", f"http://[{CANARY}/api", "whole URL"),
-    ("PREFECT_API_URL", f"http://s/a b{CANARY}", "whole URL"),
-    ("PREFECT_API_URL", f"http://s/{CANARY}\nHost: evil", "whole URL"),
-    ("PREFECT_CLOUD_API_URL", f"//{CANARY}", "whole URL"),
-    ("PREFECT_API_KEY", f"{CANARY} {CANARY}", "one word"),
-    ("PREFECT_API_KEY", f"{CANARY}\n", "one word"),
+    ("PREFECT_API_URL", CANARY, "full URL"),
+    ("PREFECT_API_URL", f"ftp://me:{CANARY}@s", "full URL"),
+    ("PREFECT_API_URL", f"http:/me:{CANARY}@s/api", "full URL"),
+    ("PREFECT_API_URL", f"http://me:{CANARY}@s:port/api", "full URL"),
+    ("PREFECT_API_URL", f"http://[{CANARY}/api", "full URL"),
+    ("PREFECT_API_URL", f"http://s/a b{CANARY}", "full URL"),
+    ("PREFECT_API_URL", f"http://s/{CANARY}\nHost: evil", "full URL"),
+    ("PREFECT_CLOUD_API_URL", f"//{CANARY}", "full URL"),
+    ("PREFECT_API_KEY", f"{CANARY} {CANARY}", "ASCII without spaces"),
+    ("PREFECT_API_KEY", f"{CANARY}\n", "ASCII without spaces"),
     ("PREFECT_API_KEY", f"{CANARY}é", "ASCII"),
     ("PREFECT_API_AUTH_STRING", f"me:\n{CANARY}", "one line"),
     ("PREFECT_API_REQUEST_TIMEOUT", CANARY, "number"),

@@ -1,4 +1,4 @@
-"""Talking HTTP well: retries, CSRF tokens, errors that explain themselves.
+"""The HTTP layer: retries, CSRF tokens, errors with explanations.
 
-Knows nothing of flows, loops or notebooks.
+It knows nothing about flows or notebooks.
 """

@@ -1,7 +1,7 @@
-"""Decode the body of an answer within a limit, through every layer of ``Content-Encoding``.
+"""Decode the body of a response within a limit, through every layer of ``Content-Encoding``.
 
-A few hundred bytes can hold gigabytes. So each layer gives its output in small pieces, and what comes
-off the wire and out of each layer is counted while it is decoded.
+A few hundred bytes can expand to gigabytes. So each layer returns its output in small pieces, and the
+bytes from the wire and from each layer are counted while they are decoded.
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 LARGEST_RESULT = 256_000_000
-"""Bytes of an answer that is a result, decoded."""
+"""The maximum size in bytes of a decoded response with a result."""
 
 LARGEST_SMALL_ANSWER = 1_000_000
-"""Bytes of an answer that has little to say: an error, a CSRF token, a status."""
+"""The maximum size in bytes of a decoded response that is small: an error, a CSRF token, a status."""
 
 ENCODINGS = "gzip, deflate"
-"""The encodings that are asked for: those whose decoders can be told when to stop."""
+"""The encodings to request: those whose decoders can limit their output."""
 
 _MOST_LAYERS = 5
 _PIECE = 65_536
 
 
 class BodyRefused(Exception):
-    """The body is not decoded any further; the message says why, as the end of a sentence."""
+    """The body is not decoded any further. The message says why, as the end of a sentence."""
 
 
 class Decoder:
     """Decode one body of at most ``limit`` bytes.
 
-    ``encodings`` are the values of ``Content-Encoding`` in their order, ``announced`` is what
-    ``Content-Length`` says.
+    ``encodings`` are the values of ``Content-Encoding`` in order, ``announced`` is the value of
+    ``Content-Length``.
 
     Raises:
-        BodyRefused: there are too many encodings, an unknown one, or more is announced than may come.
+        BodyRefused: there are too many encodings, one is unknown, or the announced length is too large.
     """
 
     def __init__(self, encodings: Sequence[str], limit: float, announced: str = "") -> None:
         self._limit = limit
         self._layers: list[_Layer] = []
         self._left = [limit]
-        """What may still come: off the wire first, then out of each layer."""
+        """The bytes still allowed: from the wire, then from each layer."""
         if encodings:
             self._add_layers(encodings)
         if announced.isdecimal() and len(announced) < 20 and int(announced) > self._left[0]:
@@ -54,20 +54,20 @@ class Decoder:
             raise BodyRefused(f"with {len(names)} layers of Content-Encoding")
         for name in names:
             if name not in _WINDOWS:
-                raise BodyRefused("in a Content-Encoding that was not asked for")
+                raise BodyRefused("in a Content-Encoding that was not requested")
         self._layers = [_Layer(name) for name in reversed(names)]
-        # Packed data that cannot be compressed is a little larger than the data.
+        # Incompressible data becomes a little larger when it is packed.
         packed = self._limit * 1.01 + 1024
         self._left = [*(packed for _ in names), self._limit]
 
     def decode(self, raw: bytes) -> Iterable[bytes]:
-        """Give what these bytes of the body decode to, in pieces of at most 64 KiB.
+        """Decode these bytes of the body, and return pieces of at most 64 KiB.
 
         Raises:
-            BodyRefused: that is more than may come.
+            BodyRefused: the limit is exceeded.
             zlib.error: the data is broken.
         """
-        if not self._layers and len(raw) <= _PIECE:  # as nearly all answers
+        if not self._layers and len(raw) <= _PIECE:  # the case for nearly all responses
             self._left[0] -= len(raw)
             if self._left[0] < 0:
                 raise self._too_large()
@@ -90,7 +90,7 @@ class Decoder:
 
 
 _WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
-"""What zlib calls each encoding (RFC 9110, 8.4.1)."""
+"""zlib's ``wbits`` for each encoding (RFC 9110, 8.4.1)."""
 
 
 class _Layer:
@@ -103,7 +103,7 @@ class _Layer:
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         if self._zlib is None:
-            # Some servers send "deflate" without the zlib header that it has by the standard.
+            # Some servers send "deflate" without the zlib header that the standard requires.
             data = self._head = self._head + data
             if len(data) < 2:
                 return
@@ -127,7 +127,7 @@ class Chunks:
         self._kept = bytearray()
 
     def add(self, piece: bytes) -> Sequence[bytes]:
-        """Give the chunks that are whole."""
+        """Return the chunks that are complete."""
         if self._size is None:
             return (piece,)
         self._kept += piece
@@ -139,5 +139,5 @@ class Chunks:
         return chunks
 
     def rest(self) -> Sequence[bytes]:
-        """Give the last one."""
+        """Return the last chunk, if there is one."""
         return (bytes(self._kept),) if self._kept else ()

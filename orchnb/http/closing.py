@@ -1,7 +1,7 @@
-"""What closing a client does to its requests that are under way: they end at once.
+"""Closing a client ends its requests in progress immediately.
 
 Each try of a request, each wait between two tries and each open stream is a flight. Closing the client
-ends all of them, on whatever loop or thread they are, with `ClientClosed`.
+ends all of them, on any event loop or thread, with `ClientClosed`.
 """
 
 from __future__ import annotations
@@ -35,34 +35,34 @@ _AsyncioLoop = asyncio.AbstractEventLoop
 IN_FLIGHT = "orchnb.in_flight"
 """The key in a request's ``extensions`` under which a transport finds the `Flight`."""
 
-# Names of httpcore's trace events, without the kind of connection that they begin with.
+# Names of httpcore's trace events, without the kind of connection in front.
 _SENDING = ".send_request_headers.started"
 _CONNECTING = (".connect_tcp.started", ".connect_unix_socket.started", ".start_tls.started")
 _CONNECTED = (".connect_tcp.complete", ".connect_unix_socket.complete", ".start_tls.complete")
 
 _LONGEST_GOODBYE = 1.0
-"""Seconds that closing waits for requests of other threads to let go of their connections."""
+"""Seconds that closing waits for requests in other threads to release their connections."""
 
 _STEP = 0.001
-"""Seconds between two looks whether they have."""
+"""Seconds between two checks of that."""
 
 
 class InFlight:
-    """The flights of one client. All of it may be used on any thread.
+    """The flights of one client. All methods may be called on any thread.
 
-    ``transports`` are those that the client was given. httpx's own tell what they do by traces; another
-    one may mark the `Flight` that it finds under `IN_FLIGHT`, and have a method ``end_requests``, which
-    the close calls on whatever thread.
+    ``transports`` are the transports passed to the client. httpx's own transports report what they do by
+    trace events. Another transport may mark the `Flight` that it finds under `IN_FLIGHT`, and may have a
+    method ``end_requests``, which `close` calls on any thread.
     """
 
-    # No lock: an interrupt right after one was acquired would leave it so. Each change of a set is one
+    # No lock: an interrupt right after acquiring it would leave it locked. Each change of a set is one
     # step of the interpreter.
 
     def __init__(self, transports: Sequence[object] = ()) -> None:
         self.is_traced = not transports
         self.closed = False
         self.was_connected = False
-        """Whether a connection was made. Known only with httpx's own transports."""
+        """Whether a connection was made. Only known for httpx's own transports."""
         self._transports = transports
         self._pid = os.getpid()
         self.running: set[Flight] = set()
@@ -70,23 +70,23 @@ class InFlight:
         self._sockets: set[socket.socket] = set()
 
     def keep(self, flight: Flight) -> weakref.ref[Flight]:
-        """Note the flight of a stream, for as long as somebody holds that."""
+        """Record the flight of a stream, for as long as the stream is referenced."""
         ref = weakref.ref(flight, self._streams.discard)
         self._streams.add(ref)
         return ref
 
     def forget(self, ref: weakref.ref[Flight]) -> None:
-        """The stream was closed."""
+        """Remove the flight of a stream that was closed."""
         self._streams.discard(ref)
 
     def _forget_the_parents(self) -> None:
-        """In a forked child: what the parent does is not this client's to end."""
+        """In a forked child, forget the parent's flights: this client must not end them."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self.running, self._streams, self._sockets = set(), set(), set()
 
     def connected(self, connection: socket.socket) -> None:
-        """Note a connection that is to be shut down at the close."""
+        """Record a connection that `close` must shut down."""
         self._forget_the_parents()
         self.was_connected = True
         for known in list(self._sockets):
@@ -95,7 +95,7 @@ class InFlight:
         self._sockets.add(connection)
 
     def close(self) -> None:
-        """End all flights, and refuse new ones."""
+        """End all flights and refuse new ones."""
         self.closed = True
         self._forget_the_parents()
         streams = [stream for ref in list(self._streams) if (stream := ref()) is not None]
@@ -105,15 +105,15 @@ class InFlight:
             if (end_requests := getattr(transport, "end_requests", None)) is not None:
                 end_requests()
         for connection in list(self._sockets):
-            with suppress(OSError):  # it has gone already
-                # Of the class for plain sockets: TLS's own would drop what another thread still uses.
+            with suppress(OSError):  # it is already closed
+                # The method of plain sockets: that of TLS would drop state another thread still uses.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def wait(self) -> None:
-        """After `close`, in plain code: wait until no other thread uses a connection any more.
+        """After `close`, in sync code: wait until no other thread uses a connection.
 
-        A connection's number may be given to another one as soon as it is closed, and a thread that
-        still reads with the old number would read what is not its own.
+        As soon as a connection is closed, its file descriptor may be reused, and a thread that still
+        reads from the old one would read someone else's data.
         """
         until = time.monotonic() + _LONGEST_GOODBYE
         here = threading.get_ident()
@@ -124,11 +124,11 @@ class InFlight:
 
 
 class Flight:
-    """One flight of a sync client; `AsyncFlight` is that of an async one."""
+    """One flight of a sync client; `AsyncFlight` is the one for async clients."""
 
-    # Defaults of the class: setting each of them anew takes time in each request.
+    # Class-level defaults: setting each of them per instance takes time in every request.
     thread: int | None = None
-    """The thread in which it runs."""
+    """The id of the thread that runs it."""
     _was_late = _ended = _answered = False
     _on_end: Callable[[], object] | None = None
     _stream: weakref.ref[Flight] | None = None
@@ -137,27 +137,27 @@ class Flight:
     def __init__(self, client: InFlight, request: httpx.Request) -> None:
         self.request = request
         self.sent: bool | None = False if client.is_traced else None
-        """Whether the server may have been sent anything; None if the transport does not tell."""
+        """Whether anything may have been sent to the server; None if the transport does not report it."""
         self._client = client
 
     def ended(self) -> bool:
-        """Whether the client has been closed."""
+        """Return whether the client has been closed."""
         return self._ended
 
     def end(self) -> None:
-        """The client is closed."""
+        """End the flight: the client is closed."""
         self._ended = True
         if self._on_end is not None:
             self._on_end()
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Have a function called when the client is closed, on any thread, or now if it has been."""
+        """Call a function when the client is closed, on any thread, or now if it is already closed."""
         self._on_end = callback
         if self.ended():
             callback()
 
     def error(self) -> ClientClosed:
-        """What its caller is told of the close."""
+        """Return the error that tells the caller of the close."""
         what = f"{self.request.method} {shown_url(self.request.url)}"
         if self._answered:
             message = f"The client was closed before the answer to {what} was read"
@@ -171,10 +171,10 @@ class Flight:
         return error
 
     def send(self, send: Callable[..., R], request: httpx.Request, **options: Any) -> R:
-        """Send the request by ``send``, as httpx does.
+        """Send the request with ``send``, as httpx does.
 
         Raises:
-            ClientClosed: the client is closed, or was while the request was under way.
+            ClientClosed: the client is closed, or was closed while the request was in progress.
         """
         extensions = request.extensions
         request.extensions = self._traced(extensions, self._trace)
@@ -184,29 +184,29 @@ class Flight:
             request.extensions = extensions
 
     def keep(self, response: R) -> R:
-        """Keep a response in flight that is the caller's to read."""
+        """Keep a response in flight that the caller will read."""
         assert isinstance(response.stream, httpx.SyncByteStream)
         self._keep()
         response.stream = _Stream(response.stream, self)
         return response
 
     def run(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Call a function that a close makes return or raise."""
+        """Call a function that returns or raises when the client is closed."""
         self.thread = threading.get_ident()
         try:
             self.begin()
             result = function(*args, **options)
-        except Exception as exc:  # noqa: BLE001 - each goes on, or is the cause of what does
+        except Exception as exc:  # noqa: BLE001 - each is raised again, or is the cause of what is raised
             raise self.told(exc) from exc.__cause__
         finally:
             self.over()
         if self.ended():
-            # A body that ends where its connection does may have been cut off.
+            # A body that ends with its connection may have been cut off.
             raise self.error()
         return result
 
     def leave(self) -> None:
-        """The stream is closed."""
+        """Remove the flight: its stream is closed."""
         if self._stream is not None:
             self._client.forget(self._stream)
 
@@ -217,9 +217,9 @@ class Flight:
             self.end()
 
     def begin(self) -> None:
-        """Begin to run; it must be `over` in the end."""
+        """Begin to run; the caller must call `over` at the end."""
         self._client.running.add(self)
-        if self._client.closed:  # else whoever closes it knows of this one
+        if self._client.closed:  # otherwise `close` will find this flight
             self._refuse()
 
     def _refuse(self) -> NoReturn:
@@ -227,12 +227,12 @@ class Flight:
         raise self.error()
 
     def over(self) -> None:
-        """It does not run any more."""
+        """Record that it no longer runs."""
         self._client.running.discard(self)
 
     def told(self, exc: Exception) -> Exception:
-        """What the caller is told of an error: that, or that the client was closed, which may have broken
-        anything."""
+        """Return the error to raise for an error: the same one, or `ClientClosed`, as closing the client
+        may have caused it."""
         if isinstance(exc, ClientClosed) or not self.ended():
             return exc
         error = self.error()
@@ -244,7 +244,7 @@ class Flight:
         return {**extensions, "trace": trace, IN_FLIGHT: self}
 
     def _trace(self, name: str, info: dict[str, Any]) -> None:
-        """httpcore's trace extension: what becomes of the request's connection, as it happens."""
+        """Handle an event of httpcore's trace extension, which reports on the request's connection."""
         if self.ended() and name.endswith((_SENDING, *_CONNECTING)):
             raise self.error()
         self._note(name, info)
@@ -256,14 +256,14 @@ class Flight:
             self._others(name, info)
 
     def _note(self, name: str, info: dict[str, Any]) -> None:
-        # A proxy is asked for a connection to the server before that is sent anything.
+        # A CONNECT goes to the proxy; nothing has been sent to the server yet.
         if name.endswith(_SENDING) and info["request"].method != b"CONNECT":
             self.sent = True
 
 
 class AsyncFlight(Flight):
-    """One flight of an async client. On asyncio the close cancels its task, and takes the cancellation
-    back in the end: a cancel scope takes 3 % of a request."""
+    """One flight of an async client. On asyncio, closing cancels its task, and the cancellation is undone
+    at the end: a cancel scope takes 3 % of a request."""
 
     _task: asyncio.Task[Any] | None = None
     _is_cancelled = False
@@ -271,17 +271,17 @@ class AsyncFlight(Flight):
     _scope: anyio.CancelScope | None = None
 
     def end(self) -> None:
-        """The client is closed, on whatever thread."""
+        """End the flight, from any thread: the client is closed."""
         super().end()
         loop = self._token if self._task is None else self._task.get_loop()
-        if loop is not None:  # else it is a stream that nobody reads now
+        if loop is not None:  # otherwise it is a stream that nobody is reading now
             _call_on(loop, self._cancel)
 
     def _cancel(self) -> None:
         if self._scope is not None:
             self._scope.cancel()
         task = self._task
-        # One that closes its own client is told by what it does next.
+        # A task that closes its own client gets the error at its next step.
         if task is not None and not self._is_cancelled and task is not asyncio.current_task():
             self._is_cancelled = True
             task.cancel()
@@ -292,8 +292,8 @@ class AsyncFlight(Flight):
         request: httpx.Request,
         **options: Any,
     ) -> R:
-        """`send` for async code. A request that may be repeated can do without, by `arun`: it makes no
-        difference how far it has come."""
+        """Send the request as `send` does, in async code. For a repeatable request `arun` is enough: it
+        does not matter how far it got."""
         extensions = request.extensions
         request.extensions = self._traced(extensions, self._atrace)
         try:
@@ -302,14 +302,14 @@ class AsyncFlight(Flight):
             request.extensions = extensions
 
     def keep(self, response: R) -> R:
-        """As `Flight.keep`."""
+        """Keep a response in flight as `Flight.keep` does."""
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self._keep()
         response.stream = _AsyncStream(response.stream, self)
         return response
 
     async def arun(self, function: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
-        """Await a function until its end or that of the client."""
+        """Await a function until it ends or the client is closed."""
         if not on_asyncio():
             return await self._arun_on_trio(function, *args, **options)
         try:
@@ -318,7 +318,7 @@ class AsyncFlight(Flight):
         except asyncio.CancelledError:
             if not self.was_cancelled():
                 raise
-        except Exception as exc:  # noqa: BLE001 - each goes on, or is the cause of what does
+        except Exception as exc:  # noqa: BLE001 - each is raised again, or is the cause of what is raised
             raise self.told(exc) from exc.__cause__
         finally:
             self.over()
@@ -327,19 +327,19 @@ class AsyncFlight(Flight):
     def begin(self) -> None:
         """Begin to run, on asyncio."""
         self._task = asyncio.current_task()
-        self._client.running.add(self)  # as the other one does; a call takes time in each request
+        self._client.running.add(self)  # as in `Flight.begin`, without the time of a call
         if self._client.closed:
             self._refuse()
 
     def over(self) -> None:
-        """As `Flight.over`."""
+        """Record that it no longer runs, as `Flight.over` does."""
         self._client.running.discard(self)
         task, self._task = self._task, None
         if self._is_cancelled and task is not None and sys.version_info >= (3, 11):
             task.uncancel()
 
     def was_cancelled(self) -> bool:
-        """Whether it is the close that has cancelled the task, and nobody else as well."""
+        """Return whether the close, and nothing else, has cancelled the task."""
         if sys.version_info >= (3, 11) and self._task is not None:
             return self._is_cancelled and self._task.cancelling() == 1
         return self._is_cancelled  # Python 3.10 does not count
@@ -352,7 +352,7 @@ class AsyncFlight(Flight):
             with anyio.CancelScope() as self._scope:
                 super().begin()
                 return await function(*args, **options)
-        except Exception as exc:  # noqa: BLE001 - each goes on, or is the cause of what does
+        except Exception as exc:  # noqa: BLE001 - each is raised again, or is the cause of what is raised
             raise self.told(exc) from exc.__cause__
         finally:
             self._scope = self._token = None
@@ -396,7 +396,7 @@ class _AsyncStream(httpx.AsyncByteStream):
 
 
 def on_asyncio() -> bool:
-    """Whether this code runs on a loop of asyncio's; else it is trio's."""
+    """Return whether this code runs on asyncio; otherwise it runs on trio."""
     return "trio" not in sys.modules or not _in_trio()()
 
 
@@ -409,7 +409,7 @@ def _in_trio() -> Callable[[], bool]:
         return asks
 
     def ask() -> bool:
-        with suppress(RuntimeError):  # no task: before 0.28 trio has only this to tell it by
+        with suppress(RuntimeError):  # no task; before trio 0.28 this is the only way to find out
             lowlevel.current_task()
             return True
         return False
@@ -418,11 +418,11 @@ def _in_trio() -> Callable[[], bool]:
 
 
 def _call_on(loop: Any, function: Callable[[], object]) -> None:
-    """Call a function on a loop: now, if that runs here, else soon."""
+    """Call a function on an event loop: now if the loop runs here, otherwise soon."""
     if current_loop() is loop:
         function()
         return
-    with suppress(RuntimeError):  # it has ended, and nobody waits there
+    with suppress(RuntimeError):  # the loop has ended, so nothing waits there
         if isinstance(loop, _AsyncioLoop):
             loop.call_soon_threadsafe(function)
         else:

@@ -1,12 +1,12 @@
 """Connections that belong to one process and, for async clients, to one event loop.
 
-A connection cannot be shared. A forked child that reads from a socket of its parent gets the parent's
-answers, and a connection that was opened on one event loop cannot be used on another. So each transport
-here keeps one of httpx's own transports per process, and per loop.
+Connections cannot be shared. A forked child that reads from its parent's socket gets the parent's
+responses, and a connection opened on one event loop cannot be used on another. So each transport here
+keeps one httpx transport per process, and per loop.
 
-The two mix-ins override methods of httpx's clients that have no public equivalent: a client takes a
-transport as an argument, but then ignores the proxies that the environment names. If httpx renames the
-methods, its own transports are used; a test fails then.
+The two mix-ins override methods of httpx's clients that have no public equivalent: a client accepts a
+transport as an argument, but then ignores the proxies set in the environment. If httpx renames the
+methods, its own transports are used, and a test fails.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from orchnb.http.concealing import conceal_failure
 _CONNECTIONS = "orchnb_connections"
 
 _inherited: list[object] = []
-"""What a child process got from its parent. It is kept for good: to let go of a connection closes it, and
-part of that would reach the parent."""
+"""The connections that a child process inherited. They are never released: that would close them, and
+closing would in part affect the parent."""
 
 
 class ProcessTransport(httpx.BaseTransport):
-    """A sync transport that opens connections of its own in a forked child."""
+    """A sync transport that opens new connections in a forked child."""
 
     def __init__(self, make: Callable[[], httpx.BaseTransport]) -> None:
         self._make = make
@@ -59,7 +59,7 @@ class ProcessTransport(httpx.BaseTransport):
 class LoopTransport(httpx.AsyncBaseTransport):
     """An async transport that can be used on any event loop, in any process.
 
-    Connections are closed when the transport is closed or forgotten, or when their loop ends.
+    Connections are closed when the transport is closed or garbage-collected, or when their loop ends.
     """
 
     def __init__(self, make: Callable[[], httpx.AsyncBaseTransport]) -> None:
@@ -83,8 +83,8 @@ class LoopTransport(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Close the connections. Those of other loops are closed by their loops, which this does not wait
-        for."""
+        """Close the connections. Connections of other loops are closed by those loops, and this does not
+        wait for them."""
         here = self._by_loop.pop(current_loop(), None)
         self._by_loop.clear()
         if here is not None:
@@ -104,10 +104,10 @@ class LoopTransport(httpx.AsyncBaseTransport):
 
 
 class _OnLoop:
-    """One of httpx's transports, and the event loop's promise to close it.
+    """An httpx transport, and an async generator that makes the event loop close it.
 
-    The promise is an async generator: an event loop finalizes those that it has started, when they are
-    forgotten and when it ends (PEP 525), whatever thread forgets them.
+    An event loop finalizes the async generators started on it when they are garbage-collected, on any
+    thread, and when the loop shuts them down (PEP 525).
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
@@ -117,7 +117,7 @@ class _OnLoop:
 
     @property
     def ended(self) -> bool:
-        """Whether it was closed, such as by the end of its loop."""
+        """Whether it was closed, for example by the end of its loop."""
         return self._end.reached
 
     async def begin(self) -> None:
@@ -142,19 +142,20 @@ async def _close_in_the_end(
 
 
 def refuse_pickle(client: object) -> NoReturn:
-    """Raise what says how to get a client into another process.
+    """Raise the error that says how to use a client in another process.
 
     Raises:
-        ClientNotPicklable: always. It is a TypeError, as pickle raises for what it cannot pickle.
+        ClientNotPicklable: always. It is a TypeError, as pickle raises for objects it cannot pickle.
     """
     raise ClientNotPicklable(
-        f"cannot pickle {type(client).__name__!r} object: it has connections and credentials. Create "
-        "one in the other process, such as with orchnb.get_client() in the function that runs there."
+        f"cannot pickle {type(client).__name__!r} object: it has connections and credentials. Create a "
+        "client in the other process, for example with orchnb.get_client() in the function that runs "
+        "there."
     )
 
 
 class ProcessConnections:
-    """For ``httpx.Client``: have its own transports be `ProcessTransport`s."""
+    """A mix-in for ``httpx.Client`` that makes its default transports `ProcessTransport`s."""
 
     def __reduce__(self) -> NoReturn:
         refuse_pickle(self)
@@ -169,7 +170,7 @@ class ProcessConnections:
 
 
 class LoopConnections:
-    """For ``httpx.AsyncClient``: have its own transports be `LoopTransport`s."""
+    """A mix-in for ``httpx.AsyncClient`` that makes its default transports `LoopTransport`s."""
 
     def __reduce__(self) -> NoReturn:
         refuse_pickle(self)

@@ -1,7 +1,7 @@
-"""Cookies for one host each, and no more of them than a browser keeps.
+"""Cookies that are limited to one host each, and in number and size as in a browser.
 
-httpx keeps cookies in the standard library's jar: without limits, and with domain cookies, which go to
-every host below a domain. An API needs neither.
+httpx keeps cookies in the standard library's jar: without limits, and with domain cookies, which are
+sent to every host below a domain. An API needs neither.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from orchnb.concealed import ConcealedText
 
 MOST_PER_HOST = 180
 LARGEST = 4096
-"""Characters of a cookie's name and value (RFC 6265, 6.1)."""
+"""The maximum length of a cookie's name and value together (RFC 6265, 6.1)."""
 
 _LONGEST_PATH = 1024
 
 
 class HostCookies(CookieJar):
-    """A jar whose cookies go to the host that set them, and to no other.
+    """A cookie jar whose cookies are sent only to the host that set them.
 
-    ``home`` is the host that cookies without a domain are for, which a program sets itself.
+    ``home`` is the host for cookies without a domain, which are those that the program sets itself.
     """
 
     def __init__(self, home: str = "") -> None:
@@ -38,7 +38,7 @@ class HostCookies(CookieJar):
         self._start_use: Callable[[], object] | None = None
 
     def when_used(self, start: Callable[[], object]) -> None:
-        """Have ``start`` called once there is a cookie."""
+        """Call ``start`` once, as soon as there is a cookie."""
         self._start_use = start
         self._used()
 
@@ -48,7 +48,7 @@ class HostCookies(CookieJar):
             start()
 
     def set_cookie(self, cookie: Cookie) -> None:
-        """Keep a cookie, with its value out of sight."""
+        """Store a cookie, with its value concealed."""
         if cookie.value is not None:
             cookie = copy(cookie)  # it may belong to the caller
             cookie.value = ConcealedText(cookie.value)
@@ -56,7 +56,7 @@ class HostCookies(CookieJar):
         self._used()
 
     def extract_cookies(self, response: HTTPResponse, request: Request) -> None:
-        """Keep what an answer sets; of too many the oldest go."""
+        """Store the cookies of a response; if there are too many, remove the oldest ones."""
         super().extract_cookies(response, request)
         if len(self) <= MOST_PER_HOST:
             return
@@ -67,7 +67,7 @@ class HostCookies(CookieJar):
                 self.clear(cookie.domain, cookie.path, cookie.name)
 
     def keep_to_host(self, request: httpx.Request) -> None:
-        """Take what is for other hosts out of a request's Cookie header, where httpx has put it."""
+        """Remove the cookies of other hosts, which httpx adds, from a request's Cookie header."""
         host = request.url.host
         others = {
             f"{cookie.name}={cookie.value}" for cookie in self if not self._is_for(cookie, host)
@@ -85,14 +85,15 @@ class HostCookies(CookieJar):
         if not cookie.domain:
             return self._home in ("", host)
         if cookie.domain_specified:
-            return True  # by the program itself, see below
-        # The jar writes an IPv6 address in brackets, and .local after a name without a dot.
+            return True  # set by the program itself, see below
+        # The jar puts an IPv6 address in brackets, and appends .local to a name without a dot.
         names = (host, f"[{host}]")
         return cookie.domain in (*names, *(f"{name}.local" for name in names))
 
 
 class _HostPolicy(DefaultCookiePolicy):
-    """Takes cookies that are not too large, each as one of the host that sets it (RFC 6265, 5.3)."""
+    """Accepts cookies that are not too large, and limits each to the host that sets it (RFC 6265,
+    5.3)."""
 
     def set_ok(self, cookie: Cookie, request: Request) -> bool:
         size = len(cookie.name) + len(cookie.value or "")
@@ -110,7 +111,7 @@ class _HostPolicy(DefaultCookiePolicy):
 
 
 def host_cookies(options: dict[str, Any]) -> Any:
-    """The jar for a client with these arguments of httpx's; one that the user gives is left alone."""
+    """Return the jar for a client with these httpx arguments; a jar passed by the user is not changed."""
     given = options.get("cookies")
     if isinstance(given, CookieJar):
         return given

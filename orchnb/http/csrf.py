@@ -1,4 +1,4 @@
-"""CSRF tokens, as Prefect's server asks for them, around any other flow."""
+"""CSRF tokens for Prefect's server, as a flow around any other flow."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ TOKEN_HEADER = "Prefect-Csrf-Token"  # noqa: S105 - a header's name
 CLIENT_HEADER = "Prefect-Csrf-Client"
 
 _CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-# One request needs one token. More refreshes than this in a row mean that somebody else fetches
-# tokens under the same client id, and the server's 403 is then the honest answer.
+# One request needs one token. More refreshes than this in a row mean that someone else fetches tokens
+# under the same client id, and then the server's 403 is the right response.
 _MOST_REFRESHES = 5
 _POLL_INTERVAL = 0.02
-# Prefect's have 64 characters; servers refuse headers of many thousands.
+# Prefect's tokens have 64 characters; servers reject headers of many thousands.
 _TOKEN = r"[\x21-\x7e]{1,4096}"  # noqa: S105 - a pattern
 
 
 class InnerFlow(Protocol):
-    """The flow that sends a request and returns what came of it, such as ``Retrier.flow``."""
+    """The flow that sends a request and returns its response, such as ``Retrier.flow``."""
 
     def __call__(self, request: httpx.Request, *, aside: bool = False) -> Flow: ...
 
@@ -40,15 +40,14 @@ class InnerFlow(Protocol):
 class _Token(NamedTuple):
     text: str
     expires: float | None
-    """Seconds since the epoch; None if the server did not say so in a way that can be read."""
+    """Seconds since the epoch; None if the server sent no valid expiration."""
 
 
 class CsrfGuard:
-    """Gives changing requests their token; one per client.
+    """Adds the CSRF token to requests that change something; one per client.
 
-    ``build_token_request`` is given the client id and makes the request for a token. ``now`` is the
-    time of day in seconds since the epoch. The flow turns ``enabled`` off when the server has no use
-    for tokens.
+    ``build_token_request`` takes the client id and returns the request for a token. ``now`` returns
+    seconds since the epoch. The flow sets ``enabled`` to false if the server does not use tokens.
     """
 
     def __init__(
@@ -63,31 +62,29 @@ class CsrfGuard:
         self._build_token_request = build_token_request
         self._now = now
         self._token: _Token | None = None
-        # Who fetches a token now, on whatever loop or thread. No lock: an interrupt right after one was
-        # acquired would leave it so.
+        # Who is fetching a token now, on any loop or thread. No lock: an interrupt right after acquiring
+        # it would leave it locked.
         self._fetcher: dict[str, object] = {}
         in_forked_child(self._after_fork)
 
     def _after_fork(self) -> None:
-        # A token belongs to a client id, and is replaced by the next one for it: the parent goes on to
-        # use its own.
+        # A new token for a client id replaces the last one, and the parent continues to use its own.
         self.client_id = str(uuid.uuid4())
         self._token = None
         self._fetcher = {}
 
     def concerns(self, request: httpx.Request) -> bool:
-        """Whether this request wants a token; the others need no flow of ours."""
+        """Return whether this request needs a token; other requests do not need this flow."""
         return self.enabled and request.method in _CHANGING_METHODS
 
     def flow(self, request: httpx.Request, inner: InnerFlow) -> Flow:
-        """Send ``request``, one that `concerns` this guard, through ``inner``, with a token.
+        """Send ``request``, for which `concerns` is true, through ``inner`` with a token.
 
-        When the server says that the token is invalid, a new one is fetched and the request is sent
-        again at once.
+        If the server says that the token is invalid, fetch a new one and retry immediately.
 
         Raises:
-            PrefectHTTPStatusError: the server refuses to give a token.
-            UnexpectedAnswer: what it gives is none.
+            PrefectHTTPStatusError: the server refuses to issue a token.
+            UnexpectedAnswer: the response contains no valid token.
         """
         refreshes = 0
         resent = False
@@ -103,20 +100,20 @@ class CsrfGuard:
             if not _is_refused_token(response) or token is None or refreshes >= _MOST_REFRESHES:
                 return response
             refreshes += 1
-            if self._token is token:  # else somebody has fetched a newer one meanwhile
+            if self._token is token:  # otherwise a newer one has been fetched in the meantime
                 self._token = None
 
     def _valid_token(
         self, inner: InnerFlow
     ) -> Generator[Send | Sleep, httpx.Response | None, _Token | None]:
-        # The server keeps one token per client, so two fetches at once would undo each other.
+        # The server keeps one token per client, so concurrent fetches would invalidate each other's.
         while self.enabled and not self._is_valid(self._token):
             me = object()
             try:
                 fetcher = self._fetcher.setdefault("is", me)
                 if fetcher is me and not self._is_valid(
                     self._token
-                ):  # else another has just been here
+                ):  # otherwise another request has just fetched one
                     request = self._build_token_request(self.client_id)
                     self._token = self._read_token((yield from inner(request, aside=True)))
                     return self._token
@@ -145,9 +142,9 @@ class CsrfGuard:
         text = answer.get("token") if isinstance(answer, dict) else None
         if not isinstance(text, str) or not re.fullmatch(_TOKEN, text):
             raise UnexpectedAnswer(
-                f"{shown_url(response.request.url)} gave no CSRF token",
+                f"{shown_url(response.request.url)} did not return a CSRF token",
                 hint="Check that PREFECT_API_URL ends in /api and that no login page or proxy "
-                "stands in between.",
+                "is in between.",
             )
         return _Token(ConcealedText(text), _timestamp(answer.get("expiration")))
 
@@ -160,7 +157,7 @@ def _timestamp(text: object) -> float | None:
     if not isinstance(text, str):
         return None
     try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))  # 3.10 does not know "Z"
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))  # 3.10 does not accept "Z"
     except ValueError:
         return None
     if moment.tzinfo is None:

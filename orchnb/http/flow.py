@@ -1,12 +1,12 @@
-"""Decisions as generators, input and output in two small drivers.
+"""Policies as generators, with all I/O in two small drivers.
 
-A flow is a generator that yields an effect, something that it wants done, and is given back what
-came of it, or has the error thrown into it; what it returns is the result. So a policy is written
-once for async and sync, and is tested by hand with neither client nor clock. The idea is that of
-httpx's ``Auth.auth_flow``, with errors coming in as well.
+A flow is a generator that yields effects. The driver carries out each effect and sends the result back,
+or throws the error into the flow. The flow's return value is the result. So each policy is written once
+for sync and async, and can be tested without a client or a clock. The idea comes from httpx's
+``Auth.auth_flow``; here errors are passed to the generator as well.
 
-The two drivers are the only place where async and sync say the same thing twice, save for the two
-clients that hand them their means.
+Apart from the two clients that call them, the two drivers are the only code that exists in both a sync
+and an async version.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Result = TypeVar("Result")
 class Send(NamedTuple):
     """Send the request.
 
-    ``aside`` marks one of the flow's own, beside the caller's: its answer is read whole, and the
-    options that the caller gave to ``send`` do not apply to it.
+    ``aside`` marks a request that the flow adds to the caller's: its response is read completely, and
+    the options that the caller passed to ``send`` do not apply to it.
     """
 
     request: httpx.Request
@@ -36,43 +36,43 @@ class Send(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """Do nothing for so many seconds, or until ``control`` ends the wait."""
+    """Wait for that many seconds, or until ``control`` ends the wait."""
 
     seconds: float
     control: WaitControl | None = None
 
 
 class WaitControl:
-    """Ends one wait of a flow early, at somebody's word; after the wait it does nothing.
+    """Ends one wait of a flow early. After the wait it has no effect.
 
-    For a request of an async client, `try_now` and `stop` are to be called on that request's loop;
-    for one of a sync client on any thread.
+    For a request of an async client, call `try_now` and `stop` on that request's event loop; for a
+    request of a sync client, call them on any thread.
     """
 
     def __init__(self) -> None:
         self.stopped = False
-        """Whether there is to be no further try."""
+        """Whether `stop` was called: no further retry."""
         self._ended = threading.Event()
         self._wake: Callable[[], object] | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether somebody has ended the wait."""
+        """Whether the wait was ended early."""
         return self._ended.is_set()
 
     def try_now(self) -> None:
-        """End the wait, and try again."""
+        """End the wait and retry now."""
         self._ended.set()
         if self._wake is not None:
             self._wake()
 
     def stop(self) -> None:
-        """End the wait, and do not try again: what the last try came to is the result."""
+        """End the wait and do not retry: the outcome of the last try is the result."""
         self.stopped = True
         self.try_now()
 
     async def asleep(self, sleep: Callable[[float], Awaitable[None]], seconds: float) -> None:
-        """Wait in async code by means of ``sleep``, until its end or that of the wait."""
+        """Wait in async code with ``sleep``, until it returns or the wait is ended."""
         with anyio.CancelScope() as scope:
             self._wake = scope.cancel
             if not self._ended.is_set():
@@ -80,12 +80,12 @@ class WaitControl:
         self._wake = None
 
     def sleep(self, seconds: float) -> None:
-        """Wait in plain code."""
+        """Wait in sync code."""
         if threading.current_thread() is not threading.main_thread():
             self._ended.wait(seconds)
             return
-        # An interrupt that comes just as the wait for an event begins may go unnoticed until its end,
-        # and on Windows none ends it at all.
+        # An interrupt that arrives just as the wait for an event begins may go unnoticed until the wait
+        # ends, and on Windows no interrupt ends it.
         over = time.monotonic() + seconds
         while not self._ended.is_set() and (left := over - time.monotonic()) > 0:
             time.sleep(min(left, _STEP))
@@ -96,7 +96,7 @@ _STEP = 0.1
 
 
 Flow: TypeAlias = Generator[Send | Sleep, httpx.Response | None, httpx.Response]
-"""A flow over HTTP. `Send` is answered by a response, `Sleep` by None."""
+"""A flow over HTTP. The result of `Send` is a response, that of `Sleep` is None."""
 
 
 def drive(
@@ -104,10 +104,10 @@ def drive(
     perform: Callable[[Effect], Answer],
     outcome: Any = None,
 ) -> Result:
-    """Run a flow and return what it returns.
+    """Run a flow and return its result.
 
-    ``outcome`` is what has come of the first effect, where that was carried out beforehand. An
-    interrupt or another ``BaseException`` closes the flow and goes on; no flow can stop it.
+    ``outcome`` is the result of the first effect, if that was already carried out. An interrupt or
+    another ``BaseException`` closes the flow and propagates; a flow cannot suppress it.
     """
     try:
         effect = next(flow)
@@ -134,7 +134,7 @@ async def drive_async(
     perform: Callable[[Effect], Awaitable[Answer]],
     outcome: Any = None,
 ) -> Result:
-    """`drive` with async means; a cancellation goes on as an interrupt does."""
+    """Run a flow as `drive` does, in async code. A cancellation propagates as an interrupt does."""
     try:
         effect = next(flow)
         if isinstance(outcome, Exception):

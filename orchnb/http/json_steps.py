@@ -1,8 +1,8 @@
-"""Parse JSON in steps, so that an interrupt or a cancellation can end it, and a loop can go on.
+"""Parse JSON in steps, so that an interrupt or a cancellation can stop it, and an event loop can go on.
 
-``json.loads`` is one call into C: while it runs, Python handles no signal and switches to no thread. A
-large text is therefore parsed by many such calls: arrays and objects that are larger than a window are
-walked here, and what fits into the window is parsed in C.
+``json.loads`` is one call into C: while it runs, Python does not handle signals or switch threads. So a
+large text is parsed in many such calls: arrays and objects larger than a window are walked here, and
+values that fit into the window are parsed in C.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 _WINDOW = 1 << 20
-"""Characters that one call parses at most, unless one string is longer. Takes about ten milliseconds."""
+"""The most characters that one call parses, unless one string is longer. Takes about ten milliseconds."""
 
 _DEEPEST = 50
-"""Levels of large arrays and objects that are walked; what is deeper is parsed in one call."""
+"""The levels of large arrays and objects that are walked; deeper ones are parsed in one call."""
 
 _MOST_VALUES = 30_000_000
-"""Commas and brackets, also those in texts: each can be a value, which takes up to 70 bytes of memory."""
+"""Commas and brackets, including those in strings: each can be a value of up to 70 bytes of memory."""
 
 
 class JSONRefused(ValueError):
-    """JSON that is not turned into objects; the message says why."""
+    """The JSON is not parsed; the message says why."""
 
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -32,11 +32,11 @@ _Steps = Generator[None, None, tuple[Any, int]]
 
 
 def parse(text: str, window: int = _WINDOW) -> Generator[None, None, Any]:
-    """Parse ``text`` as ``json.loads`` does; each step is about a window.
+    """Parse ``text`` as ``json.loads`` does; each step parses about one window.
 
     Raises:
-        JSONRefused: it is nested more deeply than Python allows, or has too many values.
-        ValueError: it is not JSON.
+        JSONRefused: the text is nested more deeply than Python allows, or has too many values.
+        ValueError: the text is not JSON.
     """
     if len(text) > _MOST_VALUES and sum(map(text.count, ",[{")) > _MOST_VALUES:
         raise JSONRefused(f"it has more than {_MOST_VALUES:,} values")
@@ -53,12 +53,12 @@ def parse(text: str, window: int = _WINDOW) -> Generator[None, None, Any]:
 
 
 def too_deep() -> JSONRefused:
-    """What a RecursionError amounts to."""
+    """Return the error for a RecursionError."""
     return JSONRefused("it is nested too deeply")
 
 
 def finish(steps: Generator[None, None, Any]) -> Any:
-    """Take all steps, and return the result."""
+    """Run all steps, and return the result."""
     while True:
         try:
             next(steps)
@@ -67,7 +67,7 @@ def finish(steps: Generator[None, None, Any]) -> Any:
 
 
 class _Walk:
-    """A text and a window on it, which begins at ``base``."""
+    """A text and a window into it, which begins at ``base``."""
 
     def __init__(self, text: str, size: int) -> None:
         self._text = text
@@ -79,7 +79,7 @@ class _Walk:
         self._window = self._text[base : base + self._size]
 
     def value(self, pos: int, depth: int) -> _Steps:
-        """Parse the value at ``pos``, whatever its size; return it and where it ends."""
+        """Parse the value at ``pos``, of any size; return it and the position of its end."""
         opening = self._text[pos : pos + 1]
         if opening == "[" and depth < _DEEPEST:
             return (yield from self._members(pos, depth, [], "]"))
@@ -92,7 +92,7 @@ class _Walk:
             raise json.JSONDecodeError("Expecting value", self._text, pos) from None
 
     def _members(self, pos: int, depth: int, found: list[Any], closing: str) -> _Steps:
-        """Parse the members of an array, or as pairs those of an object."""
+        """Parse the members of an array, or those of an object as pairs."""
         text = self._text
         pos = _after_space(text, pos + 1)
         if text[pos : pos + 1] == closing:
@@ -106,8 +106,8 @@ class _Walk:
                 if members:
                     found += members[0]
                     pos = _after_space(text, self._base + members[1])
-            # As many as are in the window. A member counts once its end is seen there: a number at the
-            # window's edge may go on.
+            # As many members as the window contains. A member counts only if its end is in the window:
+            # a number at the window's edge may continue.
             window, base, local = self._window, self._base, pos - self._base
             ended = False
             try:
@@ -119,19 +119,19 @@ class _Walk:
                         break
                     following = _after_space(window, end + 1)
                     if not ended and following == len(window):
-                        break  # a space may go on as well
+                        break  # white space may continue as well
                     found.append(member)
                     local = following
                     pos = base + (end + 1 if ended else following)
             except (StopIteration, ValueError):
-                pass  # it is cut off by the window's end; or it is broken, which will show
+                pass  # the window cuts it off, or it is invalid, which is detected below
             if ended:
                 return found, pos
             if pos != self._base:
                 self._move(pos)
                 yield
                 continue
-            # It begins the window and is not whole in it.
+            # It begins at the start of the window and does not fit into it.
             key, pos = self._key(text, pos) if closing == "}" else ("", pos)
             value, end = yield from self.value(pos, depth + 1)
             found.append((key, value) if closing == "}" else value)
@@ -143,8 +143,8 @@ class _Walk:
             pos = _after_space(text, end + 1)
 
     def _plain_members(self, local: int) -> tuple[list[Any], int] | None:
-        """Parse an array's members up to the window's last comma, if that is the array's: in numbers it
-        is. Return them and where they end; None otherwise."""
+        """Parse an array's members up to the window's last comma. Return them and the position of their
+        end; None if that comma does not belong to the array. Among numbers it does."""
         cut = self._window.rfind(",", local)
         if cut <= local:
             return None
@@ -160,7 +160,7 @@ class _Walk:
 
     @staticmethod
     def _key(text: str, pos: int) -> tuple[str, int]:
-        """Parse a key and its colon; return it and where its value begins."""
+        """Parse a key and its colon; return the key and the position of its value."""
         if text[pos : pos + 1] != '"':
             message = "Expecting property name enclosed in double quotes"
             raise json.JSONDecodeError(message, text, pos)

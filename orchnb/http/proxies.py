@@ -1,4 +1,4 @@
-"""The proxies that the environment names, whose passwords must not show."""
+"""The proxies set in the environment, whose passwords must not be shown."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _ENCODE = (
 
 
 def check_proxies(options: Mapping[str, Any]) -> None:
-    """Check the proxies that a client with these arguments of httpx's would use.
+    """Check the proxies that a client with these httpx arguments would use.
 
-    httpx would say what is wrong with one in words that can hold a part of the password.
+    httpx's own error for an invalid proxy can contain a part of the password.
 
     Raises:
-        InvalidSetting: one cannot be used; the message names the variable.
+        InvalidSetting: a proxy is invalid; the message names the variable.
     """
     given = options.get("proxy")
     if isinstance(given, (str, httpx.URL)):
@@ -39,7 +39,7 @@ def check_proxies(options: Mapping[str, Any]) -> None:
 
 
 def proxy_secrets() -> set[str]:
-    """The credentials of the proxies that the environment names, as a proxy may repeat them."""
+    """Return the credentials of the proxies set in the environment, which a proxy may repeat."""
     found: set[str] = set()
     for address in _named().values():
         credentials = address.rpartition("@")[0].rpartition("://")[2]
@@ -59,7 +59,7 @@ def _variable(scheme: str, address: str) -> str:
     names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
     return next(
         (name for name in names if os.environ.get(name) == address),
-        "The system's setting for proxies",
+        "The system's proxy setting",
     )
 
 

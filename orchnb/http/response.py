@@ -1,4 +1,4 @@
-"""The response that explains itself when it is an error."""
+"""Responses with a size limit, and errors that contain the server's explanation."""
 
 from __future__ import annotations
 
@@ -39,63 +39,65 @@ _LONGEST_DETAIL = 500
 _LONGEST_LOOKED_AT = 20_000
 _MOST_ROWS = 10
 _LONGEST_URL = 20_000  # httpx refuses addresses of 65,536 characters, escapes included
-_LARGE = 1_000_000  # bytes of JSON; they take about ten milliseconds to parse
+_LARGE = 1_000_000  # bytes of JSON; parsing them takes about ten milliseconds
 _SLOW_CHARSETS = frozenset({"punycode", "idna"})
 _UNREAD_HINT = (
-    "Ask for less at a time: by a limit or a filter, or page by page with client.iter_flow_runs(...) and "
-    "its like. If it should not be that large, check that PREFECT_API_URL is the address of an API."
+    "Request less at a time: use a limit or a filter, or iterate page by page, such as with "
+    "client.iter_flow_runs(...). If the response should not be that large, check that PREFECT_API_URL is "
+    "the URL of an API."
 )
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
 _HINTS = {
-    400: "Check the request's arguments; the server could not make sense of them.",
+    400: "Check the arguments of the request; the server could not interpret them.",
     401: "Check PREFECT_API_KEY (cloud) or PREFECT_API_AUTH_STRING (own server): "
-    "the server did not accept who you are.",
-    403: "The server knows you but does not allow this; ask for the permission, "
+    "the server did not accept your credentials.",
+    403: "The server accepts your credentials but does not allow this; ask for permission, "
     "or check that the API URL names the right workspace.",
-    404: "Check the id or name and, for a server at an address, that PREFECT_API_URL ends in /api.",
-    405: "Check that the server is of a supported version and, if it is one at an address, that "
+    404: "Check the id or name and, unless this is the in-kernel server, that PREFECT_API_URL ends "
+    "in /api.",
+    405: "Check that the server's version is supported and, unless this is the in-kernel server, that "
     "PREFECT_API_URL ends in /api.",
-    407: "The proxy wants credentials; check HTTP_PROXY and HTTPS_PROXY.",
-    408: "The server gave up waiting for the request; try again.",
-    409: "It exists already; read it, or choose another name or key.",
+    407: "The proxy requires credentials; check HTTP_PROXY and HTTPS_PROXY.",
+    408: "The server timed out waiting for the request; try again.",
+    409: "The object already exists; read it, or choose another name or key.",
     413: "The request is too large for the server; send less at a time.",
-    422: "Correct what the server names and send it again.",
-    429: "The server asks for fewer requests; wait a little, then try again.",
-    502: "A proxy before the server got no good answer from it; is the server up?",
-    503: "The server is not available just now; try again in a while.",
-    504: "A proxy before the server waited too long for it; is the server up?",
+    422: "Correct the fields that the server names and try again.",
+    429: "The server is limiting the rate of requests; wait a little, then try again.",
+    502: "A proxy in front of the server got no valid response from it; is the server up?",
+    503: "The server is currently unavailable; try again later.",
+    504: "A proxy in front of the server timed out waiting for it; is the server up?",
 }
 
 _NO_SUCH_PATH = "Not Found"
-"""What Starlette says where it has no such path; about an object that is not there, APIs say more."""
+"""Starlette's message for an unknown path; for a missing object, APIs say more."""
 
 
 class PrefectResponse(httpx.Response):
-    """An ``httpx.Response`` whose ``raise_for_status`` says what the server said, and which is read up to
-    a limit."""
+    """An ``httpx.Response`` that is read up to a limit, and whose ``raise_for_status`` reports the
+    server's explanation."""
 
     _whole = False
-    """Whether it is being read whole."""
+    """Whether the whole body is being read."""
     _parsed: tuple[Any, ValueError | None] | None = None
-    """The body's JSON, or why it is none, if it was parsed in advance."""
+    """The body's JSON, or why it is invalid, if it was parsed in advance."""
 
     @classmethod
     def from_httpx_response(cls, response: httpx.Response) -> Self:
-        """Make a response one of this class, in place, and return it.
+        """Change the class of a response to this one, in place, and return it.
 
-        Only its class changes (as in Prefect's client), so whatever it holds stays as it was: a
-        response that streams still streams, and closing it closes its connection.
+        Only the class changes (as in Prefect's client): a streaming response still streams, and closing
+        it closes its connection.
         """
         response.__class__ = cls
         return response  # type: ignore[return-value] # it is one now
 
     def read(self) -> bytes:
-        """Read the whole body, up to its limit. What cannot be read is closed.
+        """Read the whole body, up to its limit. The response is closed if that fails.
 
         Raises:
-            UnexpectedAnswer: a successful answer is larger, or encoded in a way that was not asked for.
-                Of one that is no success, what was read stays, and ``extensions`` says so.
+            UnexpectedAnswer: a successful response is too large, or its encoding was not requested. For
+                an error response the part that was read is kept, and ``extensions`` says so.
         """
         self._whole = True
         try:
@@ -105,7 +107,7 @@ class PrefectResponse(httpx.Response):
             raise
 
     async def aread(self) -> bytes:
-        """As `read`."""
+        """Read the whole body as `read` does."""
         self._whole = True
         try:
             return await super().aread()
@@ -130,7 +132,7 @@ class PrefectResponse(httpx.Response):
         yield from chunks.rest()
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        """As `iter_bytes`."""
+        """Decode the body as `iter_bytes` does."""
         if self.is_stream_consumed:  # it was read, or httpx says that it is gone
             async for chunk in super().aiter_bytes(chunk_size):
                 yield chunk
@@ -153,7 +155,7 @@ class PrefectResponse(httpx.Response):
     def _decoder_of_body(self) -> Decoder:
         encodings: list[str] = []
         announced = ""
-        for name, value in self.headers.raw:  # one look at each: every answer comes along here
+        for name, value in self.headers.raw:  # a single pass: this runs for every response
             lower = name.lower()
             if lower == b"content-encoding":
                 encodings += value.decode("latin-1").split(",")
@@ -162,36 +164,38 @@ class PrefectResponse(httpx.Response):
         return Decoder(encodings, self._limit(), announced)
 
     def _limit(self) -> float:
-        """How many bytes the body may have, decoded. One that is read in parts has none of its own."""
+        """Return the maximum size of the decoded body in bytes; unlimited if it is read in parts, unless
+        the request sets a limit."""
         try:
             request = self.request
-        except RuntimeError:  # it was made by hand
+        except RuntimeError:  # it was created by hand
             return math.inf
         if not self._whole and LARGEST not in request.extensions:
             return math.inf
         largest: int = request.extensions.get(LARGEST, LARGEST_RESULT)
         if self.is_success:
             return largest
-        # A server that finds fault with a request may repeat it, escaped.
+        # A server that rejects a request may repeat it, escaped.
         return min(largest, LARGEST_SMALL_ANSWER + 4 * _length_of_body(request))
 
     def _refuse(self, refusal: BodyRefused | zlib.error) -> None:
-        """Raise what a body amounts to that is not decoded. An error is told by its status alone then."""
+        """Raise the error for a body that is not decoded; an error response keeps its status only."""
         place = shown_url(self.request.url)
         if isinstance(refusal, zlib.error):
             raise httpx.DecodingError(
-                f"{place} answered in a broken Content-Encoding ({refusal})", request=self.request
+                f"{place} responded with a broken Content-Encoding ({refusal})",
+                request=self.request,
             ) from None
         if self.is_success:
             raise UnexpectedAnswer(
-                f"{place} answered {refusal}, and was not read any further", hint=_UNREAD_HINT
+                f"{place} responded {refusal}, and was not read any further", hint=_UNREAD_HINT
             ) from None
         self.extensions[UNREAD] = str(refusal)
 
     @property
     def charset_encoding(self) -> str | None:
-        """The charset of the content type; None for what is not one, or takes ever longer the longer the
-        text is. Python knows codecs as "zip", of which a little can become very much."""
+        """The charset of the content type; None if it is not a charset or decodes in superlinear time.
+        Python also has codecs such as "zip", with which a little input can become very large."""
         name = super().charset_encoding
         if name is None:
             return None
@@ -202,10 +206,10 @@ class PrefectResponse(httpx.Response):
             return None
 
     def json(self, **kwargs: Any) -> Any:
-        """Parse the body as JSON. An interrupt can end it, however large it is.
+        """Parse the body as JSON. An interrupt can stop this, however large the body is.
 
         Raises:
-            ValueError: it is not JSON, is too deeply nested, or has too many values.
+            ValueError: the body is not JSON, is too deeply nested, or has too many values.
         """
         if self._parsed is None:
             content = self.content
@@ -241,11 +245,11 @@ class PrefectResponse(httpx.Response):
         return (yield from parse(text))
 
     def raise_for_status(self) -> Self:
-        """Return the response itself if it was a success (2xx).
+        """Return the response itself if it is a success (2xx).
 
         Raises:
-            PrefectHTTPStatusError: it was not.
-            RuntimeError: the response belongs to no request.
+            PrefectHTTPStatusError: the status is not 2xx.
+            RuntimeError: the response has no request.
         """
         if 200 <= self.status_code < 300:
             return self
@@ -258,20 +262,20 @@ def _length_of_body(request: httpx.Request) -> int:
 
 
 def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
-    """The error that a response of a status other than 2xx amounts to, free of secrets."""
+    """Return the error for a response with a status other than 2xx, without secrets."""
     request = response.request
     secrets = secrets_of(request, *(earlier.request for earlier in response.history))
     unread = response.extensions.get(UNREAD)
     body = None if unread else _body(response)
     clean = scrub_json(body, secrets)
     words, fields = _explain(clean)
-    # Again: markup, escapes and characters that nobody sees may have hidden some.
+    # Scrubbed again: markup, escapes and invisible characters may have hidden secrets.
     detail = one_line(scrub(one_line(words, _LONGEST_LOOKED_AT), secrets))
 
-    # The server's own reason phrase may be anything, so it is the usual one.
+    # The standard reason phrase, as the server's may contain anything.
     status = f"{response.status_code} {httpx.codes.get_reason_phrase(response.status_code)}".strip()
     bare = bare_request(request)
-    if response.history:  # then its address is of the server's making, and may repeat what was sent
+    if response.history:  # then the server chose the URL, and may repeat what was sent in it
         bare = httpx.Request(
             bare.method,
             scrub(str(bare.url), secrets),
@@ -282,7 +286,7 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     if detail:
         message += f": {detail}"
     if unread:
-        message += f" (the server's explanation came {unread} and was not read)"
+        message += f" (the server's explanation was sent {unread} and was not read)"
     for field in fields[:_MOST_ROWS]:
         message += (
             f"; {field.location}: {field.message}" if field.location else f"; {field.message}"
@@ -300,13 +304,13 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
 
 
 def one_line(text: str, longest: int = _LONGEST_DETAIL) -> str:
-    """Server text fit for a message: one line, no control characters, not endless."""
+    """Make server text fit for a message: one line, no control characters, limited length."""
     plain = printable(re.sub(r"\s+", " ", text[:_LONGEST_LOOKED_AT])).strip()
     return plain if len(plain) <= longest else plain[: longest - 1] + "…"
 
 
 def printable(text: str) -> str:
-    """Text without what does something instead of being seen; line ends stay."""
+    """Remove control and other invisible characters from text; line ends stay."""
     if text.isascii() and text.isprintable():
         return text
     text = "".join(_outside_sequences(text))
@@ -316,23 +320,23 @@ def printable(text: str) -> str:
 
 
 def _outside_sequences(text: str) -> Iterator[str]:
-    """The text without terminal sequences (ECMA-48). They go whole, or what is left would be read.
+    """Yield the text without terminal sequences (ECMA-48), removed completely so that no part is shown.
 
-    A regular expression for the long kind would look for its end again and again; this looks once.
+    A regular expression for long sequences would search for the end again and again; this searches once.
     """
     done = 0
     end: re.Match[str] | None = (
-        None  # the first possible end of a long one, from where it was sought
+        None  # the first possible end of a long sequence, from where the search began
     )
     for match in _SEQUENCE_START.finditer(text):
         if match.start() < done:
-            continue  # it is within the one before
+            continue  # it is within the previous one
         after = match.end()
         if match["long"]:
             if end is None or end.start() < after:
                 end = _LONG_END.search(text, after)
             if end is None:
-                break  # neither this one nor those that follow have an end, and short ones go below
+                break  # neither this one nor any later one ends; short ones are removed below
             if end["stray"] is not None or end.start() - after > _LONGEST_SEQUENCE:
                 continue
             after = end.end()
@@ -341,7 +345,7 @@ def _outside_sequences(text: str) -> Iterator[str]:
     yield _SHORT_SEQUENCE.sub("", text[done:])
 
 
-# CSI, whole; or the start of OSC, DCS and their like.
+# A complete CSI sequence, or the start of OSC, DCS and similar sequences.
 _SHORT_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]")
 _SEQUENCE_START = re.compile(
     rf"{_SHORT_SEQUENCE.pattern}|(?P<long>\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])"
@@ -355,17 +359,17 @@ _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 
 def text_of(response: httpx.Response) -> str:
-    """The text of a response that has been read, also where it names no real charset."""
+    """Return the text of a response that has been read, even if its charset is invalid."""
     try:
         return response.text
     except httpx.ResponseNotRead:
         raise
-    except Exception:  # noqa: BLE001 - Python knows codecs as "hex" and "zip", which fail in every way
+    except Exception:  # noqa: BLE001 - Python has codecs such as "hex" and "zip", which fail in any way
         return response.content.decode("utf-8", "replace")
 
 
 def _body(response: httpx.Response) -> Any:
-    """The body as JSON, else as text; None while it has not been read."""
+    """Return the body as JSON, or else as text; None if it has not been read."""
     try:
         text = text_of(response)
     except httpx.ResponseNotRead:
@@ -377,7 +381,7 @@ def _body(response: httpx.Response) -> Any:
 
 
 def _explain(body: Any) -> tuple[str, list[FieldProblem]]:
-    """What the server said, in one text, and the rows of a 422."""
+    """Return the server's explanation as one text, and the rows of a 422."""
     if isinstance(body, str):
         title = _TITLE.search(body)
         if title:
@@ -423,28 +427,29 @@ def _hint(response: httpx.Response, body: Any, secrets: Iterable[str]) -> str:
     if 300 <= code < 400:
         target = one_line(scrub(redact_url(response.headers.get("location", "")), secrets))
         return (
-            f"The server sends you on to {target or 'another address'}: use that address as "
+            f"The server redirects to {target or 'another address'}: use that address as "
             "PREFECT_API_URL, or, if it is a login page, log in or get past the proxy first."
         )
     if _is_page(body) and code in (401, 403, 404, 405):
         return (
-            "The answer is a web page, not an API's: check that PREFECT_API_URL ends in /api, and "
-            "that no proxy or login page stands in between."
+            "The response is a web page, not an API response: check that PREFECT_API_URL ends in /api, "
+            "and that no proxy or login page is in between."
         )
     if code == 404 and isinstance(body, dict) and body.get("detail") != _NO_SUCH_PATH:
         return "Check the id or name."
     return _HINTS.get(
-        code, "The server failed; its log says why. Try again later." if code >= 500 else ""
+        code,
+        "The server failed; see its log for the reason. Try again later." if code >= 500 else "",
     )
 
 
 def _hint_of_waits(response: httpx.Response) -> str:
     refusal = response.extensions.get(NOT_AWAITED)
-    return f"{refusal}. Try again later, or allow more." if refusal else ""
+    return f"{refusal}. Try again later, or allow longer waits." if refusal else ""
 
 
 def bare_request(request: httpx.Request) -> httpx.Request:
-    """The request without secrets: no credentials, no header values of the user's, no body."""
+    """Return the request without secrets: no credentials, no header values set by the user, no body."""
     url = redact_url(request.url)[:_LONGEST_URL]
     headers = _as_bytes(redact_headers(request.headers))
     extensions = {ASIDE: True} if request.extensions.get(ASIDE) else None
@@ -457,7 +462,7 @@ def _bare_response(
     headers = {
         name: value
         for name, value in redact_headers(response.headers, secrets).items()
-        # The copy's body is neither compressed nor of the same length any more.
+        # The copy's body is no longer compressed and has a different length.
         if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
     }
     text = "" if clean is None else clean if isinstance(clean, str) else json.dumps(clean)
@@ -473,7 +478,7 @@ def _bare_response(
 
 
 def _as_bytes(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Headers as they were on the wire: httpx takes texts of ASCII only, servers send any."""
+    """Return headers as bytes, as on the wire: httpx accepts only ASCII text, servers send anything."""
     return [
         (name.encode("utf-8", "replace"), value.encode("utf-8", "replace"))
         for name, value in headers.items()

@@ -1,4 +1,4 @@
-"""When to ask again, and how long to wait: pure decisions, no input or output."""
+"""When to retry, and how long to wait: pure decisions, no I/O."""
 
 from __future__ import annotations
 
@@ -44,61 +44,60 @@ UNSENT_ERRORS = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
-"""Failures before the server was sent anything, so that it cannot have acted."""
+"""Failures before anything was sent to the server, so it cannot have acted."""
 
 REFUSED_STATUSES = frozenset({408, 429, 503})
-"""Answers of a server that did not do what it was asked for (RFC 9110, 15.5.9 and 15.6.4; RFC 6585, 4).
-A 502 comes from a proxy, and says nothing of what the server behind it did."""
+"""Statuses of a server that did not process the request (RFC 9110, 15.5.9 and 15.6.4; RFC 6585, 4). A 502
+comes from a proxy, and says nothing about what the server behind it did."""
 
 ONCE = "orchnb.once"
-"""The key in a request's ``extensions`` that marks one that must not be sent again after a failure that
-leaves open whether the server acted."""
+"""The key in a request's ``extensions`` that marks a request that must not be retried after a failure
+that leaves open whether the server acted."""
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods whose requests come to the same when they are sent twice (RFC 9110, 9.2.2)."""
+"""Methods whose requests have the same effect when they are sent twice (RFC 9110, 9.2.2)."""
 
 OPERATION = "orchnb.operation"
-"""The key in a request's ``extensions`` that names the client's operation which makes it."""
+"""The key in a request's ``extensions`` that names the client operation that sends it."""
 
 RESENT = "orchnb.resent"
-"""The key in a response's ``extensions`` that marks an answer to a request that was sent before, with
-such a failure: what the server says may be about what it did itself the first time."""
+"""The key in a response's ``extensions`` that marks the response to a retry after such a failure: it may
+refer to what the server did the first time."""
 
 ASIDE = "orchnb.aside"
-"""The key in a request's ``extensions`` that marks one which another request needs before it is sent:
-what becomes of it says nothing about that one."""
+"""The key in a request's ``extensions`` that marks a request that another one needs before it is sent:
+its outcome says nothing about the other one."""
 
 LARGEST = "orchnb.largest"
-"""The key in a request's ``extensions`` that says how many bytes an answer may have, decoded."""
+"""The key in a request's ``extensions`` for the maximum size of the decoded response, in bytes."""
 
 UNREAD = "orchnb.unread"
-"""The key in the ``extensions`` of a response that is no success, and that says why it was not read to
-its end."""
+"""The key in the ``extensions`` of an error response that says why it was not read completely."""
 
 NOT_AWAITED = "orchnb.not-awaited"
-"""The key in a response's ``extensions`` that says why there is no further try: too long a wait."""
+"""The key in a response's ``extensions`` that says why it was not retried: the wait would be too long."""
 
 LONGEST_RETRY_AFTER = 24 * 3600.0
-"""Seconds. A server that asks for more is taken to be confused, and the usual back-off applies."""
+"""Seconds. A larger value is considered an error of the server, and the usual back-off applies."""
 
 LONGEST_BACKOFF = 32.0
 
 LONG_WAIT = 10.0
-"""Seconds. A longer wait is logged as a warning where nobody observes retries: a script would seem to
+"""Seconds. A longer wait is logged as a warning if nothing observes retries: a script would seem to
 hang."""
 
 SHORTEST_MAINTENANCE_WAIT = 1.0
-"""Seconds. Maintenance is waited for without end, so "at once" must not become a busy loop."""
+"""Seconds. Retries during maintenance are unlimited, so a zero wait must not become a busy loop."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
     """What is retried, how often, and how long to wait in between.
 
-    ``jitter_factor`` is the part of a wait by which chance may change it (0.2: a fifth). ``random``
-    gives numbers in [0, 1); ``now`` the time of day in seconds since the epoch, for ``Retry-After``
-    dates; ``monotonic`` seconds from any start, for the time spent. ``max_wait`` is how many seconds all
-    waits of one request may take together; those in maintenance do not count.
+    ``jitter_factor`` is the fraction of a wait by which it may vary randomly (0.2: a fifth). ``random``
+    returns numbers in [0, 1); ``now`` returns seconds since the epoch, for ``Retry-After`` dates;
+    ``monotonic`` returns seconds from any start, for elapsed time. ``max_wait`` is the total time in
+    seconds that one request may wait; waits during maintenance do not count.
     """
 
     max_retries: int = 5
@@ -111,7 +110,7 @@ class RetryPolicy:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> RetryPolicy:
-        """The policy that the ``client_*`` settings describe."""
+        """Return the policy that the ``client_*`` settings describe."""
         return cls(
             max_retries=settings.client_max_retries,
             max_wait=settings.client_max_wait,
@@ -120,26 +119,26 @@ class RetryPolicy:
         )
 
     def retries_error(self, error: Exception, *, connected: bool) -> bool:
-        """Whether this error is worth another try.
+        """Return whether to retry after this error.
 
-        A connection that is refused is, once the client has been ``connected``: then the server is
-        restarting. Before that the address is wrong, which waiting does not mend.
+        A refused connection is retried only if the client has been ``connected`` before: then the server
+        is restarting. Otherwise the address is wrong, and waiting does not help.
         """
         return isinstance(error, RETRIED_ERRORS) or (
             connected and isinstance(error, httpx.ConnectError)
         )
 
     def leaves_open(self, failure: httpx.Response | Exception) -> bool:
-        """Whether the server may have acted on a request that failed like this."""
+        """Return whether the server may have acted on a request that failed like this."""
         if isinstance(failure, Exception):
             return not isinstance(failure, UNSENT_ERRORS)
         return failure.status_code not in REFUSED_STATUSES
 
     def wait(self, attempt: int, retry_after: float | None) -> float:
-        """Seconds to wait after the ``attempt``-th try (from 1) has failed.
+        """Return the seconds to wait after the ``attempt``-th try (from 1) has failed.
 
-        What the server asks for is waited at the least, and the jitter comes on top. Without its
-        word: 2, 4, 8, 16, 32 and again 32 s, with jitter on both sides.
+        ``retry_after`` is the minimum, and jitter is added to it. Without it the waits are 2, 4, 8, 16,
+        32 and again 32 s, with jitter in both directions.
         """
         if retry_after is not None:
             return retry_after * (1 + self.jitter_factor * self.random())
@@ -148,16 +147,16 @@ class RetryPolicy:
 
 
 def is_repeatable(request: httpx.Request) -> bool:
-    """Whether a request may be sent again when the server may have acted on it: as `ONCE` says, or else
-    by its method."""
+    """Return whether a request may be retried even though the server may have acted on it: `ONCE`
+    decides, or else the method."""
     once = request.extensions.get(ONCE)
     return request.method in IDEMPOTENT_METHODS if once is None else not once
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3), or None for nonsense.
+    """Return the seconds in a ``Retry-After`` header (RFC 9110, 10.2.3), or None if it is invalid.
 
-    Seconds may have a fraction, as some proxies send it. A date that has passed means 0.
+    Fractions of seconds are accepted, because some proxies send them. A date in the past means 0.
     """
     text = value.strip()
     if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
@@ -167,7 +166,7 @@ def parse_retry_after(value: str, now: float) -> float | None:
     else:
         try:
             moment = parsedate_to_datetime(text)
-            if moment.tzinfo is None:  # the asctime form names no zone; it is UTC
+            if moment.tzinfo is None:  # the asctime format has no time zone; it is UTC
                 moment = moment.replace(tzinfo=timezone.utc)
             seconds = max(0.0, moment.timestamp() - now)
         except (TypeError, ValueError, OverflowError, IndexError):
@@ -177,10 +176,10 @@ def parse_retry_after(value: str, now: float) -> float | None:
 
 @dataclass(frozen=True)
 class RetryEvent:
-    """What happens to one request that did not succeed at first.
+    """An event of a request that did not succeed at the first try.
 
-    ``waiting`` comes before each wait; one of the other kinds comes last. ``request_id`` is the same
-    for all events of one request. Neither the URL nor the cause holds a secret.
+    ``waiting`` is sent before each wait; one of the other kinds is sent last. ``request_id`` is the same
+    for all events of one request. Neither the URL nor the cause contains a secret.
     """
 
     kind: Literal["waiting", "recovered", "gave_up", "stopped"]
@@ -188,12 +187,12 @@ class RetryEvent:
     method: str
     url: str
     attempt: int
-    """Tries made so far."""
+    """The number of tries so far."""
     max_attempts: int | None
-    """Tries at the most, with those that do not count; None while the server is in maintenance, which is
-    waited for without end."""
+    """The maximum number of tries, including those that do not count; None while the server is in
+    maintenance, when retries are unlimited."""
     cause: str
-    """Why the last failed try failed: ``503 Service Unavailable``, or the name of an error."""
+    """Why the last try failed: ``503 Service Unavailable``, or the name of an error."""
     wait: float
     """Seconds until the next try; 0 if there is none."""
     elapsed: float
@@ -201,11 +200,11 @@ class RetryEvent:
     control: WaitControl | None = field(default=None, repr=False, compare=False)
     """Ends this wait early, by ``try_now()`` or ``stop()``; None if there is no wait."""
     operation: str = ""
-    """The client's operation that makes the request, such as ``read_flows``; empty if none does."""
+    """The client operation that sends the request, such as ``read_flows``; empty if there is none."""
 
 
 class RetryObserver(Protocol):
-    """Who wants to know of retries. Called in the thread, and on the loop, of the request."""
+    """An observer of retries. It is called in the thread, and on the event loop, of the request."""
 
     def __call__(self, event: RetryEvent, /) -> object: ...
 
@@ -214,15 +213,15 @@ _request_ids = itertools.count(1)
 
 
 def observe_retries(observer: RetryObserver) -> AbstractContextManager[None]:
-    """Have ``observer`` told of every retry in this process during a ``with`` block.
+    """Call ``observer`` for every retry in this process during a ``with`` block.
 
-    An observer that raises is logged and dropped; the request does not feel it.
+    An observer that raises is logged and removed; the request is not affected.
     """
     return retry_observers.observe(observer)
 
 
 class _Story:
-    """The events of one request, told as they happen; there is none before its first wait."""
+    """The events of one request, sent as they happen; the first wait is the first event."""
 
     def __init__(self, policy: RetryPolicy, request: httpx.Request, began: float) -> None:
         self._policy = policy
@@ -231,7 +230,7 @@ class _Story:
         self._id = 0
         self._ended = False
         self.attempt = 0
-        self.uncounted = 0  # of the tries, those in maintenance
+        self.uncounted = 0  # the tries during maintenance
         self.cause = ""
 
     @property
@@ -243,7 +242,7 @@ class _Story:
         return f"{self._request.method} {shown_url(self._request.url)}"
 
     def log(self, wait: float) -> None:
-        """Log the wait that comes; as a warning if it is long and shows nowhere else."""
+        """Log the next wait; as a warning if it is long and not shown anywhere else."""
         is_hidden = wait > LONG_WAIT and not retry_observers.are_any
         level = logging.WARNING if is_hidden else logging.DEBUG
         logger.log(level, "%s: %s; next try in %.0f s", self.place, self.cause, wait)
@@ -252,7 +251,7 @@ class _Story:
         self.attempt += 1
         if isinstance(failure, Exception):
             self.cause = type(failure).__name__
-        else:  # the usual words: the server's own may be anything, and may repeat what was sent
+        else:  # the standard phrase: the server's may be anything, and may repeat what was sent
             code = failure.status_code
             self.cause = f"{code} {httpx.codes.get_reason_phrase(code)}".strip()
 
@@ -275,7 +274,7 @@ class _Story:
         if kind == "waiting":
             self._id = self._id or next(_request_ids)
         elif not self._id or self._ended:
-            return  # it was never retried, or its end has been told
+            return  # it was never retried, or its last event has been sent
         self._ended = kind != "waiting"
         retry_observers.tell(
             RetryEvent(
@@ -295,14 +294,14 @@ class _Story:
 
 
 class Waits:
-    """The waits of one request, which have a limit together."""
+    """The waits of one request, with a limit on their total."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._left = policy.max_wait
         self._limit = policy.max_wait
 
     def shorten(self, wait: float, retry_after: float | None) -> float | None:
-        """The wait, without jitter that is too much for the limit; None if it is too long."""
+        """Return the wait, with jitter cut to the limit; None if it is too long without jitter."""
         least = wait if retry_after is None else retry_after
         return min(wait, self._left) if least <= self._left else None
 
@@ -311,15 +310,15 @@ class Waits:
         self._left -= wait
 
     def refusal(self, wait: float) -> str:
-        """Why a wait that is too long is not made."""
+        """Return the reason for not making a wait that is too long."""
         return (
-            f"It was not tried again: the next try is due in {wait:,.0f} s, and ORCHNB_CLIENT_MAX_WAIT "
+            f"It was not retried: the next retry is due in {wait:,.0f} s, and ORCHNB_CLIENT_MAX_WAIT "
             f"allows {self._limit:,.0f} s for all waits of one request"
         )
 
 
 class Retrier:
-    """The retry flow of one client; remembers whether that client has ever been answered."""
+    """The retry flow of one client; records whether that client has ever got a response."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self.policy = policy
@@ -328,7 +327,7 @@ class Retrier:
         self._settled_statuses = frozenset(range(200, 300)) - self._retried_statuses
 
     def settles(self, response: httpx.Response) -> bool:
-        """Whether this answer is a success, and `flow` would return it as it is."""
+        """Return whether this response is a success that `flow` would return unchanged."""
         self.connected = True
         return response.status_code in self._settled_statuses
 
@@ -340,14 +339,14 @@ class Retrier:
         began: float | None = None,
         waits: Waits | None = None,
     ) -> Flow:
-        """Send ``request``, and again as the policy says; return the last response.
+        """Send ``request``, retry according to the policy, and return the last response.
 
         ``began`` is the policy's ``monotonic`` time when the first try began, by default now; ``waits``
-        are those of the request so far, if several flows make one request.
+        are the waits of the request so far, if several flows send one request.
 
-        Raises the error of the last try if that got no answer, and at once any error that is not
-        retried, such as the client's close during a try or a wait. A wait that is stopped by its
-        control makes the last try the last.
+        Raises the error of the last try if it got no response, and immediately any error that is not
+        retried, such as closing the client during a try or a wait. After a wait that its control stops,
+        there is no further try.
         """
         policy = self.policy
         send = Send(request, aside)
@@ -363,12 +362,12 @@ class Retrier:
                 try:
                     answer = yield send
                 except httpx.StreamConsumed:
-                    # The body came from a stream that is spent: what went before is the outcome.
+                    # The body came from a stream that is consumed: the last outcome is the result.
                     if isinstance(earlier, httpx.Response):
                         story.tell("gave_up")
                         return earlier
                     raise earlier or OrchnbError(
-                        "The body of this request was sent before; build the request anew to send "
+                        "The body of this request has already been sent; build a new request to send "
                         "it again"
                     ) from None
                 except httpx.TransportError as exc:
@@ -380,7 +379,7 @@ class Retrier:
                     if not retried or story.counted > policy.max_retries:
                         raise earlier from (None if earlier is not exc else exc.__cause__)
                 else:
-                    assert answer is not None, "a Send is answered by a response"
+                    assert answer is not None, "the result of a Send is a response"
                     self.connected = True
                     if resent:
                         answer.extensions[RESENT] = True
@@ -438,11 +437,11 @@ class Retrier:
 
 
 def without_secrets(error: httpx.TransportError, request: httpx.Request) -> httpx.TransportError:
-    """The error itself, or one of its kind without what it repeats of the request's secrets: h11 quotes
-    the header that it cannot send, and the line of an answer that it cannot read."""
+    """Return the error, or one of the same type without the request's secrets: h11 quotes a header that
+    it cannot send, and a line of a response that it cannot parse."""
     words = str(error)
     secrets: Iterable[str] = secrets_of(request)
-    if isinstance(error, httpx.ProxyError):  # these are the proxy's words
+    if isinstance(error, httpx.ProxyError):  # the message comes from the proxy
         secrets = {*secrets, *proxy_secrets()}
     scrubbed = scrub(words, secrets)
     if scrubbed == words:

@@ -1,1 +1,1 @@
-"""Where code runs: event loops, apps' lifespans, the host thread, and the server inside this process."""
+"""Where code runs: event loops, apps' lifespans, the host thread, and the in-kernel server."""

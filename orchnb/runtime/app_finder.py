@@ -1,4 +1,4 @@
-"""From the text in ORCHNB_EPHEMERAL_APP to an ASGI app."""
+"""Find the ASGI app that ORCHNB_EPHEMERAL_APP names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from orchnb.runtime.lifespan import ASGIApp
 
 
 def find_app(spec: str) -> Callable[[], ASGIApp]:
-    """Import what ``module:name`` says; return what makes an app of it.
+    """Import ``module:name`` and return a function that returns the app.
 
     Raises:
-        ServerStartFailed: the text is of another form, or names nothing that can be used.
+        ServerStartFailed: the text has a different form, or does not name an app or a factory.
     """
     module_name, separator, path = spec.partition(":")
     if not separator or not module_name or not path:
-        raise _bad_app(spec, "should have the form module:app, or module:factory")
+        raise _bad_app(spec, "should have the form module:app or module:factory")
     try:
         with importing():
             target: Any = importlib.import_module(module_name)
@@ -36,16 +36,16 @@ def find_app(spec: str) -> Callable[[], ASGIApp]:
         return lambda: target
     if not _accepts(target, 0):
         raise _bad_app(
-            spec, "is no ASGI app: it should take (scope, receive, send), or make such an app"
+            spec, "is not an ASGI app: it should take (scope, receive, send), or return such an app"
         )
     if _is_async(target):
-        raise _bad_app(spec, "is an async factory; a factory should be a plain function")
+        raise _bad_app(spec, "is an async factory; a factory should be a sync function")
     return partial(_make, spec, target)
 
 
 def is_asgi(target: object) -> bool:
-    """Whether it looks like an ASGI app, and not like a factory of one."""
-    # A factory's parameters have defaults, and so it might be called with three arguments as well.
+    """Return whether the target looks like an ASGI app rather than a factory."""
+    # A factory's parameters have defaults, so it might accept three arguments as well.
     return _accepts(target, 3) and (_is_async(target) or not _accepts(target, 0))
 
 
@@ -61,7 +61,7 @@ def _make(spec: str, factory: Callable[[], Any]) -> ASGIApp:
     app = factory()
     if not _accepts(app, 3):
         raise ServerStartFailed(
-            f"ORCHNB_EPHEMERAL_APP={spec} made {type(app).__name__!r}, which is no ASGI app",
+            f"ORCHNB_EPHEMERAL_APP={spec} returned {type(app).__name__!r}, which is not an ASGI app",
             phase="create",
             hint="The factory should return an app that takes (scope, receive, send).",
         )
@@ -80,9 +80,9 @@ def _accepts(target: object, count: int) -> bool:
 
 def _is_async(target: object) -> bool:
     if inspect.isclass(target):
-        return False  # what is async are its instances
+        return False  # its instances are async, if any
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
-        getattr(target, "__call__", None)  # noqa: B004 - to look at it, not to ask for it
+        getattr(target, "__call__", None)  # noqa: B004 - to inspect it, not to test for it
     )
 
 

@@ -1,7 +1,7 @@
-"""A limit on the time that a blocking call takes as a whole.
+"""A limit on the total time of a blocking call.
 
-The time-outs of httpx count between two bytes, and a name is looked up without any. A server that
-sends one byte a second, or informational responses without end, keeps such a call waiting for ever.
+httpx's timeouts apply between two bytes, and name resolution has none. A server that sends one byte a
+second, or endless informational responses, keeps such a call waiting forever.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ T = TypeVar("T")
 def within(seconds: float, call: Callable[[], T], *, give_up: Callable[[], object]) -> T:
     """Return the result of ``call``, which runs in another thread, in a copy of this context.
 
-    ``give_up`` is called here if the call has not ended in time, or if the wait is interrupted. It
-    should make the call end soon; what comes of it then is dropped.
+    ``give_up`` is called in this thread if the call does not end in time, or if the wait is interrupted.
+    It should make the call end soon; the result is then dropped.
 
     Raises:
         TimeoutError: the call has not ended in ``seconds``.

@@ -1,15 +1,15 @@
-"""The host: one background thread with the event loop that in-process apps live on.
+"""The host: one background thread with the event loop that in-process apps run on.
 
-A cell that computes for a minute blocks the notebook's loop, and a server there would stand still
-with it. The thread is there while anybody leases it, and daemonic, so that nothing it does can keep
-the process from exiting.
+A cell that computes for a minute blocks the notebook's loop, and would block a server there as well.
+The thread runs while there is a lease on it. It is a daemon thread, so nothing on it can keep the
+process from exiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures.thread  # noqa: F401 - its exit hook has to be registered before ours, see below
+import concurrent.futures.thread  # noqa: F401 - its exit hook must be registered before ours, see below
 import contextvars
 import logging
 import math
@@ -42,26 +42,26 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 host_log = LogRing()
-"""The last lines that hosted code has logged; they go nowhere else, least of all into a cell."""
+"""The last lines that hosted code has logged. They are not written anywhere else, such as into a cell."""
 
 _CLOSE_TIMEOUT = SHUTDOWN_TIMEOUT + LAST_RESORT_TIMEOUT + 0.2
-"""Seconds until an app that is being closed is down or was left behind, and everybody knows of it.
-The app's calls have their share of them, see `orchnb.runtime.lifespan`."""
+"""Seconds until an app that is being closed has stopped or was abandoned, and all waiters are notified.
+The app's calls get a share of this time, see `orchnb.runtime.lifespan`."""
 
 _THREAD_NAME = "orchnb-host"
 
 _LONGEST_PART = 1.0
-"""Seconds after which those who wait for a start look at its progress, and whether others gave up."""
+"""Seconds between a waiter's checks of a start's progress, and of whether other waiters gave up."""
 
 
 class HostedCall(Protocol):
-    """A call of an app that somebody waits for."""
+    """A call of an app that a caller waits for."""
 
     def begin(self) -> None:
-        """Start it; called on the loop."""
+        """Start the call. Called on the loop."""
 
     def host_ended(self) -> None:
-        """There will be no answer; called on any thread."""
+        """Note that there will be no response. Called on any thread."""
 
 
 class Host:
@@ -86,13 +86,13 @@ class Host:
             raise
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
-        """Have a function called on the loop; dropped if the loop has ended."""
+        """Call a function on the loop; it is dropped if the loop has ended."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(callback, *args, context=self._context.copy())
 
     def begin(self, call: HostedCall) -> None:
-        """Have a call begun on the loop. It takes itself out of ``calls`` when it is over; it is told
-        if the host ends before."""
+        """Begin a call on the loop. It removes itself from ``calls`` at its end, and is notified if the
+        host ends first."""
         self.calls.add(call)
         self.post(call.begin)
         if self.ended:
@@ -103,7 +103,7 @@ class Host:
         return self._context.copy().run(LoopTask, self.loop, coroutine)
 
     def stop(self) -> None:
-        """Ask the thread to end; everything on its loop is cancelled."""
+        """Tell the thread to end; everything on its loop is cancelled."""
         self.stopping = True
         self.post(self._stop)
 
@@ -113,21 +113,21 @@ class Host:
             self.loop.stop()
 
     def join(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds for the thread to end; whether it has."""
+        """Wait at most ``timeout`` seconds for the thread to end; return whether it has."""
         if threading.current_thread() is not self.thread:
             self.thread.join(timeout)
         return not self.thread.is_alive()
 
     async def join_async(self) -> None:
-        """Wait for the thread to end, on any event loop but its own."""
+        """Wait for the thread to end, on any event loop except the host's."""
         if threading.current_thread() is not self.thread:
-            await wait_async(self.over)  # the last thing that it does
+            await wait_async(self.over)  # set as the thread's last step
             self.thread.join()
 
     def _run(self) -> None:
         try:
             if self._predecessor is not None:
-                # It is shutting down the very apps that may be started here next.
+                # It is shutting down the same apps that may be started here next.
                 self._predecessor.join(SHUTDOWN_TIMEOUT)
                 self._predecessor = None
             with divert_records(host_log, is_hosted.get):
@@ -140,8 +140,8 @@ class Host:
         try:
             self._run_until_stopped()
             finish_loop(self.loop, timeout=SHUTDOWN_TIMEOUT)
-        except Exception as exc:  # somebody closed it, or what it waits with: it is gone
-            logger.error("The loop of the hosted apps broke down", exc_info=exc)
+        except Exception as exc:  # the loop or its selector was closed by other code
+            logger.error("The event loop of the hosted apps failed", exc_info=exc)
             with suppress(Exception):
                 self.loop.close()
         finally:
@@ -153,22 +153,22 @@ class Host:
                 app._host_ended()
 
     def _run_until_stopped(self) -> None:
-        # Not asyncio.run: nest-asyncio, where it is applied, replaces it for all threads. And no task
-        # to wait for: a hosted app may cancel all that there are.
+        # Not asyncio.run: nest-asyncio replaces it for all threads. And no main task to wait for: a
+        # hosted app may cancel all tasks.
         while not self._stopped:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as exc:
-                # From a task that an app has started; other apps live here as well.
+                # From a task that an app has started; other apps run here as well.
                 logger.error("A task of a hosted app raised %r", exc, exc_info=exc)
             else:
                 if not self._stopped:
-                    logger.error("A hosted app stopped the loop it runs on, which goes on")
+                    logger.error("A hosted app stopped the event loop it runs on; it was restarted")
 
 
 def _keep_complaint(_: asyncio.AbstractEventLoop, complaint: dict[str, Any]) -> None:
-    """What asyncio has to say about hosted tasks, it says when they are collected: on any thread,
-    perhaps in the middle of somebody's cell, and long after the host has ended."""
+    """Keep asyncio's complaints about hosted tasks in the log: they come when a task is collected, on any
+    thread, possibly during a cell, and even long after the host has ended."""
     error = complaint.get("exception")
     details = (type(error), error, error.__traceback__) if error is not None else None
     message = complaint["message"]
@@ -177,7 +177,7 @@ def _keep_complaint(_: asyncio.AbstractEventLoop, complaint: dict[str, Any]) -> 
 
 
 class _Tenancy:
-    """Who leases the host, under one lock."""
+    """The leases of the host, under one lock."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -213,24 +213,24 @@ def _release() -> None:
 
 
 def on_host_thread() -> bool:
-    """Whether this code runs on a host's own thread."""
+    """Return whether this code runs on a host's thread."""
     return threading.current_thread().name == _THREAD_NAME
 
 
 class HostedApp:
-    """One lease of an ASGI app on the host: the app is up from ``started`` until the last is closed.
+    """One lease of an ASGI app on the host: the app runs from ``started`` until its last lease is closed.
 
-    The leases of one app are counted by `app_lifespan_context`, so it is started once per process
-    however many there are. Making one begins the start-up and does not wait. Make it, and see to it that
-    it is closed, within `deferred_interrupts`, or an interrupt may leave it up for good.
+    `app_lifespan_context` counts the leases of an app, so it is started once per process, regardless of
+    their number. Creating a lease begins the start-up and does not wait. Create it, and register its
+    `close`, within `deferred_interrupts`; otherwise an interrupt may leave the app running forever.
 
     Args:
-        start_timeout: the seconds without progress after which waiters give the start up, by their own
-            clock: an app that blocks the host's loop stops every clock there. None: never.
+        start_timeout: the seconds without progress after which waiters give up, by their own clock: an
+            app that blocks the host's loop stops every clock there. None means never.
         grace: seconds that waiters add to it.
-        progress: returns what changes when the start makes progress. None: it never does.
-        on_wait: called with this lease where someone begins to wait for the start, in their thread
-            and context.
+        progress: returns a value that changes when the start makes progress. None means no progress.
+        on_wait: called with this lease when a waiter begins to wait for the start, in the waiter's
+            thread and context.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ class HostedApp:
         self._grace = grace
         self._progress = progress or (lambda: 0)
         self._on_wait = on_wait
-        self._gave_up_at: object = None  # the mark of progress at which somebody did
+        self._gave_up_at: object = None  # the mark of progress at which a waiter gave up
         self.state: dict[str, Any] = {}
         self.started: Outcome[None] = Outcome()
         self._closing = False
@@ -259,23 +259,23 @@ class HostedApp:
         try:
             task = self.host.submit(self._hold())
             task.when_done(lambda: self._finished(task.error))
-        except BaseException:  # whatever it is, the lease would be nobody's
+        except BaseException:  # including interrupts: nobody would own the lease
             self._give_back()
             raise
 
     @property
     def closed(self) -> bool:
-        """Whether it has been closed; requests are not served any more."""
+        """Whether it has been closed; requests are no longer served."""
         return self._closing
 
     @property
     def ended(self) -> bool:
-        """Whether it is over with it: it was closed, did not start, or has gone down by itself."""
+        """Whether it has ended: it was closed, did not start, or stopped unexpectedly."""
         return self._ended.done()
 
     @property
     def is_up(self) -> bool:
-        """Whether the app has started and not been closed or gone down."""
+        """Whether the app has started and has not been closed or stopped."""
         return (
             not self._closing
             and not self._ended.done()
@@ -285,7 +285,7 @@ class HostedApp:
 
     async def _hold(self) -> None:
         try:
-            # Closing is cancelling: whoever is inside of a lifespan leaves it in good order.
+            # Closing cancels this scope, so the lifespan is left in an orderly way.
             with anyio.CancelScope() as self._scope:
                 if self._closing:
                     return
@@ -294,7 +294,7 @@ class HostedApp:
                     self.started.settle()
                     await anyio.sleep_forever()
         except LifespanStartupFailed as exc:
-            # The server of our own has said it better than a lifespan message can.
+            # The in-kernel server's error says more than a lifespan message can.
             cause = exc.__cause__
             self.started.settle(error=cause if isinstance(cause, ServerStartFailed) else exc)
 
@@ -310,10 +310,10 @@ class HostedApp:
         self._ended.settle()
 
     def _host_ended(self) -> None:
-        """The loop is gone, and with it whoever would have called `_finished`."""
+        """End the lease: the loop has ended, so `_finished` will not be called."""
         if not self._ended.done():
             self.started.settle(
-                error=LifespanStartupFailed("The loop that the app ran on has ended")
+                error=LifespanStartupFailed("The event loop that the app ran on has ended")
             )
             self._give_back()
             self._ended.settle()
@@ -324,7 +324,8 @@ class HostedApp:
         _release()
 
     def _abandon_after_fork(self) -> None:
-        """This is a child process: the app, and whoever set these outcomes, are the parent's."""
+        """End the lease in a child process: the app, and the thread that sets these outcomes, are the
+        parent's."""
         self._closing = True
         self.started = Outcome()
         self.started.settle(
@@ -334,10 +335,10 @@ class HostedApp:
         self._ended.settle()
 
     def close(self) -> None:
-        """Give the lease back; returns at once. Closing twice is fine.
+        """Release the lease; returns immediately. Closing twice is allowed.
 
-        The app's calls that are under way go on. The last lease waits for them before the app is shut
-        down, at most their share of the shutdown's time, and then cancels them.
+        Calls of the app that are in progress continue. The last lease waits for them before the app is
+        shut down, at most for their share of the shutdown's time, and then cancels them.
         """
         with deferred_interrupts():
             if not self._closing:
@@ -345,10 +346,10 @@ class HostedApp:
                 self.host.post(self._end)
 
     def wait_started(self) -> None:
-        """Wait, in plain code, until the app is up.
+        """Wait in sync code until the app has started.
 
         Raises:
-            LifespanStartupFailed: it did not start.
+            LifespanStartupFailed: the app did not start.
             ServerStartFailed: it is the server of `orchnb.runtime.ephemeral`, and did not start.
         """
         for part in self._parts_of_the_wait():
@@ -356,16 +357,16 @@ class HostedApp:
         self._raise_if_failed()
 
     async def wait_started_async(self) -> None:
-        """`wait_started` on any event loop."""
+        """Wait as `wait_started` does, on any event loop."""
         for part in self._parts_of_the_wait():
-            # No cancel scope for the time: a cancellation that comes as it ends would be taken for its.
+            # No cancel scope for the timeout: it could take an outer cancellation for its own.
             await wait_async(self.started, part)
         self._raise_if_failed()
 
     def announce_wait(self) -> None:
-        """Call ``on_wait``, unless the start has ended, as every wait does when it begins."""
+        """Call ``on_wait`` unless the start has ended. Every wait does this at its beginning."""
         if self._on_wait is not None and not self.started.done():
-            with deferred_interrupts():  # the host's thread takes the locks of those who are told
+            with deferred_interrupts():  # the host's thread takes the observers' locks
                 self._on_wait(self)
 
     def _parts_of_the_wait(self) -> Iterator[float]:
@@ -377,7 +378,7 @@ class HostedApp:
             part = min(patience.left, _LONGEST_PART)
             began = time.monotonic()
             yield part
-            # A clock that jumps, after a laptop's sleep, uses up one part at most.
+            # A jump of the clock, after a laptop's sleep, uses up at most one part.
             patience.spend(min(time.monotonic() - began, part))
         self._gave_up_at = patience.mark
 
@@ -386,18 +387,18 @@ class HostedApp:
             mask = secret_mask()
             raise ServerStartFailed(
                 f"The app did not start: no progress for {self._start_timeout:g} s (phase: start), "
-                "and it blocks the loop it runs on",
+                "and it blocks the event loop it runs on",
                 phase="start",
-                hint="It should await, or use threads, where its start-up takes long.",
+                hint="Long steps of its start-up should be awaited, or run in threads.",
                 log_lines=[mask(line) for line in host_log.lines(20)],
             )
         self.started.result()
 
     def wait_closed(self, timeout: float = _CLOSE_TIMEOUT) -> bool:
-        """After `close`: wait at most ``timeout`` seconds until the app is down, if this was its last
-        lease, and the host's thread has ended, if it has no other tenant. Whether that is so.
+        """After `close`, wait at most ``timeout`` seconds until the app has stopped, if this was its last
+        lease, and the host's thread has ended, if it has no other lease. Return whether that happened.
 
-        A call of the app itself does not wait: the shutdown waits for the call.
+        In a call of the app, do not wait, because the shutdown waits for the call.
         """
         if is_called(self.app):
             return self._ended.done()
@@ -419,7 +420,7 @@ class HostedApp:
 
 
 async def wait_async(outcome: Outcome[Any], timeout: float | None = None) -> None:
-    """Wait on any event loop until there is an outcome on another thread, at most ``timeout`` seconds."""
+    """Wait on any event loop, at most ``timeout`` seconds, for an outcome from another thread."""
     event = loop_event()
     outcome.when_done(event.set)
     try:
@@ -429,7 +430,7 @@ async def wait_async(outcome: Outcome[Any], timeout: float | None = None) -> Non
 
 
 def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
-    """Close every hosted app and end the host, within ``timeout`` seconds. For the process's end."""
+    """Close every hosted app and end the host, within ``timeout`` seconds. Called at process exit."""
     with _tenancy.lock:
         apps, host = list(_tenancy.apps), _tenancy.host
     for app in apps:
@@ -444,7 +445,7 @@ def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
     def all_ended(by: float) -> bool:
         return all(app._ended.wait(max(0.0, by - time.monotonic())) for app in apps)
 
-    # A loop that does nothing for as long as a shutdown may take, will not cancel one either.
+    # A loop that does not react within the time of a shutdown will not cancel one either.
     blocked = not all_ended(now + min(timeout, SHUTDOWN_TIMEOUT)) and not heard.done()
     if not blocked:
         all_ended(deadline)
@@ -454,10 +455,10 @@ def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
 
 
 def _register_exit() -> None:
-    # Databases are closed by threads of their own, which the interpreter waits for before it calls
-    # atexit functions; so the apps must go before that. concurrent.futures uses the same hook, which
-    # has no public name. Hooks run in reverse order: ours, registered later, while there still are
-    # worker threads to be had, without which apps cannot end in good order.
+    # Databases are closed by threads that the interpreter joins before it calls atexit functions, so
+    # the apps must be closed before that. concurrent.futures uses the same hook, which has no public
+    # name. Hooks run in reverse order: ours is registered later, so it runs while worker threads are
+    # still available, without which apps cannot shut down properly.
     global _exit_registered
     if not _exit_registered:
         _exit_registered = True
@@ -468,7 +469,7 @@ def _register_exit() -> None:
 
 @in_forked_child
 def _after_fork() -> None:
-    # Only the forking thread goes on in the child: there is no host here.
+    # Only the forking thread continues in the child: there is no host here.
     global _tenancy, _exit_registered
     apps = _tenancy.apps
     _tenancy = _Tenancy()

@@ -1,7 +1,7 @@
 """Interrupts (the stop button, Ctrl-C) during a block: hold them, or handle them in another way.
 
-All that orchnb does about interrupts is done by `interrupts_handled_by`: it is the handler of SIGINT for
-a block.
+All interrupt handling in orchnb uses `interrupts_handled_by`, which sets the handler of SIGINT for a
+block.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def held_interrupts() -> Iterator[list[int]]:
 def deferred_interrupts() -> Iterator[None]:
     """Handle an interrupt that comes during the block at its end.
 
-    For a few steps that belong together and do not wait: to take something and to note who gives it back;
-    to start a thread, as nobody could tell otherwise whether it will ever run; to create an event loop,
-    which complains on stderr if it is collected half-made.
+    Use it for a few steps that belong together and do not wait: acquiring something and registering its
+    release; starting a thread, because otherwise it is unknown whether it will ever run; creating an
+    event loop, which reports on stderr if it is collected half-initialized.
 
     Raises:
         KeyboardInterrupt: at the end, if that is what interrupts raise.
@@ -60,7 +60,7 @@ def deferred_interrupts() -> Iterator[None]:
             yield
     finally:
         if held:
-            # Not the signal again: asyncio is told of it by its wake-up descriptor, and was told already.
+            # Do not raise the signal again: asyncio already got it through its wake-up descriptor.
             handler = signal.getsignal(signal.SIGINT)
             if callable(handler):
                 handler(held[0], inspect.currentframe())

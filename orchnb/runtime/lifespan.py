@@ -1,9 +1,9 @@
 """The reference-counted manager of ASGI lifespans.
 
-Who enters `app_lifespan_context` first starts the app, who leaves last shuts it down. In between
-stands one owner task per app and loop, which makes the whole lifespan call, so that nobody's error,
-cancellation or early leaving is felt by anybody else. Semantics are those of Prefect's client base,
-messages those of the ASGI lifespan protocol (version 2.0).
+The first one to enter `app_lifespan_context` starts the app, and the last one to leave shuts it down.
+One owner task per app and loop makes the whole lifespan call, so that an error, a cancellation or an
+early exit of one entrant does not affect the others. The semantics are those of Prefect's client base,
+the messages those of the ASGI lifespan protocol (version 2.0).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from orchnb.runtime.loops import Task, discard_task, spawn
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT = 2.0
-"""Seconds that an app may take to end its calls and shut down, before it is cancelled and left behind.
-Jupyter kills a kernel that is not gone within five, and the interpreter's own end takes more than one of
-these."""
+"""Seconds that an app may take to end its calls and shut down, before it is cancelled and abandoned.
+Jupyter kills a kernel that does not exit within five, and the interpreter's own shutdown takes more than
+one of these."""
 
 CALLS_SHARE = 0.5
-"""The part of that time in which calls of the app may end by themselves. Then they are cancelled."""
+"""The fraction of that time in which calls of the app may end by themselves. Then they are cancelled."""
 
 _CANCELLED_CALLS_SHARE = 0.75
-"""The part of that time after which the shutdown begins even if cancelled calls have not ended."""
+"""The fraction of that time after which the shutdown begins even if cancelled calls have not ended."""
 
 LAST_RESORT_TIMEOUT = 1.0
-"""Seconds that a cancelled app may still take; one that swallows cancellation is then abandoned."""
+"""Seconds that a cancelled app may still take; if it swallows the cancellation it is then abandoned."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -61,16 +61,16 @@ async def app_lifespan_context(
 ) -> AsyncIterator[None]:
     """Keep an ASGI app's lifespan open while the block runs.
 
-    The first entry on a loop starts the app, later ones only count, and the last exit shuts it down
-    and waits until it is. No body runs before the start-up has completed. An app without lifespan
-    support is taken as started. The shutdown waits for calls of the app that are under way (`app_call`),
-    at most half of the time; then it cancels them. A call that is cancelled, and a shutdown that fails or
-    takes longer than the ``shutdown_timeout`` seconds of the first entry, are logged as errors and do not
-    raise: the blocks did their work. Which app it is goes by the object's identity.
+    The first entry on a loop starts the app, later entries are only counted, and the last exit shuts it
+    down and waits for that. No block runs before the start-up has completed. An app without lifespan
+    support counts as started. The shutdown waits for calls of the app that are in progress (`app_call`),
+    at most half of the time; then it cancels them. A cancelled call, and a shutdown that fails or takes
+    longer than the ``shutdown_timeout`` seconds of the first entry, are logged as errors and do not
+    raise: the blocks did their work. Apps are distinguished by identity.
 
     Raises:
-        LifespanStartupFailed: the app did not start, in its own words. Everybody who waits for this
-            start is told; the next entry starts afresh.
+        LifespanStartupFailed: the app did not start; the message comes from the app. Everyone who waits
+            for this start gets the error; the next entry starts the app again.
     """
     lifespan = await _join(app, shutdown_timeout)
     try:
@@ -81,10 +81,10 @@ async def app_lifespan_context(
 
 
 def lifespan_state(app: ASGIApp) -> dict[str, Any]:
-    """The state that a running app's lifespan has set up, for the scopes of its requests.
+    """Return the state that a running app's lifespan has set up, for the scopes of its requests.
 
-    The mapping is the app's own; each request is to be given a copy of its first level (ASGI
-    lifespan protocol, "Lifespan State"). Empty if the app does not run on this loop.
+    The mapping belongs to the app; each request must get a copy of its first level (ASGI lifespan
+    protocol, "Lifespan State"). It is empty if the app does not run on this loop.
     """
     lifespan = _lifespans.get((id(current_loop()), id(app)))
     return lifespan.state if lifespan is not None else {}
@@ -92,9 +92,9 @@ def lifespan_state(app: ASGIApp) -> dict[str, Any]:
 
 @contextmanager
 def app_call(app: ASGIApp, cancel: Callable[[], object]) -> Iterator[bool]:
-    """Count the block as a call of the app, whose shutdown waits for the end of the block.
+    """Count the block as a call of the app: the app's shutdown waits for the end of the block.
 
-    The value is whether the app is up on this loop; the block does not count otherwise. ``cancel`` is
+    The value is whether the app runs on this loop; otherwise the block does not count. ``cancel`` is
     called on the loop, at most once, if the call takes longer than the shutdown can wait.
     """
     lifespan = _lifespans.get((id(current_loop()), id(app)))
@@ -111,7 +111,7 @@ def app_call(app: ASGIApp, cancel: Callable[[], object]) -> Iterator[bool]:
 
 
 def is_called(app: ASGIApp) -> bool:
-    """Whether this code runs within an `app_call` of the app, and so must not wait for its shutdown."""
+    """Return whether this code is in an `app_call` of the app, and must not wait for its shutdown."""
     return _called.get() is app
 
 
@@ -121,8 +121,8 @@ _called: ContextVar[ASGIApp | None] = ContextVar("orchnb_called", default=None)
 class _Lifespan:
     """One period of one app on one loop, from the first entry to the end of its shutdown.
 
-    Others may come in until the last entrant has left, or the start has failed; whoever comes later
-    waits for its end. Everything here happens on its loop.
+    Others may enter until the last entrant has left, or the start has failed; later ones wait for its
+    end. Everything here happens on its loop.
     """
 
     def __init__(self, app: ASGIApp, loop: Loop, shutdown_timeout: float) -> None:
@@ -172,18 +172,18 @@ class _Lifespan:
         self.entrants -= 1
         if self.entrants:
             return
-        # Whoever leaves by cancellation waits for the shutdown too: "left" means that it is down.
+        # A cancelled entrant waits for the shutdown too: leaving means that the app has stopped.
         with anyio.CancelScope(shield=True):
             deadline = anyio.current_time() + self._shutdown_timeout
             if self.calls and self.is_open:
                 await self._end_calls(deadline)
                 if self.is_held:
-                    return  # somebody has entered in the meantime, and is now the one to leave last
+                    return  # someone has entered in the meantime, and will be the last one to leave
             self._close(deadline)
             await self.wait_ended()
 
     async def _end_calls(self, deadline: float) -> None:
-        """Wait for the calls to end, and cancel those that take too long. An entrant stops this."""
+        """Wait for the calls to end, and cancel those that take too long. A new entrant stops this."""
         await self._wait_for_calls(deadline - (1 - CALLS_SHARE) * self._shutdown_timeout)
         late = set() if self.is_held else self.calls.copy()
         if not late:
@@ -194,7 +194,7 @@ class _Lifespan:
         await self._wait_for_calls(deadline - (1 - _CANCELLED_CALLS_SHARE) * self._shutdown_timeout)
         if left := late & self.calls:
             logger.error(
-                "Left %d calls of %s behind: they swallowed their cancellation",
+                "Abandoned %d calls of %s: they swallowed their cancellation",
                 len(left),
                 self.name,
             )
@@ -217,13 +217,13 @@ class _Lifespan:
             changed.set()
 
     async def wait_ended(self) -> None:
-        """See a period that is not open any more to its end, which is bounded."""
+        """Wait for the end of a period that is no longer open, for a limited time."""
         await self._wait_until(self._cancel_at)
         if not self._ended.is_set():
             self._cancel()
         await self._wait_until(self._give_up_at)
         if not self._ended.is_set():
-            logger.error("Left %s behind: it swallowed its cancellation", self.name)
+            logger.error("Abandoned %s: it swallowed its cancellation", self.name)
             self._end()
 
     async def _wait_until(self, deadline: float) -> None:
@@ -231,7 +231,7 @@ class _Lifespan:
             await self._ended.wait()
 
     def _close(self, deadline: float) -> None:
-        """Let nobody in any more. An app that is still starting need not go on with that."""
+        """Refuse further entries. An app that is still starting is cancelled."""
         if not self.is_open:
             return
         self._closed.set()
@@ -241,7 +241,7 @@ class _Lifespan:
             self._cancel()
 
     def _cancel(self) -> None:
-        # Once, in asyncio's manner where asyncio runs: the app can await while it cleans up.
+        # Once, as asyncio cancels tasks: the app can await while it cleans up.
         if self._cancelled or self.task is None:
             return
         self._cancelled = True
@@ -252,12 +252,12 @@ class _Lifespan:
     # The app's side.
 
     async def own(self) -> None:
-        """The owner task: the app's whole lifespan call."""
+        """Run the owner task, which makes the app's whole lifespan call."""
         try:
             await self._call_app()
         except BaseException as exc:
             if is_closed(self.loop):
-                raise  # it was swept; there is nobody to be told
+                raise  # it was swept; nobody is waiting
             self._take_error(exc)
             if isinstance(exc, KeyboardInterrupt):
                 self._end()
@@ -273,12 +273,12 @@ class _Lifespan:
         try:
             await self.app(scope, self._receive, self._send)
         except Exception:
-            # Raised before it took the start-up message: it does not speak this protocol, and is to
-            # be served all the same (ASGI, "Lifespan Protocol"). After: it does, and has failed.
+            # Raised before it received the start-up message: it does not support this protocol, and
+            # must be served anyway (ASGI, "Lifespan Protocol"). After: it does, and has failed.
             if self._startup_sent or self._settled.is_set():
                 raise
         self._settled.set()
-        # Its requests are served also if it has no more to say, so its period lasts.
+        # Its requests are served even if its lifespan call has returned, so the period continues.
         await self._closed.wait()
 
     def _take_error(self, exc: BaseException) -> None:
@@ -288,7 +288,7 @@ class _Lifespan:
             self._settle_failed(message, exc)
             return
         if self._failure is not None or self._shutdown_answered or self._cancelled:
-            return  # it has been reported; frameworks raise after having said what failed
+            return  # it has been reported; frameworks raise after they have sent the failure
         when = "shutdown" if self._shutdown_sent else "lifespan"
         if cancelled:
             logger.error("The %s of %s was cancelled", when, self.name)
@@ -301,17 +301,17 @@ class _Lifespan:
             return {"type": "lifespan.startup"}
         await self._closed.wait()
         if self._shutdown_sent:
-            await anyio.sleep_forever()  # there is nothing more to come
+            await anyio.sleep_forever()  # there are no more messages
         self._shutdown_sent = True
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:
         if is_closed(self.loop):
-            return  # last words of an app that was swept
+            return  # a late message of an app that was swept
         kind = message["type"]
         if kind == "lifespan.startup.complete":
-            # If all have given up in the meantime, this start never completes, rather than that it
-            # does and is cut short without a shutdown.
+            # If everyone has given up in the meantime, this start must not complete, because it would
+            # then be cut short without a shutdown.
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._settled.set()
         elif kind == "lifespan.startup.failed":
@@ -323,7 +323,7 @@ class _Lifespan:
             reason = message.get("message") or "The app gave no reason"
             logger.error("The shutdown of %s failed: %s", self.name, reason)
         else:
-            # An app that answers every scope as if it were a request knows no lifespan.
+            # An app that treats every scope as a request does not support lifespans.
             self._startup_sent = False
             raise RuntimeError(f"A lifespan has no message {kind!r}")
 
@@ -344,7 +344,7 @@ _lock = threading.Lock()  # the loops of several threads share the mapping
 
 
 async def _join(app: ASGIApp, shutdown_timeout: float) -> _Lifespan:
-    """Enter the app's period on this loop, which is begun if there is none."""
+    """Enter the app's period on this loop, and begin one if there is none."""
     loop = current_loop()
     if loop is None:
         raise RuntimeError("app_lifespan_context needs a running asyncio or trio event loop")
@@ -367,7 +367,7 @@ async def _join(app: ASGIApp, shutdown_timeout: float) -> _Lifespan:
 
 
 def _sweep() -> None:
-    """Drop the periods whose loops were closed under them: nobody can ever end them."""
+    """Drop the periods whose loops were closed: nobody can ever end them."""
     with _lock:
         dead = [key for key, known in _lifespans.items() if is_closed(known.loop)]
         swept = [_lifespans.pop(key) for key in dead]
@@ -388,7 +388,7 @@ def _name(app: ASGIApp) -> str:
 
 
 def _message(exc: BaseException) -> str:
-    """An error in its own words, and its kind where it has none or is no ordinary one."""
+    """Return the message of an error, with its type if it has no message or is not an `Exception`."""
     if isinstance(exc, Exception) and str(exc):
         return str(exc)
     return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
@@ -396,7 +396,7 @@ def _message(exc: BaseException) -> str:
 
 @in_forked_child
 def _after_fork() -> None:
-    # The parent's loops do not run here, and the lock may have been held by a thread that is gone.
+    # The parent's loops do not run here, and a thread that is gone may have held the lock.
     global _lock
     _lock = threading.Lock()
     _lifespans.clear()

@@ -1,9 +1,9 @@
-"""Log records of hosted code: kept in a ring, kept out of cells.
+"""Log records of hosted code: kept in a ring buffer, and out of cells.
 
-A notebook shows whatever is written to stderr in the cell that happens to run, and servers bring
-handlers that write there. Which handlers there are, and when they are set up anew, is the server's
-affair; so the records are taken out at their making, by logging's own hook for that. Python's warnings
-are made records of, by the hook that ``logging.captureWarnings`` uses.
+A notebook shows everything written to stderr in the cell that happens to run, and servers have handlers
+that write there. The server decides which handlers exist and when they are set up again, so the records
+are taken when they are created, through logging's record factory. Python's warnings become records
+through the hook that ``logging.captureWarnings`` uses.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from orchnb.redaction import MASK, scrub
 from orchnb.runtime.progress import report_progress
 from orchnb.settings import configured_for_prefect
 
-# To the last @ before the path: a password may hold one.
+# Up to the last @ before the path, because a password may contain one.
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
 _WORD = re.compile(r"[^\s'\"]+")
 _UNHANDLED = -1
-"""A level below that of every handler, so that none takes the record."""
+"""A level below that of every handler, so that none handles the record."""
 
 
 class LogRing:
     """The last ``size`` log lines, oldest first. Credentials in URLs are masked.
 
-    ``errors`` is how many there have been of level ERROR or higher, also of those that are kept no more.
+    ``errors`` is the number of records of level ERROR or higher, including those no longer kept.
     """
 
     def __init__(self, size: int = 1000) -> None:
@@ -43,33 +43,34 @@ class LogRing:
         self._formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def add(self, record: logging.LogRecord) -> None:
-        """Keep a record's text. One that cannot be formatted is kept as its bare message."""
+        """Keep a record's text. If it cannot be formatted, keep the message without its arguments."""
         try:
             text = self._formatter.format(record)
-        except Exception as exc:  # noqa: BLE001 - what does not fit must not hurt who logs
+        except Exception as exc:  # noqa: BLE001 - a bad record must not break the code that logs it
             bare = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
             text = f"{record.levelname} {record.name}: {bare} (not formatted: {type(exc).__name__})"
         self.errors += record.levelno >= logging.ERROR
         self._lines.append((record.levelno, _CREDENTIALS.sub(MASK, text)))
-        # Without the time, which makes a line new that only repeats an earlier one.
+        # Without the time, which would make a repeated line look new.
         report_progress(getattr(record, "message", ""))
 
     def lines(self, count: int, level: int = logging.NOTSET) -> tuple[str, ...]:
-        """The last ``count`` lines of at least this level. A traceback makes a line of several."""
+        """Return the last ``count`` records of at least this level; one with a traceback has many
+        lines."""
         kept = [text for recorded, text in list(self._lines) if recorded >= level]
         return tuple(kept[-count:]) if count > 0 else ()
 
 
 def secret_mask() -> Callable[[str], str]:
-    """What gives a server's words without the credentials in addresses, and without its configured
-    secrets as they are now."""
+    """Return a function that masks the credentials in addresses, and the currently configured secrets, in
+    a server's text."""
     secrets: list[str] = []
     for name, value in configured_for_prefect():
         secrets += filter(None, (_credentials(word)[1] for word in _WORD.findall(value)))
         if name.endswith(("_PASSWORD", "_KEY", "_AUTH_STRING", "_CONNECTION_URL")):
             secrets.append(value)
         if name.endswith("_CUSTOM_HEADERS"):
-            with suppress(ValueError, AttributeError):  # what is no JSON object is not used either
+            with suppress(ValueError, AttributeError):  # anything but a JSON object is not used
                 secrets += map(str, json.loads(value).values())
     secrets += [part for secret in secrets for part in secret.split(":", 1)[1:]]
     secrets += [unquote(secret) for secret in secrets]
@@ -77,7 +78,7 @@ def secret_mask() -> Callable[[str], str]:
 
 
 def _credentials(word: str) -> tuple[str, str, str]:
-    """A word, taken apart at the credentials of the address in it, which may hold a slash or an @."""
+    """Split a word around the credentials of the address in it, which may contain a slash or an @."""
     scheme, mark, rest = word.partition("://")
     credentials, at, place = rest.rpartition("@")
     return scheme + mark, credentials, at + place
@@ -90,7 +91,7 @@ def _without_credentials(word: re.Match[str]) -> str:
 
 @contextmanager
 def divert_records(ring: LogRing, is_ours: Callable[[], bool]) -> Iterator[None]:
-    """Send records and warnings made where ``is_ours()`` holds to the ring, and to no handler."""
+    """Send records and warnings created where ``is_ours()`` is true to the ring, and to no handler."""
     factory = _Records(ring, is_ours)
     show = _Warnings(is_ours)
     logging.setLogRecordFactory(factory)

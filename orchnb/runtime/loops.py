@@ -18,25 +18,25 @@ T = TypeVar("T")
 
 
 class Task(Protocol):
-    """What `spawn` has started."""
+    """A task that `spawn` has started."""
 
     def cancel(self) -> object: ...
 
 
 is_hosted: contextvars.ContextVar[bool] = contextvars.ContextVar("orchnb_is_hosted", default=False)
-"""True in code that runs on the host, and in the worker threads that such code hands its context."""
+"""True in code that runs on the host, and in worker threads that get the context of such code."""
 
 _notebook_loop: asyncio.AbstractEventLoop | None = None
 
 
 def set_notebook_loop(loop: asyncio.AbstractEventLoop | None) -> None:
-    """Say which loop is the notebook's; None when there is none any more."""
+    """Set the notebook's event loop; None when there no longer is one."""
     global _notebook_loop
     _notebook_loop = loop
 
 
 def notebook_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that cells run on, or None where no notebook is."""
+    """Return the event loop that cells run on, or None outside of a notebook."""
     return _notebook_loop
 
 
@@ -79,9 +79,9 @@ def stand_in(loop: Loop, home: Loop) -> None:
 
 
 def waker() -> Callable[[Callable[[], object]], None]:
-    """A way for other threads to have a function called on the running loop.
+    """Return a function with which other threads can call a function on the running loop.
 
-    Calls for a loop that has ended are dropped: nobody waits there any more.
+    Calls for a loop that has ended are dropped: nothing waits there any more.
     """
     loop = current_loop()
     if loop is None:
@@ -100,23 +100,24 @@ def waker() -> Callable[[Callable[[], object]], None]:
 
 
 class LoopEvent(Protocol):
-    """An event that any thread may set, for who waits on the loop that it was made on."""
+    """An event that any thread may set, for one waiter on the loop where it was created."""
 
     def set(self) -> None:
-        """Set it, for good; nothing happens if the loop has ended."""
+        """Set the event permanently; nothing happens if the loop has ended."""
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most ``timeout`` seconds; whether it is. For one at a time."""
+        """Wait at most ``timeout`` seconds until it is set; return whether it is. One waiter at a
+        time."""
 
 
 def loop_event() -> LoopEvent:
-    """A new event for the running loop."""
+    """Return a new event for the running loop."""
     loop = current_loop()
     return _AsyncioEvent(loop) if isinstance(loop, asyncio.AbstractEventLoop) else _AnyioEvent()
 
 
 class _AsyncioEvent:
-    # anyio's serve asyncio as well, but one with a time-out takes 4 % of a request to the host.
+    # anyio's event works on asyncio as well, but with a timeout it takes 4 % of a request to the host.
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -164,10 +165,10 @@ class _AnyioEvent:
 
 
 def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> Task:
-    """Start a task on the running loop that belongs to no other task, and return what cancels it.
+    """Start an independent task on the running loop, and return an object that cancels it.
 
-    It has a copy of the caller's context, as tasks have. What it raises is for itself to report.
-    What is returned is to be kept while it runs: asyncio itself holds tasks weakly.
+    Like any task it gets a copy of the caller's context. It must report its own errors. Keep the returned
+    object while the task runs: asyncio holds only weak references to tasks.
     """
     loop = current_loop()
     if isinstance(loop, asyncio.AbstractEventLoop):
@@ -178,7 +179,7 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> Task:
     scope: Task = trio.CancelScope()
 
     async def quietly() -> None:
-        # What escapes a system task would end the whole run.
+        # An error in a system task would end the whole trio run.
         with scope, suppress(Exception):  # type: ignore[attr-defined]
             await function()
 
@@ -188,21 +189,21 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> Task:
 
 def _take_exception(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
-        task.exception()  # or asyncio would report it when the task is collected
+        task.exception()  # otherwise asyncio reports it when the task is garbage-collected
 
 
 def discard_task(task: object) -> None:
-    """Let go of a task whose loop is closed, quietly: its code can only be left where it stands."""
-    pending: Any = task  # of one of asyncio's two classes, which nest-asyncio exchanges
+    """Discard a task whose loop is closed, without a report: its code cannot be continued."""
+    pending: Any = task  # of one of asyncio's two classes, which nest-asyncio swaps
     if pending is not None and not pending.done():
-        # Collected as it is, it would be reported on stderr, in whichever cell runs then.
+        # Otherwise it is reported on stderr when it is collected, in whichever cell runs then.
         pending._log_destroy_pending = False
         with suppress(BaseException):
             pending.get_coro().close()
 
 
 _AFTERMATH = 1.0
-"""Seconds for what tasks begin while they are cancelled."""
+"""Seconds for the tasks that cancelled tasks start."""
 
 
 def cancel_tasks(loop: asyncio.AbstractEventLoop, *, timeout: float | None) -> None:
@@ -224,7 +225,7 @@ def finish_loop(loop: asyncio.AbstractEventLoop, *, timeout: float | None) -> No
     """Cancel the tasks of a loop that has stopped, wait at most ``timeout`` seconds for them, and close
     it.
 
-    Its default executor is left to the interpreter: its threads may hang.
+    Its default executor is left to the interpreter, because its threads may hang.
     """
     try:
         cancel_tasks(loop, timeout=timeout)

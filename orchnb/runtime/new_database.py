@@ -1,8 +1,8 @@
-"""A new database of Prefect's as a copy of an empty one that was made before.
+"""Create a new Prefect database as a copy of a cached empty one.
 
-Prefect makes a database by applying all of its migrations one after the other, which takes seconds.
-What comes out is the same each time, so the first one is kept, before anybody has written to it, and
-whoever needs a new one gets a copy: for `%orch_server_type ephemeral --fresh` that is each time.
+Prefect creates a database by applying all of its migrations in order, which takes seconds. The result is
+always the same, so the first one is cached before anything is written to it, and later ones are copies:
+`%orch_server_type ephemeral --fresh` needs one each time.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ _cache = FileCache(
 
 @contextmanager
 def made_from_an_empty_one(address: str, cache: FileCache = _cache) -> Iterator[None]:
-    """Within it, bring the database at this address to Prefect's schema.
+    """Create the database from the cache, or cache it. The block applies Prefect's schema to it.
 
-    If it is a sqlite file that is not there yet, it is a copy of an empty database of this version of
-    Prefect's on entry, or it is kept as that on exit. Where either is impossible, nothing happens.
+    If the address is a sqlite file that does not exist yet, it becomes a copy of the empty database of
+    this Prefect version on entry; if there is none, it is cached as that on exit. If neither is possible,
+    nothing happens.
     """
     path = file_of(address)
     key = _key()
@@ -49,7 +50,8 @@ def made_from_an_empty_one(address: str, cache: FileCache = _cache) -> Iterator[
 
 
 def file_of(address: str) -> Path | None:
-    """The file of a sqlite database; None where it is in memory, somebody else's, or no sqlite at all."""
+    """Return the file of a sqlite database; None if it is in memory, has URL options, or is not
+    sqlite."""
     url: Any = importlib.import_module("sqlalchemy").make_url(address)
     named = url.get_backend_name() == "sqlite" and not url.query and url.database
     if not named or named == ":memory:" or named.startswith("file:"):
@@ -58,7 +60,7 @@ def file_of(address: str) -> Path | None:
 
 
 def _key() -> str | None:
-    """Tells databases apart that migrations have made; None where it cannot be told which these are."""
+    """Return a key for the result of the migrations; None if the migrations cannot be determined."""
     prefect = importlib.import_module("prefect")
     folder = Path(str(prefect.__file__)).parent / _MIGRATIONS
     names = sorted(path.name for path in folder.glob("*.py"))
@@ -67,14 +69,14 @@ def _key() -> str | None:
 
 
 def _put(content: bytes, path: Path) -> bool:
-    """Make a database of this content where there is none, and say whether there is one now."""
-    # A name of its own, and not one of `tempfile`, whose files nobody else may ever read.
+    """Create a database with this content if none exists; return whether that succeeded."""
+    # A unique name, but not with `tempfile`, whose files only their owner may ever read.
     copy = path.with_name(f".{path.name}-{uuid4().hex}")
     try:
         copy.write_bytes(content)
         if not _is_sound(copy):
             return False
-        # Unlike a renaming it never takes the place of one that somebody has made meanwhile.
+        # Unlike a rename, this never replaces one that someone else has created in the meantime.
         os.link(copy, path)
     except OSError:
         return False
@@ -84,7 +86,7 @@ def _put(content: bytes, path: Path) -> bool:
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether it is a whole database that migrations have made."""
+    """Return whether it is an intact database with the migrations applied."""
     try:
         with closing(sqlite3.connect(path)) as database:
             (verdict,) = database.execute("PRAGMA quick_check").fetchone()
@@ -95,7 +97,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _content_of(path: Path) -> bytes:
-    """A database as one file, with what its journal still held."""
+    """Return the content of a database as one file, including data still in its journal."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "copy.db"
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:

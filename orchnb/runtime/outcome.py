@@ -1,4 +1,4 @@
-"""What comes of something on another thread, waited for so that an interrupt can do no harm."""
+"""Results from other threads, with waits that an interrupt cannot corrupt."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-# Seconds. A lock that is waited for without a limit may miss an interrupt that arrives just when the
-# wait begins, and on Windows misses every one.
+# Seconds. A wait for a lock without a limit may miss an interrupt that arrives just as it begins, and on
+# Windows misses all of them.
 _LONGEST_WAIT = 0.2
 
 
 class Outcome(Generic[T]):
     """A result that is set once, on any thread, and waited for on any other.
 
-    It does what ``concurrent.futures.Future`` and ``threading.Event`` do, which are no good here. They
-    take their lock in code of Python's, and an interrupt between that and the work under the lock
-    leaves it locked for good: whoever sets the result then, which is the thread of all servers, hangs
-    for ever. Here those who wait share no lock with anybody.
+    It replaces ``concurrent.futures.Future`` and ``threading.Event``, which do not work here. They
+    acquire their lock in Python code, and an interrupt between that and the code under the lock leaves it
+    locked forever: then the thread that sets the result, which is the host's, hangs. Here waiters share
+    no lock with any other thread.
     """
 
     def __init__(self) -> None:
-        self._settling = threading.Lock()  # only of those who set it, and taken by C at one stroke
+        self._settling = threading.Lock()  # only for setters, and acquired in C in one step
         self._result: T | None = None
         self._error: BaseException | None = None
         self._is_done = False
         self._callbacks: deque[Callable[[], object]] = deque()
 
     def done(self) -> bool:
-        """Whether it has been set."""
+        """Return whether it has been set."""
         return self._is_done
 
     def settle(self, result: T | None = None, error: BaseException | None = None) -> bool:
-        """Set it, unless it has been, and wake all who wait; whether this was the first time."""
+        """Set it unless it is already set, and wake all waiters; return whether this call set it."""
         with self._settling:
             if self._is_done:
                 return False
@@ -53,21 +53,21 @@ class Outcome(Generic[T]):
             callback()
 
     def when_done(self, callback: Callable[[], object]) -> None:
-        """Have a function called once, when it is set or at once, on whatever thread."""
+        """Call a function once, on any thread: when it is set, or now if it already is."""
         self._callbacks.append(callback)
         if self._is_done and self.forget(callback):
             callback()
 
     def forget(self, callback: Callable[[], object]) -> bool:
-        """Take back what was said to `when_done`; False if it has been called."""
+        """Remove a callback passed to `when_done`; return False if it has been called."""
         with suppress(ValueError, IndexError):
             self._callbacks.remove(callback)
             return True
         return False
 
     def wait(self, timeout: float = math.inf) -> bool:
-        """Wait until it is set, or the seconds are over; whether it is set. Interrupts come through, on
-        every platform."""
+        """Wait at most ``timeout`` seconds until it is set; return whether it is. Interrupts end the wait
+        on every platform."""
         if self._is_done:
             return True
         gate = threading.Lock()
@@ -79,10 +79,10 @@ class Outcome(Generic[T]):
             self.forget(gate.release)
 
     def result(self, timeout: float = math.inf) -> T:
-        """What it was set to, once it is; the same object at each call.
+        """Wait for the result and return it; each call returns the same object.
 
         Raises:
-            TimeoutError: it was not set in that many seconds.
+            TimeoutError: it was not set within ``timeout`` seconds.
             BaseException: the error that it was set to.
         """
         if not self.wait(timeout):
@@ -94,13 +94,13 @@ class Outcome(Generic[T]):
 
     @property
     def error(self) -> BaseException | None:
-        """The error that it was set to, if it was set, and to one."""
+        """The error that it was set to; None if it is not set, or was set to a result."""
         return self._error
 
 
 class LoopTask(Outcome[T]):
-    """A task on an event loop of another thread, in the context in which this is made. What it returns or
-    raises is the outcome."""
+    """A task on an event loop of another thread, in the context in which this is created. Its result or
+    error is the outcome."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> None:
         super().__init__()
@@ -115,9 +115,9 @@ class LoopTask(Outcome[T]):
             raise
 
     def cancel(self) -> None:
-        """Cancel it, from any thread; its outcome is that then, unless it is over."""
+        """Cancel the task, from any thread. Unless it has ended, its outcome is then a CancelledError."""
         self._is_unwanted = True
-        with suppress(RuntimeError):  # the loop has ended, and it with the loop
+        with suppress(RuntimeError):  # the loop has ended, and the task with it
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _begin(self) -> None:
@@ -140,8 +140,8 @@ class LoopTask(Outcome[T]):
 
 
 def parts(timeout: float, longest: float = _LONGEST_WAIT) -> Iterator[float]:
-    """The seconds of each part of a wait. A clock that jumps, after a laptop's sleep or while a cell
-    let no other thread run, uses up one of them at most: nobody else has had that time either."""
+    """Yield the seconds of each part of a wait. A jump of the clock, after a laptop's sleep or while a
+    cell let no other thread run, uses up at most one part: nobody else has had that time either."""
     left = timeout
     while left > 0:
         part = min(left, longest)

@@ -1,9 +1,9 @@
 """The connections of a port: how many there are, and how long one may be silent.
 
-uvicorn closes a connection that is idle after a request, and no other: one that never sends anything
-stays, and takes one of the file descriptors that the notebook needs as well. So the connections are
-accepted here, at most so many, one after the other. When all are taken, one that nobody has
-authenticated makes room for the next, the one that has been silent for longest first.
+uvicorn closes only connections that are idle after a request. One that never sends anything stays open,
+and uses one of the file descriptors that the notebook needs as well. So connections are accepted here,
+one after the other, up to a limit. At the limit, the next one replaces an unauthenticated one: the one
+that has been silent the longest.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import anyio
 MOST_CONNECTIONS = 128
 
 _SHARE = 4
-"""The port takes at most this part of the file descriptors that the process may have: one in so many."""
+"""The port uses at most one in this many of the file descriptors that the process may have."""
 
 _LONGEST_LOOK = 1.0
-"""Seconds between two looks at what is silent, at most."""
+"""The maximum number of seconds between two checks for silent connections."""
 
 _AFTER_AN_ERROR = 0.1
-"""Seconds after which the next connection is accepted when one could not be."""
+"""Seconds to wait after a connection could not be accepted."""
 
 
 def most_connections() -> int:
-    """How many connections a port may have in this process."""
+    """Return how many connections a port may have in this process."""
     try:
         import resource
     except ImportError:  # Windows, where sockets are not file descriptors
@@ -42,7 +42,7 @@ def most_connections() -> int:
 
 
 class Use:
-    """One connection, and what is known of it. ``is_known``: a request on it was authenticated."""
+    """One connection and its state. ``is_known``: a request on it was authenticated."""
 
     def __init__(self, sock: socket.socket | None, now: float) -> None:
         self.is_known = False
@@ -55,11 +55,11 @@ class Use:
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes a file descriptor."""
+        """Whether it uses a file descriptor."""
         return self._sock is not None and self._sock.fileno() >= 0
 
     def look(self, now: float) -> None:
-        """Take note of progress: what has been sent since the last look."""
+        """Check for progress: whether data was sent since the last check."""
         if self.transport is not None and self.is_open:
             unsent = self.transport.get_write_buffer_size()
             if unsent < self._unsent:
@@ -67,7 +67,7 @@ class Use:
             self._unsent = unsent
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection immediately."""
         if self.transport is not None:
             self.is_aborted = True
             self.transport.abort()
@@ -93,7 +93,7 @@ class Connections:
 
     @contextmanager
     def using(self, client: Any) -> Iterator[Use]:
-        """Say that a request on the connection with the client at that address is handled."""
+        """Record that a request on the connection with that client is being handled."""
         use = self._uses.get(_key(client)) or Use(None, self._clock())
         use.requests += 1
         try:
@@ -114,17 +114,17 @@ class Connections:
             while True:
                 try:
                     sock, address = await loop.sock_accept(listener)
-                except OSError:  # it was aborted, or there is no descriptor left for it
+                except OSError:  # it was aborted, or no file descriptor is left
                     await asyncio.sleep(_AFTER_AN_ERROR)
                     continue
                 try:
-                    # asyncio does so only for a socket that names its protocol, which this one's
-                    # listener did not: each answer would wait 40 ms for an acknowledgement.
+                    # asyncio sets this only for a socket with an explicit protocol, which the listener
+                    # does not have: each response would wait 40 ms for an acknowledgement.
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     await self._make_room()
                     use = self._uses[_key(address)] = Use(sock, self._clock())
                     use.transport, _ = await loop.connect_accepted_socket(make_protocol, sock)
-                except OSError:  # its other end is gone already
+                except OSError:  # the other end has already disconnected
                     sock.close()
                 except BaseException:
                     sock.close()
@@ -135,7 +135,7 @@ class Connections:
     async def _make_room(self) -> None:
         while self._count_open() >= self._most:
             if any(use.is_aborted for use in self._uses.values()):
-                await asyncio.sleep(0)  # it is closed in the loop's next rounds
+                await asyncio.sleep(0)  # it is closed in the next iterations of the loop
             elif (silent := self._longest_silent()) is not None:
                 silent.abort()
             else:
@@ -163,5 +163,5 @@ class Connections:
 
 
 def _key(address: Any) -> Any:
-    """What uvicorn tells of an address, and the socket itself: both begin with the host and the port."""
+    """Return the host and the port, with which addresses from uvicorn and from the socket both begin."""
     return tuple(address[:2]) if address else None

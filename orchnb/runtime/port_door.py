@@ -1,4 +1,4 @@
-"""The app as the port shows it: behind its guard, and within limits of its own.
+"""The app as served on the port: behind the port's guard, and within separate limits.
 
 `orchnb.runtime.port_guard` decides who may come in. Prefect's server handles at most 100 calls at a
 time, those of the kernel's own client among them, so the port passes on fewer, and an open web socket
@@ -42,7 +42,7 @@ _MOST_DRAINED = 1024 * 1024
 """Bytes of a refused request's body that are read, so that its client sees the answer."""
 
 _LAST_TIME = 1.0
-"""Seconds that the last words with one who is refused may take."""
+"""Seconds that the last messages to a refused client may take."""
 
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 and its registry of close codes
 
@@ -56,7 +56,7 @@ _HARDENED: Headers = [
 # Where the app has set its own, these stay: its own may be stricter.
 _KEPT = (b"x-frame-options", b"referrer-policy")
 
-# What would let other origins in.
+# Headers that would let other origins in.
 _DROPPED = (b"access-control-", b"cross-origin-resource-policy")
 
 
@@ -64,9 +64,9 @@ class Door:
     """The ASGI app that the port serves.
 
     Args:
-        app: what is behind it.
+        app: the app to protect.
         keys: the credentials of the port.
-        connections: those of the port, which are told who has authenticated.
+        connections: the port's connections, which record who has authenticated.
         patience: seconds that the next part of a body, or the first message of a web socket, may take.
     """
 
@@ -157,8 +157,8 @@ class Door:
     async def _authenticated(self, receive: Receive, send: Send) -> tuple[Receive, Send] | None:
         """Open a web socket and wait for the auth string, before the app knows of it.
 
-        Returns what the app may receive and send from then on: the first messages once more, as it will
-        do the same; None if the socket has been closed.
+        Return the app's functions to receive and send from then on, which repeat the first messages,
+        because the app does the same; None if the socket has been closed.
         """
         messages = [await receive()]
         await send({"type": "websocket.accept", "subprotocol": "prefect"})
@@ -168,7 +168,7 @@ class Door:
             await _close(send, _POLICY_VIOLATION, "The auth message took too long")
             return None
         if messages[-1]["type"] != "websocket.receive":
-            return None  # it is gone
+            return None  # it has disconnected
         if not self._keys.is_auth_string(_token_of(messages[-1])):
             words = "Invalid token: %orch_serve names a file that sets PREFECT_API_AUTH_STRING"
             await _close(send, _POLICY_VIOLATION, words)
@@ -189,7 +189,7 @@ class Door:
 
 
 def _token_of(message: Message) -> str:
-    """The token of an auth message of Prefect's; empty if it is something else."""
+    """Return the token of Prefect's auth message; empty if it is another message."""
     try:
         auth = json.loads(message.get("text") or message.get("bytes") or "")
     except (ValueError, RecursionError):
@@ -201,7 +201,7 @@ def _token_of(message: Message) -> str:
 
 
 def _without_credentials(headers: Headers, keys: PortKeys) -> Headers:
-    """The headers that the app sees: what is for the port only is taken out."""
+    """Return the headers for the app: the port's own credentials are removed."""
     return [
         (name, value)
         for name, kept in headers
@@ -256,7 +256,7 @@ async def _refuse(
 
 
 def _page_that_goes_to(path: str, cookie: str | None) -> tuple[int, Headers, bytes]:
-    """A page that leads to another one at once, and so makes the browser's request the port's own."""
+    """Return a page that leads to another one immediately, so the next request comes from the port."""
     quoted = html.escape(path.replace("'", "%27"))
     head = f"""<meta http-equiv="refresh" content="0; url='{quoted}'">"""
     words = f'<a href="{quoted}">Continue</a>'
@@ -280,7 +280,7 @@ async def _answer(
     headers: Headers,
     body: bytes,
 ) -> None:
-    """Answer instead of the app, and close the connection of one who is refused."""
+    """Respond instead of the app, and close the connection of a refused client."""
     kind = "http.response"
     if scope["type"] == "websocket":
         await receive()  # that it wants to connect
@@ -300,7 +300,7 @@ async def _answer(
 
 
 async def _drain(receive: Receive) -> None:
-    """Read a body that nobody wants: a connection that is closed with data unread loses the answer."""
+    """Read and discard a body: closing a connection with unread data would lose the response."""
     drained = 0
     with anyio.move_on_after(_LAST_TIME):
         while drained < _MOST_DRAINED:

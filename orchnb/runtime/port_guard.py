@@ -1,4 +1,4 @@
-"""Who may use the port of the server in this process: decided from the head of a request alone.
+"""Who may use the port of the in-kernel server: decided from the head of a request alone.
 
 The port is for one person. A request must carry one of their credentials:
 
@@ -56,7 +56,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Refuse:
-    """The request is answered with this status and these words."""
+    """The response to the request is this status with this text."""
 
     status: int
     words: str
@@ -64,10 +64,10 @@ class Refuse:
 
 @dataclass(frozen=True)
 class GoTo:
-    """The browser is sent to this path on the same host, by a page of the port's own: a browser does not
-    send a ``SameSite=Strict`` cookie when a link on another site, or a redirect after it, leads here.
+    """A page of the port sends the browser to this path on the same host: a browser does not send a
+    ``SameSite=Strict`` cookie when a link on another site, or a redirect after it, leads here.
 
-    ``code``, if there is one, is used up by it, and the browser gets the cookie.
+    ``code``, if there is one, is used up, and the browser gets the cookie.
     """
 
     path: str
@@ -83,7 +83,7 @@ Verdict: TypeAlias = Pass | Refuse | GoTo | AwaitAuthMessage
 
 
 class PortKeys:
-    """The credentials of one port, and what is known of its users.
+    """The credentials of one port, and the names of its host.
 
     Args:
         port: the number of the port.
@@ -115,7 +115,7 @@ class PortKeys:
         self.is_proxied = proxied
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         self._clock = clock
-        self._codes: dict[str, float] = {}  # by their hash, so that a look-up tells nothing of them
+        self._codes: dict[str, float] = {}  # by their hash, so that a look-up reveals nothing
 
     def new_code(self) -> str:
         """Return a new code for a link, which works once."""
@@ -203,11 +203,11 @@ class _Request:
         if self._site in ("", "same-origin") or (self._site == "none" and self._method in _SAFE):
             return None
         if self._is_navigation() and self._inner is not None and not self._is_api:
-            return None  # a link that a person follows; what it leads to asks for the cookie
+            return None  # a link that a person follows; its target requires the cookie
         return Refuse(403, "Pages of other sites may not use this port.")
 
     def by_credentials(self) -> Verdict:
-        """Look for credentials, and for what a request with a cookie must have besides."""
+        """Check the credentials, and the further requirements for a request with a cookie."""
         if self._inner == SIGN_IN and self._is_http and self._method == "GET":
             return self._sign_in()
         if self._has_auth_string():
@@ -247,7 +247,7 @@ class _Request:
         if self._has_cookie():
             return GoTo(f"{self._keys.base}/")
         if self._site in ("same-site", "cross-site") and not self._is_again():
-            return GoTo(self._with_query(again=True))  # the cookie may be there and not be sent
+            return GoTo(self._with_query(again=True))  # the cookie may exist and not be sent
         return Refuse(403, f"This link has been used already, or is too old. {_HINT}")
 
     def _code(self) -> str:

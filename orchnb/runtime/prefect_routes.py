@@ -1,7 +1,7 @@
-"""Prefect's server, answering without asking each of its routes in turn whether a request is its own.
+"""Find the route of a request to Prefect's server without trying each route in turn.
 
-It has some 190 of them, and a small request's time goes half into that. Which route a request goes to
-is settled by its method and its path alone, so it can be remembered.
+The server has about 190 routes, and trying them takes half the time of a small request. The route depends
+only on the method and the path, so it can be cached.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 _API_PATH = "/api"
 
 _MOST_REMEMBERED = 1000
-"""Paths hold names that people choose, so there may be any number of them."""
+"""Paths contain names that users choose, so their number is unlimited."""
 
 _UUID = re.compile(r"(?<=/)[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?=/|$)")
 
@@ -22,10 +22,10 @@ _ROUTE = "orchnb.route"
 
 
 def remember_routes(app: Any) -> None:
-    """Have a Prefect app's API go straight to the route that answered the same path before.
+    """Make a Prefect app's API use the route that matched the same path before.
 
-    Paths are the same that differ in UUIDs only. A path that no route answers in full (404, 405, a
-    slash too many) is left to the routes as before.
+    Paths that differ only in UUIDs count as the same. A path that no route matches fully (404, 405, an
+    extra slash) is handled by the routes as before.
     """
     for mounted in app.routes:
         router = getattr(getattr(mounted, "app", None), "router", None)
@@ -34,7 +34,7 @@ def remember_routes(app: Any) -> None:
 
 
 def _remembering(routes: Sequence[Any]) -> Any:
-    """A route of Starlette's, before ``routes``, for what one of them is known to answer."""
+    """Return a Starlette route, to go before ``routes``, for paths that one of them has matched."""
     routing: Any = importlib.import_module("starlette.routing")
     full, none = routing.Match.FULL, routing.Match.NONE
     known: dict[tuple[str, ...], Any] = {}
@@ -43,7 +43,7 @@ def _remembering(routes: Sequence[Any]) -> Any:
         def matches(self, scope: MutableMapping[str, Any]) -> tuple[Any, Any]:
             if scope["type"] != "http":
                 return none, {}
-            # In pieces, as no path can look like another one that has been cut.
+            # As separate pieces, so that no path can look like another path that was split.
             key = (scope["method"], scope.get("root_path", ""), *_UUID.split(scope["path"]))
             remembered = known.get(key)
             for route in routes if remembered is None else (remembered,):

@@ -1,8 +1,8 @@
-"""What Prefect's server looks after by itself, made fit for sharing a database and for ending.
+"""Make the background services of Prefect's server share a database, and end with the server.
 
-A service of Prefect's is meant to be the only one on its database, and to run until its process ends.
-Here several processes have one each, and go on after it. So a few of Prefect's functions are replaced
-while a server runs in this process, by ones that are made of them.
+Prefect's services are designed to be the only ones on their database, and to run until the process ends.
+Here several processes may each run them, and continue after they end. So while a server runs in this
+process, a few of Prefect's functions are replaced by wrappers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from orchnb.runtime.locks import lock_at, locked
 _WATCH_LOCK_NAME = ".orchnb-watch.lock"
 
 _LAST_WORDS = 0.5
-"""Seconds that services may take which are cancelled in the end; what takes longer ends with the loop."""
+"""Seconds that services may take after they are cancelled; slower ones end with the loop."""
 
 
 @asynccontextmanager
 async def well_behaved_services(home: Path) -> AsyncIterator[None]:
-    """Have the services of a server, whose database is below ``home``, take turns with those of other
-    processes, and end with the block, which is to hold the server's lifespan."""
+    """Make the services of a server with its database below ``home`` take turns with those of other
+    processes, and end with the block, which must contain the server's lifespan."""
     with watching_in_turn(home / _WATCH_LOCK_NAME), _evaluations_that_end():
         try:
             yield
@@ -39,10 +39,10 @@ async def well_behaved_services(home: Path) -> AsyncIterator[None]:
 
 @contextmanager
 def watching_in_turn(path: Path) -> Iterator[None]:
-    """Have only one process at a time look for what did not happen and should have.
+    """Let only one process at a time evaluate proactive triggers: events that should have happened.
 
-    Every server on a database does, for all automations. It reads from the database that nobody has
-    acted yet, acts, and then writes that down: two that look at the same moment would both act.
+    Every server on a database evaluates them, for all automations. It reads that no server has acted yet,
+    acts, and then records that: two servers at the same moment would both act.
     """
     lock = lock_at(path)
 
@@ -59,10 +59,10 @@ def watching_in_turn(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _replaced(name: str, make: Callable[[Any], Any]) -> Iterator[None]:
-    """Have one of Prefect's functions that evaluate triggers replaced by what is made of it.
+    """Replace one of Prefect's functions that evaluate triggers with a wrapper.
 
-    Where ours stands in its place already, because this is a fork, or because a server is about to end
-    that is waited for no more, it is Prefect's all the same that ours is made of.
+    If it is already replaced, because this is a fork or because an abandoned server is still ending, the
+    new wrapper is still made from Prefect's function.
     """
     triggers: Any = importlib.import_module("prefect.server.events.triggers")
     real = inspect.unwrap(getattr(triggers, name))
@@ -77,10 +77,10 @@ def _replaced(name: str, make: Callable[[Any], Any]) -> Iterator[None]:
 
 @contextmanager
 def _evaluations_that_end() -> Iterator[None]:
-    """Have what Prefect evaluates again and again end when it is cancelled.
+    """Make Prefect's periodic evaluation end when it is cancelled.
 
-    After each evaluation it sleeps for a period of 5 s, also after one that was cancelled. A server
-    that is stopped at such a moment, as one is that has just started, would take all the time it may.
+    After each evaluation it sleeps for a period of 5 s, even after one that was cancelled. A server that
+    is stopped at such a moment, for example just after its start, would use its whole shutdown time.
     """
 
     def ending(
@@ -103,12 +103,12 @@ def _evaluations_that_end() -> Iterator[None]:
 
 
 async def _end_services() -> None:
-    """End what is left of Prefect's tasks on this loop: a service that was stopped before it had begun
-    begins all the same, with what stood in the place of Prefect's functions gone by then."""
+    """End the remaining Prefect tasks on this loop: a service that was stopped before it began still
+    begins, when Prefect's functions are no longer replaced."""
     folder = os.path.dirname(str(importlib.import_module("prefect").__file__)) + os.sep
 
     def is_prefects(task: asyncio.Task[Any]) -> bool:
-        code = getattr(task.get_coro(), "cr_code", None)  # some coroutines are not Python's
+        code = getattr(task.get_coro(), "cr_code", None)  # some coroutines are not Python code
         return code is not None and code.co_filename.startswith(folder)
 
     left = [task for task in asyncio.all_tasks() if is_prefects(task)]
@@ -119,7 +119,7 @@ async def _end_services() -> None:
 
 
 class _Period(timedelta):
-    """A period that takes no more time once it is over."""
+    """A period whose length becomes zero once it is over."""
 
     is_over = False
 

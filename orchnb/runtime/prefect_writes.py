@@ -1,9 +1,9 @@
-"""Prefect's sqlite database for several writers: they wait for each other instead of failing.
+"""Prefect's sqlite database with several writers: they wait for each other instead of failing.
 
-Prefect's transactions begin as readers, and become writers when they first write. sqlite refuses that
-at once, whatever time-out was set, if anybody has written in between: what the transaction has read is
-old by then. So a few requests at a time are enough for "database is locked", which Prefect answers
-with 503, or says of each run that was to be made in bulk.
+Prefect's transactions begin as readers, and become writers at their first write. sqlite rejects that
+immediately, regardless of the timeout, if there was another write in between, because the data that the
+transaction has read is outdated. So a few concurrent requests are enough for "database is locked", which
+Prefect returns as a 503, or for each flow run of a bulk creation.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from orchnb.forks import around_forks, in_forked_child
 
 @functools.cache
 def sqlite_configuration() -> Any:
-    """Prefect's class for a sqlite database, but its transactions begin as writers.
+    """Return Prefect's class for a sqlite database, with transactions that begin as writers.
 
-    It is one class for the whole process, as Prefect keeps databases by their class and address.
+    It is one class for the whole process, because Prefect keeps databases by class and address.
     """
     configurations = importlib.import_module("prefect.server.database.configurations")
 
@@ -45,7 +45,7 @@ def sqlite_configuration() -> Any:
             async with AsyncExitStack() as stack:
                 task = asyncio.current_task()
                 if self._writer is not task:
-                    # Those who wait inside of sqlite look again after up to 100 ms, in no order.
+                    # A wait within sqlite polls at up to 100 ms, in no order.
                     turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
                     await stack.enter_async_context(turn)
                     await _begin_writing()
@@ -55,7 +55,7 @@ def sqlite_configuration() -> Any:
                 mode = configurations.SQLITE_BEGIN_MODE.set("IMMEDIATE")
                 try:
                     transaction = await stack.enter_async_context(session.begin())
-                    await session.connection()  # which is when it begins
+                    await session.connection()  # the transaction begins here
                 finally:
                     configurations.SQLITE_BEGIN_MODE.reset(mode)
                 yield transaction
@@ -63,11 +63,11 @@ def sqlite_configuration() -> Any:
     return WritesInTurn
 
 
-# A process that is forked within a transaction inherits sqlite's own notes of a lock that it does not
-# have, and waits for itself.
+# A process that is forked within a transaction inherits sqlite's record of a lock that it does not hold,
+# and deadlocks.
 _may_fork = threading.Lock()
 _LONGEST_DELAY = 1.0
-"""Seconds that a fork waits for a transaction's end; one that lasts is taken for stuck."""
+"""Seconds that a fork waits for the end of a transaction; a longer one is considered stuck."""
 
 
 async def _begin_writing() -> None:

@@ -1,10 +1,10 @@
-"""How far a start has come, which tells a slow start from one that hangs.
+"""The progress of a start, which distinguishes a slow start from one that hangs.
 
 A start makes progress when a phase begins, when it logs or prints a line that it has not written
-before, and when a module is imported. An app that hangs does none of these. The same line again is
-no progress: an app that waits for a database often says so over and over.
+before, and when a module is imported. An app that hangs does none of these. A repeated line is not
+progress: an app that waits for a database often logs the same line again and again.
 
-Modules are counted for the whole process, because nothing tells which thread imports them.
+Modules are counted for the whole process, because it is unknown which thread imports them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from contextvars import ContextVar
 import anyio
 
 _LOOK_EVERY = 1.0
-"""Seconds between two looks at the progress of a start."""
+"""Seconds between two checks of the progress of a start."""
 
 _LONGEST_STEP = 5.0
-"""Seconds that can have passed between two looks. A longer step is a clock that jumped, as after the
-sleep of a laptop: the start has not had that time."""
+"""The most seconds to count between two checks. A longer step means that the clock jumped, as after a
+laptop's sleep: the start has not had that time."""
 
 _start: ContextVar[Progress | None] = ContextVar("orchnb_start", default=None)
 
@@ -46,7 +46,7 @@ class Progress:
         self._is_over = True
 
     def begin(self) -> None:
-        """A start begins, which the running code and everything that it starts belong to."""
+        """Begin a start, to which the running code and everything that it starts belong."""
         self._starts += 1
         self._steps.clear()
         self._is_over = False
@@ -54,12 +54,12 @@ class Progress:
         _start.set(self)
 
     def end(self) -> None:
-        """The start has ended; what its code still reports is ignored."""
+        """End the start; later reports from its code are ignored."""
         self._is_over = True
         self._steps.clear()
 
     def report(self, step: Hashable) -> None:
-        """Take note of a step. One that was reported before in this start changes nothing."""
+        """Record a step. A step already reported in this start changes nothing."""
         if not self._is_over:
             self._steps.add(hash(step))
 
@@ -70,13 +70,13 @@ class Progress:
             self._on_wait(what)
 
     def mark(self) -> object:
-        """Return what differs from an earlier mark if and only if there was progress in between."""
-        # The most there ever were: a module that is removed and imported again is no progress.
+        """Return a value that differs from an earlier one if and only if there was progress."""
+        # The maximum so far: a module that is removed and imported again is not progress.
         self._modules = max(self._modules, len(sys.modules))
         return self._starts, len(self._steps), self._modules
 
     def tell(self) -> None:
-        """Call those who want to know of progress."""
+        """Call the listeners."""
         for listener in list(self._listeners):
             listener()
 
@@ -104,7 +104,7 @@ def report_wait(what: str) -> None:
 
 @contextmanager
 def progress_told_to(listener: Callable[[], object]) -> Iterator[None]:
-    """`Progress.told_to` for the start that the running code belongs to, if it belongs to one."""
+    """Call ``listener`` as `Progress.told_to` does, for the running code's start, if it has one."""
     start = _start.get()
     if start is None:
         yield
@@ -114,7 +114,7 @@ def progress_told_to(listener: Callable[[], object]) -> Iterator[None]:
 
 
 class Patience:
-    """The seconds for which someone still waits for a start; all of them again after progress.
+    """The seconds that a waiter still waits for a start; progress resets them.
 
     ``mark`` is `Progress.mark`, or another function whose result changes with progress.
     """
@@ -126,7 +126,7 @@ class Patience:
         self._mark = mark
 
     def spend(self, seconds: float) -> bool:
-        """Take off time that has passed; return whether there was progress in it."""
+        """Subtract elapsed time; return whether there was progress in it."""
         mark, self.mark = self.mark, self._mark()
         if mark == self.mark:
             self.left -= seconds

@@ -1,12 +1,11 @@
-"""The server in this process, opened on a loopback port for its owner.
+"""The in-kernel server on a loopback port, for its owner.
 
-It is the same running app, not a second copy: the port is one more way to it, served by uvicorn on the
-host's loop. `orchnb.runtime.port_guard` says who may use it.
+It is the same running app, not a second copy: uvicorn serves it on the port, on the host's loop.
+`orchnb.runtime.port_guard` decides who may use it.
 
-The auth string of the port is never shown, as a notebook is saved with all that it shows. Prefect's
-client in this process and in the processes that are started from here has it by environment and
-settings; other programs read it from a file that only its owner may read, and browsers get a cookie by
-a link that works once.
+The port's auth string is never shown, because a notebook is saved with its output. Prefect's client in
+this process and its child processes gets it from environment and settings; other programs read it from a
+file that only its owner may read, and browsers get a cookie through a link that works once.
 """
 
 from __future__ import annotations
@@ -47,24 +46,24 @@ HOST = "127.0.0.1"
 _HUB_PREFIX = "JUPYTERHUB_SERVICE_PREFIX"
 
 _STOP_TIMEOUT = 2.0
-"""Seconds that requests under way may still take when the port is closed."""
+"""Seconds that requests in progress may still take when the port is closed."""
 
 PATIENCE = 10.0
 """Seconds for which a connection may be silent while it is expected to send something."""
 
 _MOST_MESSAGE = 4 * 1024 * 1024
-"""Bytes of one message of a web socket. Prefect's events have 1.5 MB at most."""
+"""The maximum size of a web socket message in bytes. Prefect's events have at most 1.5 MB."""
 
 
 class Served:
     """An app while it is open on a port. ``address`` is ``http://127.0.0.1:PORT``.
 
-    Making one waits until it answers. It keeps the app up until `close`.
+    The constructor waits until the port responds. The app keeps running until `close`.
 
     Args:
         app: the app.
         patience: seconds for which a connection may be silent while it is expected to send something.
-        connections: how many there may be at a time; None for as many as the process can well spare.
+        connections: the maximum number of open connections; None means `most_connections`.
 
     Raises:
         ServerStartFailed: the app does not start, or uvicorn is not installed.
@@ -75,7 +74,7 @@ class Served:
     ) -> None:
         if importlib.util.find_spec("uvicorn") is None:
             raise ServerStartFailed(
-                "A port is served by uvicorn, which is not installed",
+                "Serving on a port requires uvicorn, which is not installed",
                 phase="import",
                 hint="Install it: pip install uvicorn.",
             )
@@ -85,7 +84,7 @@ class Served:
         limits = Connections(connections or most_connections(), patience=patience)
         try:
             self._open(app, limits, patience, self._opened)
-        except BaseException:  # an interrupt as well: there is nobody yet who could close it
+        except BaseException:  # including interrupts: nobody else can close it yet
             self._opened.close()
             raise
 
@@ -94,7 +93,7 @@ class Served:
     ) -> None:
         with deferred_interrupts():
             self._lease = lease = host_app(app)
-            # The last first; closed twice, as an interrupt may end the first time before it begins.
+            # Called in reverse order; closed twice, as an interrupt may prevent the first call.
             opened.callback(lease.close)
             opened.callback(lease.wait_closed)
             opened.callback(lease.close)
@@ -133,23 +132,23 @@ class Served:
 
     @property
     def is_open(self) -> bool:
-        """Whether the port is served; not, if the app or the loop that it ran on has gone down."""
+        """Whether the port is served; false if the app, or the event loop it ran on, has stopped."""
         return self._lease.is_up and not self._serving.done()
 
     @property
     def address(self) -> str:
-        """Where it is, for programs of this machine."""
+        """The URL for programs on this machine."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def api_url(self) -> str:
-        """What goes into ``PREFECT_API_URL``."""
+        """The value for ``PREFECT_API_URL``."""
         return f"{self.address}/api"
 
     @property
     def proxied(self) -> str:
-        """The path that leads here through jupyter-server-proxy, without a slash at its end; empty
-        where this process does not belong to a hub such as Binder."""
+        """The path to the port through jupyter-server-proxy, without a trailing slash; empty if this
+        process does not belong to a hub such as Binder."""
         prefix = os.environ.get(_HUB_PREFIX, "")
         if not re.fullmatch(r"/([\w.~@%-]+/)*", prefix):
             return ""
@@ -157,41 +156,41 @@ class Served:
 
     @property
     def auth_string(self) -> SecretStr:
-        """What goes into ``PREFECT_API_AUTH_STRING``; any program can send it as HTTP Basic auth."""
+        """The value for ``PREFECT_API_AUTH_STRING``; any program can send it as HTTP Basic auth."""
         return self._keys.auth_string
 
     @property
     def settings_line(self) -> str:
-        """What a person types into a terminal, so that programs there can use the port."""
+        """The command to type into a terminal so that programs there can use the port."""
         if os.name == "nt":
             return f'call "{self.settings_file}"'
         return f"source {shlex.quote(str(self.settings_file))}"
 
     @property
     def page(self) -> str:
-        """The web pages, or of another app whatever it shows; for browsers that have the cookie."""
+        """The URL of the web pages, or of the app's root; for browsers that have the cookie."""
         return f"{self.address}{self._base}/"
 
     def sign_in_path(self) -> str:
-        """A new path that gives a browser the cookie and leads to the pages; it works once.
+        """Return a new path that gives a browser the cookie and leads to the pages. It works once.
 
-        It belongs behind `address`, or behind the notebook's own host where a hub shows it.
+        Append it to `address`, or to the notebook's host if the port is used through a hub.
         """
         return f"{self._base}{SIGN_IN}?code={self._keys.new_code()}"
 
     @property
     def proxied_page(self) -> str:
-        """The same for a browser that sees the notebook through a hub: a path on the notebook's host."""
+        """`page` for a browser that uses the notebook through a hub: a path on the notebook's host."""
         return f"{self.proxied}/"
 
     def close(self) -> None:
-        """Close the port and give the app back. A second time does nothing."""
+        """Close the port and release the app. A second call does nothing."""
         with self._closing:
             self._opened.close()
 
 
 class _Paths:
-    """The app at the paths that its users know, and its web pages at theirs."""
+    """The app at its usual paths, and its web pages at theirs."""
 
     def __init__(self, lease: HostedApp, pages: ASGIApp | None, base: str) -> None:
         self._lease = lease
@@ -209,17 +208,17 @@ class _Paths:
         scope["raw_path"] = raw.removeprefix(self._base.encode()) or b"/"
         # Each request has a copy of the state's first level (ASGI, "Lifespan State").
         scope["state"] = dict(self._lease.state)
-        if scope["type"] != "http":  # a web socket ends when its client says so, which may be never
+        if scope["type"] != "http":  # a web socket ends when its client closes it, possibly never
             await self._lease.app(scope, receive, send)
             return
         task = asyncio.current_task()
-        assert task is not None, "uvicorn makes one for each call"
+        assert task is not None, "uvicorn creates one for each call"
         with app_call(self._lease.app, task.cancel):
             await self._lease.app(scope, receive, send)
 
 
 def _written(settings: dict[str, str], folder: Path) -> Path:
-    """Write variables to a file for a shell to read, for its owner alone."""
+    """Write variables to a shell script that only its owner may read."""
     if os.name == "nt":
         path = folder / "port.bat"
         escaped = {name: value.replace("%", "%%") for name, value in settings.items()}
@@ -234,7 +233,7 @@ def _written(settings: dict[str, str], folder: Path) -> Path:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder for its owner alone, which is gone with the port, and also where the process crashes."""
+    """Create a folder that only its owner may access; it is removed with the port, or after a crash."""
     folder = FreshFolder()
     try:
         yield folder.path
@@ -251,7 +250,7 @@ def _running(
     config = uvicorn.Config(
         door,
         http="h11",  # it limits the size of a request's head
-        lifespan="off",  # the app's own is under way
+        lifespan="off",  # the app's lifespan is already running
         log_config=None,
         access_log=False,
         proxy_headers=False,  # a client is the connection that it came by
@@ -271,10 +270,10 @@ def _running(
             app_state={},
         )
         accepting = asyncio.ensure_future(connections.accept(listener, make_protocol))
-        # A port that accepts no more is not open.
+        # A port that accepts no more connections is not open.
         accepting.add_done_callback(lambda _: setattr(server, "should_exit", True))
         try:
-            # It accepts none itself, and looks after those that there are.
+            # It accepts no connections itself, and handles the existing ones.
             await server.serve(sockets=[])
         finally:
             accepting.cancel()

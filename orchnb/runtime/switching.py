@@ -1,8 +1,8 @@
-"""Cells that stay quick while something computes on a thread beside them.
+"""Keep cells fast while another thread computes.
 
-CPython has a thread that wants the interpreter wait for 5 ms if another one computes, each time anew
-(`sys.setswitchinterval`). Whoever calls the system often waits often: to show the first error of a
-session asks for the path of every module there is, and took 3 s while Prefect was being imported.
+In CPython a thread that needs the interpreter waits for 5 ms each time while another one computes
+(`sys.setswitchinterval`). Code with many system calls waits often: showing the first error of a session
+looks up the path of every module, and took 3 s while Prefect was being imported.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from orchnb.forks import in_forked_child
 
 _INTERVAL = 0.0001
-"""Seconds. Shorter ones bring little, and what computes the loss of its caches."""
+"""Seconds. Shorter intervals gain little, and cost the computing thread its caches."""
 
 
 class _Switching:
-    """What is kept of the interpreter's own interval while ours holds."""
+    """The interpreter's previous interval, saved while ours is set."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -37,7 +37,7 @@ class _Switching:
     def end(self) -> None:
         with self.lock:
             self.users -= 1
-            # Whoever has set another one since, meant it.
+            # If other code has set a different one in the meantime, keep that.
             if self.users == 0 and sys.getswitchinterval() == self.ours:
                 sys.setswitchinterval(self.before)
 
@@ -47,7 +47,7 @@ _switching = _Switching()
 
 @contextmanager
 def giving_way() -> Iterator[None]:
-    """Have threads that wait for the interpreter get it sooner, while this one computes."""
+    """Let threads that wait for the interpreter get it sooner while this one computes."""
     switching = _switching
     switching.begin()
     try:
@@ -58,7 +58,7 @@ def giving_way() -> Iterator[None]:
 
 @in_forked_child
 def _after_fork() -> None:
-    # Nothing of what computed in the parent does in the child.
+    # No thread that computed in the parent runs in the child.
     global _switching
     if _switching.users and sys.getswitchinterval() == _switching.ours:
         sys.setswitchinterval(_switching.before)

@@ -1,7 +1,7 @@
-"""httpx transports to an app on the host: requests are handed over, results are handed back.
+"""httpx transports that pass requests to an app on the host, and return its responses.
 
-The caller may be on any event loop, or on none. Responses stream: what the app has sent can be read
-before it has sent the rest.
+The caller may be on any event loop, or on none. Responses stream: the caller can read the first part
+before the app has sent the rest.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from orchnb.runtime.outcome import Outcome
 logger = logging.getLogger(__name__)
 
 _MOST_BUFFERED = 1024 * 1024
-"""Bytes of a response that wait for a slow reader before the app is made to wait."""
+"""Bytes of a response to buffer for a slow reader before the app has to wait."""
 
 _PARTS = 4
-"""Parts in which a time-out is waited for. A clock that jumps, after a laptop's sleep or while a cell
-let no other thread run, uses up one of them at most: the app has not had that time."""
+"""The number of parts that a timeout is split into. A jump of the clock, after a laptop's sleep or while
+a cell let no other thread run, uses up at most one of them: the app has not had that time."""
 
 _LONGEST_DELAY = 0.002
-"""Seconds that a response's head waits for the first part of its body, and the end of the body for the
-app to end: waking another thread is what costs most, and mostly one wake-up does for all of them."""
+"""Seconds to delay a response's head for the first part of its body, and the end of the body for the app
+to return. Waking another thread is the main cost, and mostly one wake-up is enough for all of them."""
 
 
 class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
-    """Sends requests to an app on the host, as async and as sync transport.
+    """Sends requests to an app on the host, as an async and as a sync transport.
 
-    It waits for the app to have started, so a client may be made while the start-up is under way,
-    and keeps to the ``read`` time-out of httpx between any two parts of an answer. It does not own
-    the `HostedApp`: closing the transport leaves the app up. Each request asks ``find`` for the one
-    to use: another where the first has gone down, None where it was given back.
+    It waits until the app has started, so a client may be created during the start-up, and applies
+    httpx's ``read`` timeout between any two parts of a response. It does not own the `HostedApp`:
+    closing the transport does not stop the app. Each request calls ``find`` for the app to use, which
+    returns another one if the first has stopped, and None if it was released.
     """
 
     def __init__(self, find: Callable[[], HostedApp | None]) -> None:
         self._find = find
-        # No lock: each change is one step of the interpreter, and an interrupt right after a lock was
-        # taken would leave it so.
+        # No lock: each change is one step of the interpreter, and an interrupt right after acquiring a
+        # lock would leave it locked.
         self._exchanges: set[_Exchange] = set()
         self._ends_requests = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; raises what starting the app raises, and ``httpx.ReadTimeout``."""
+        """Send one request. Raises the errors of starting the app, and ``httpx.ReadTimeout``."""
         assert isinstance(request.stream, httpx.AsyncByteStream)
         body = b"".join([part async for part in request.stream])
         while True:
@@ -72,10 +72,10 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
             await hosted.wait_closed_async()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """`handle_async_request` for plain code; not for that of a hosted app itself."""
+        """Send one request from sync code, but not from the code of a hosted app."""
         if on_host_thread():
             raise RuntimeError(
-                "A sync client would wait for itself here: use an async one in code of a hosted app"
+                "A sync client would deadlock here: use an async client in the code of a hosted app"
             )
         assert isinstance(request.stream, httpx.SyncByteStream)
         body = b"".join(request.stream)
@@ -95,7 +95,7 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
             hosted.wait_closed()
 
     def end_requests(self) -> None:
-        """The client is closed, on whatever thread: its requests end, and the app is told of it."""
+        """End all requests and notify the app, from any thread: the client is closed."""
         self._ends_requests = True
         for exchange in list(self._exchanges):
             exchange.cut()
@@ -110,22 +110,22 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
     def _usable(self, request: httpx.Request) -> HostedApp:
         hosted = self._find()
         if hosted is None or hosted.closed:
-            raise httpx.ConnectError("The server in this process has been stopped", request=request)
+            raise httpx.ConnectError("The in-kernel server has been stopped", request=request)
         return hosted
 
     def _refuse_ended(self, hosted: HostedApp, request: httpx.Request) -> None:
         if hosted.ended:
             raise httpx.ConnectError(
-                "The server in this process has gone down by itself", request=request
+                "The in-kernel server has stopped unexpectedly", request=request
             )
 
 
 class _Exchange:
-    """One request on its way through the app.
+    """One request and its response.
 
     The app's side runs on the host's loop, the caller's side wherever the caller is. ``_lock`` guards
-    what both touch; ``notify`` is what wakes the caller, and is called once per wait. ``under_way``
-    holds the transport's exchanges; this one takes itself out when it is over.
+    the state that both use; ``notify`` wakes the caller, and is called once per wait. ``under_way``
+    contains the transport's exchanges; this one removes itself at its end.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class _Exchange:
         self._cancelled = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        # asyncio's events bind to a loop when they are first waited for: the host's.
+        # asyncio's events bind to a loop at the first wait: the host's.
         self._disconnected = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -180,7 +180,7 @@ class _Exchange:
                 logger.error("The app failed on %s", self.request.method, exc_info=exc)
 
     def _cancel(self) -> None:
-        """The app is about to be shut down, and cannot wait for this call any longer."""
+        """Cancel the call: the app is shutting down, and cannot wait any longer."""
         self._cancelled = True
         if self._task is not None:
             self._task.cancel()
@@ -188,21 +188,21 @@ class _Exchange:
     def _over(self, _: asyncio.Task[None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # Also of a task that was cancelled before its first step, which runs none of its code.
+        # Here, because a task that is cancelled before its first step runs none of its code.
         self._finish("The app ended before its response was complete", answer=self._called)
         self.hosted.host.calls.discard(self)
         self._under_way.discard(self)
-        # Forgotten here, as asyncio runs a callback then: in the caller's thread it could take an
-        # interrupt with it.
+        # Released here, because asyncio then runs a callback, which in the caller's thread could swallow
+        # an interrupt.
         self._task = None
 
     def host_ended(self) -> None:
-        """Tell the caller that nothing more will come, on whatever thread."""
+        """Tell the caller, from any thread, that there will be no more data."""
         self._under_way.discard(self)
-        self._finish("The server in this process was stopped before it had answered", answer=False)
+        self._finish("The in-kernel server was stopped before it responded", answer=False)
 
     def _finish(self, broken: str, *, answer: bool = True) -> None:
-        """End the response; a 500, as from any server, if the app has not begun one."""
+        """End the response; if the app has not started one, make it a 500, as any server does."""
         with self._lock:
             if not self._complete:
                 self._complete = True
@@ -214,7 +214,7 @@ class _Exchange:
         self._tell()
 
     def _tell(self) -> None:
-        """Wake the caller, if it waits."""
+        """Wake the caller, if it is waiting."""
         if self._notify is None:
             return
         with self._lock:
@@ -274,12 +274,12 @@ class _Exchange:
         self._timer = self.hosted.host.loop.call_later(_LONGEST_DELAY, self._tell)
 
     def _add(self, chunk: bytes, *, more: bool) -> bool:
-        """Take a part of the body; whether the app is to wait until there is room for the next."""
+        """Add a part of the body; return whether the app must wait until there is room for the next."""
         with self._lock:
             if self._head is None:
                 raise RuntimeError("The app sent a body before it had started its response")
             if self._complete or self._disconnected.is_set():
-                return False  # nobody wants it any more, which is no concern of the app's
+                return False  # nobody reads it any more, which need not concern the app
             if chunk and self.request.method != "HEAD":
                 self._chunks.append(bytes(chunk))
                 self._buffered += len(chunk)
@@ -289,7 +289,7 @@ class _Exchange:
                 self._room.clear()
         if self._timer is not None:
             self._timer.cancel()
-        # Not now: woken while the app goes on, the caller would only wait for the interpreter lock.
+        # Not now: while the app continues, the caller would only wait for the interpreter lock.
         if more:
             self.hosted.host.loop.call_soon(self._tell)
         else:
@@ -297,21 +297,21 @@ class _Exchange:
             self._tell_later()
         return full
 
-    # At the caller's.
+    # On the caller's side.
 
     def cut(self) -> None:
-        """Let the caller wait no longer, on whatever thread, and tell the app of a disconnect."""
+        """End the caller's wait, from any thread, and send the app a disconnect."""
         self._finish("The client was closed", answer=False)
         self.abandon()
 
     @property
     def unsent(self) -> bool:
-        """Whether it is over and the app has never been called, because it was going down."""
+        """Whether it has ended without a call of the app, because the app was shutting down."""
         return self._complete and not self._called
 
     def take(self, notify: Callable[[], object]) -> bytes | None:
-        """What the app has sent since; b"" if nothing yet (then ``notify`` will be called once);
-        None at the end of the body."""
+        """Return the data that the app has sent since the last call; b"" if there is none yet (then
+        ``notify`` will be called once); None at the end of the body."""
         with self._lock:
             if self._chunks:
                 data = b"".join(self._chunks)
@@ -329,14 +329,14 @@ class _Exchange:
         return data
 
     def response(self, stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> httpx.Response:
-        """The response, once the first wait is over."""
+        """Return the response, after the first wait."""
         if self._head is None:
             raise httpx.RemoteProtocolError(self._broken, request=self.request)
         status, headers = self._head
         return httpx.Response(status, headers=headers, stream=stream)
 
     def abandon(self) -> None:
-        """The caller is gone: the app is told of a disconnect, as by any server, and goes on."""
+        """Send the app a disconnect, as any server does: the caller is gone. The app continues."""
         self.hosted.host.post(self._disconnect)
 
     def _disconnect(self) -> None:
@@ -345,13 +345,13 @@ class _Exchange:
 
     def raise_timeout(self) -> NoReturn:
         raise httpx.ReadTimeout(
-            f"The server in this process sent nothing for {self.read_timeout:g} s",
+            f"The in-kernel server sent nothing for {self.read_timeout:g} s",
             request=self.request,
         )
 
 
 def _mark(request: httpx.Request, *, sent: bool) -> None:
-    """Note whether the app may have got the request, for the client that sends it."""
+    """Record for the client whether the app may have received the request."""
     flight: Flight | None = request.extensions.get(IN_FLIGHT)
     if flight is not None:
         flight.sent = sent

@@ -191,7 +191,7 @@ def test_a_web_pages_404_is_not_taken_for_a_missing_object(scripted: Any) -> Non
     with pytest.raises(PrefectHTTPStatusError) as caught:
         client.read_flow_run(RUN_ID)
     assert not isinstance(caught.value, ObjectNotFound)
-    assert "The answer is a web page" in caught.value.hint
+    assert "The response is a web page" in caught.value.hint
 
 
 def test_a_409_says_that_it_exists(scripted: Any) -> None:

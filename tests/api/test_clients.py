@@ -220,7 +220,7 @@ def test_it_knows_what_kind_of_server_it_talks_to() -> None:
 
 @pytest.mark.parametrize("url", ["", "orch.invalid", "ftp://x/api", "http://", "http://a b/api"])
 def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(InvalidSetting, match="should be a whole URL such as"):
+    with pytest.raises(InvalidSetting, match="should be a full URL such as"):
         PrefectClient(url)
 
 

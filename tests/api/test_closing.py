@@ -277,9 +277,7 @@ def test_the_card_says_what_happened_and_what_to_do(opened: Any, name: str) -> N
         assert card.title == "This client is not open"
         assert rows["Request"].startswith("GET ")
         assert rows["Problem"].endswith("was answered")
-        assert (
-            rows["What to do"] == "Run it again with a client that is open: get_client() gives one."
-        )
+        assert rows["What to do"] == "Run it again with an open client: get_client() returns one."
     else:
         assert card.title == "It is unknown whether the server acted on the request"
         assert rows["Problem"].endswith("was answered, and the server may have acted on it")

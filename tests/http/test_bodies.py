@@ -145,7 +145,7 @@ def test_more_is_announced_than_may_come() -> None:
 
 @pytest.mark.parametrize(
     ("names", "words"),
-    [(["gzip"] * 6, "6 layers"), (["br"], "not asked for"), (["gzip", "zstd"], "not asked for")],
+    [(["gzip"] * 6, "6 layers"), (["br"], "not requested"), (["gzip", "zstd"], "not requested")],
 )
 def test_what_cannot_be_bounded_is_not_decoded(names: list[str], words: str) -> None:
     with pytest.raises(BodyRefused, match=words):
@@ -171,7 +171,7 @@ BOMB = zeros(300 * MB, "gzip", "gzip")
     [
         ("gzip, gzip", BOMB, "more than 256,000,000 bytes, and was not read any further"),
         ("gzip, " * 6, BOMB, "6 layers of Content-Encoding"),
-        ("br", b"any", "Content-Encoding that was not asked for"),
+        ("br", b"any", "Content-Encoding that was not requested"),
     ],
 )
 def test_a_result_that_is_too_large_is_an_error_that_names_the_limit(

@@ -199,7 +199,7 @@ def test_a_request_that_was_sent_before_says_how_to_send_it_again() -> None:
     ) as client:
         request = client.build_request("POST", "/x", content=once())
         client.send(request)
-        with pytest.raises(OrchnbError, match="build the request anew"):
+        with pytest.raises(OrchnbError, match="build a new request"):
             client.send(request)
 
 

@@ -165,7 +165,7 @@ def test_one_line_is_short_and_printable(text: str, longest: int) -> None:
     [
         (401, "PREFECT_API_KEY"),
         (404, "id or name"),
-        (429, "fewer requests"),
+        (429, "limiting the rate of requests"),
         (500, "log"),
         (502, "proxy"),
     ],

@@ -246,7 +246,7 @@ def test_a_setting_that_cannot_be_used_is_mended_by_switching(cell: Kernel) -> N
     cell("import os\nos.environ['PREFECT_API_URL'] = 'nonsense'")
     try:
         assert (
-            "PREFECT_API_URL (environment) should be a whole URL" in cell("%orch_server_type").text
+            "PREFECT_API_URL (environment) should be a full URL" in cell("%orch_server_type").text
         )
         assert "EPHEMERAL" in cell("%orch_server_type ephemeral").text
         assert "200 OK" in cell("await orchnb.get_client().hello()").text
@@ -304,7 +304,7 @@ def test_a_line_that_makes_no_sense_is_a_usage_error(cell: Kernel, line: str, wo
 
 def test_a_bad_address_names_what_is_wrong(cell: Kernel) -> None:
     shown = cell("%orch_server_type server localhost:4200")
-    assert "should be a whole URL such as http://127.0.0.1:4200/api" in shown.text
+    assert "should be a full URL such as http://127.0.0.1:4200/api" in shown.text
     assert "EPHEMERAL" in cell("%orch_server_type").text
 
 

@@ -566,7 +566,7 @@ def test_the_server_in_this_process_is_called_that() -> None:
     ):
         client.hello()
     request = rows(error_card(caught.value))["Request"]
-    assert request == "GET /api/hello of the server in this process"
+    assert request == "GET /api/hello of the in-kernel server"
 
 
 def test_every_card_names_the_way_to_the_whole_traceback() -> None:

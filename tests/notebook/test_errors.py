@@ -470,7 +470,7 @@ def test_stopping_tells_what_the_server_may_have_done(cell: Kernel, source: str)
     cell("await client.hello()")
     shown = stopped(cell, source)
     assert titles(shown) == ["• Stopped by you"]
-    assert "POST /api/hang?token=*** of the server in this process" in shown.text
+    assert "POST /api/hang?token=*** of the in-kernel server" in shown.text
     assert "read it back before" in shown.text
     assert [
         error["ename"] in ("KeyboardInterrupt", "CancelledError") for error in shown.errors

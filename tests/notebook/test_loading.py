@@ -163,7 +163,7 @@ def test_errors_are_shown_whatever_the_settings_are(cell: Kernel, setting: str) 
     error = cell("orchnb.get_settings()").errors[0]
     assert error["ename"] == "InvalidSetting"
     assert (
-        f"{setting} (environment) begins with a ~ for a home that is not known" in error["evalue"]
+        f"{setting} (environment) begins with ~, but the home folder is unknown" in error["evalue"]
     )
 
 

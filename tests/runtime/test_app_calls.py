@@ -99,7 +99,7 @@ TIMINGS = {
         cancelled=1,
         said=(
             CANCELLED,
-            "Left 1 calls of the app 'scripted' behind: they swallowed their cancellation",
+            "Abandoned 1 calls of the app 'scripted': they swallowed their cancellation",
         ),
     ),
 }
@@ -470,7 +470,7 @@ def test_who_still_waits_for_an_answer_gets_it_if_it_comes_in_time(
     else:
         (error,) = outcomes
         assert isinstance(error, httpx.RemoteProtocolError)
-        assert "was stopped before it had answered" in str(error)
+        assert "was stopped before it responded" in str(error)
 
 
 def test_a_call_whose_caller_has_gone_is_told_and_not_waited_for_once_it_has_ended(

@@ -495,7 +495,8 @@ def test_a_start_that_blocks_its_own_loop_does_not_keep_anybody_waiting(
     client = SyncPrefectClient(server)
     try:
         with pytest.raises(
-            ServerStartFailed, match=r"no progress for 1 s \(phase: start\), .*blocks the loop"
+            ServerStartFailed,
+            match=r"no progress for 1 s \(phase: start\), .*blocks the event loop",
         ):
             client.__enter__()
         assert blocked.is_set()

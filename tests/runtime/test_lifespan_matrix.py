@@ -151,7 +151,7 @@ SHUTDOWNS = {
         [],
         [
             "Cancelled the app 'scripted': it did not end in time",
-            "Left the app 'scripted' behind: it swallowed its cancellation",
+            "Abandoned the app 'scripted': it swallowed its cancellation",
         ],
         LATE,
     ),

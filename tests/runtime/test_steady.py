@@ -142,9 +142,9 @@ FAULTS = {
     "task_exits": "A task of a hosted app raised SystemExit(3)",
     "callback_exits": "A task of a hosted app raised SystemExit(3)",
     "closes_the_loop": "",
-    "stops_the_loop": "A hosted app stopped the loop it runs on, which goes on",
+    "stops_the_loop": "A hosted app stopped the event loop it runs on; it was restarted",
     "cancels_everything": "The lifespan of the app 'App' was cancelled",
-    "breaks_the_selector": "The loop of the hosted apps broke down",
+    "breaks_the_selector": "The event loop of the hosted apps failed",
 }
 """What an app does, and what the log says of it."""
 

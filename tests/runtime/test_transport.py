@@ -553,7 +553,7 @@ def test_after_the_close_a_request_is_a_connection_error(host_app: Any, kind: st
     given = host_app(ScriptedApp())
     given.hosted.wait_started()
     given.hosted.close()
-    with pytest.raises(httpx.ConnectError, match="server in this process has been stopped"):
+    with pytest.raises(httpx.ConnectError, match="in-kernel server has been stopped"):
         Client(kind, given).request("GET", "/")
 
 
@@ -569,7 +569,7 @@ def test_a_request_that_is_under_way_when_the_host_ends_is_told_so(
 
     stopping = threading.Thread(target=stop)
     stopping.start()
-    with pytest.raises(httpx.RemoteProtocolError, match="stopped before it had answered"):
+    with pytest.raises(httpx.RemoteProtocolError, match="stopped before it responded"):
         Client(kind, given, timeout=None).request("GET", "/")
     stopping.join()
 
@@ -604,4 +604,4 @@ def test_a_sync_request_of_a_hosted_app_to_itself_is_refused(host_app: Any) -> N
 
     given = host_app(App(ask_itself))
     answer = Client("sync", given).request("GET", "/").text
-    assert answer.endswith("use an async one in code of a hosted app")
+    assert answer.endswith("use an async client in the code of a hosted app")
