@@ -106,7 +106,7 @@ def test_a_pools_type_stays_and_that_is_told(client: Any, kind: str, pool: WorkP
     with pytest.warns(UserWarning, match="keeps the type 'process'") as caught:
         assert client.create_work_pool(pool.name, True, type="docker").type == "process"
     if kind == "sync":  # the other one is called from a portal here
-        ours = [warning for warning in caught if "stays" in str(warning.message)]
+        ours = [warning for warning in caught if "keeps" in str(warning.message)]
         assert [warning.filename for warning in ours] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

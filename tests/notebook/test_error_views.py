@@ -176,7 +176,7 @@ def test_an_answer_that_does_not_come_to_what_is_sent_once(ask: str, words: str)
         card = card_of(server.url, ask, timeout=0.2, enable_csrf_support=False)
     assert card.title == "It is unknown whether the server acted on the request"
     assert rows(card)["Request"] == f"{method} {server.url}{path}"
-    assert rows(card)["Time-out"] == "read: 0.2 s without any part of the answer"
+    assert rows(card)["Time-out"] == "read: 0.2 s without receiving any part of the response"
     assert "It was not sent again" in rows(card)["What to do"]
     # When the person has stopped it, no error of ours says so.
     stopped = stopped_card(httpx.Request(method, f"{server.url}{path}"), sent=True)

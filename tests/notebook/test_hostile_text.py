@@ -56,6 +56,7 @@ from orchnb.notebook.views import Card, Cell, Line, Live, Step, Table, View, cle
 from orchnb.redaction import redact_url
 from orchnb.runtime.ephemeral import EphemeralApp, StartupEvent
 from orchnb.runtime.host import host_log
+from orchnb.runtime.port_guard import PortKeys
 from orchnb.runtime.serving import Served
 from orchnb.server_type import ServerType
 from orchnb.settings import Origin
@@ -246,6 +247,9 @@ def served(said: str) -> Served:
     app = EphemeralApp("app", home=Path(), timeout=1, given=titled(said))
     opened = Served.__new__(Served)
     opened.app, opened.port = app, 4200
+    opened._base, opened.settings_file = "/pages", Path("port.sh")
+    opened._keys = PortKeys(4200, "/pages")
+    opened._keys.new_code = lambda: "the-same-each-time"  # type: ignore[method-assign]
     return opened
 
 
@@ -494,7 +498,9 @@ def test_no_view_has_a_link_or_anything_that_acts(name: str) -> None:
     source = html({**VIEWS, **RAW}[name](HARMLESS))
     for element in elements(source):
         if element.tag == "a" and name.startswith("serve_views."):
-            assert element.attrib["href"] == "http://127.0.0.1:4200/"  # what the view is for
+            # What the view is for.
+            page = "http://127.0.0.1:4200/pages/orchnb-sign-in?code=the-same-each-time"
+            assert element.attrib["href"] == page
             continue
         assert element.tag not in ("script", "a", "iframe", "form", "img", "link", "meta", "base")
         assert not [key for key in element.attrib if _ACTIVE.fullmatch(key)]
