@@ -344,9 +344,12 @@ def _step_until_done(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any
             f"run() cannot wait for a task of the running {type(loop).__module__} loop: use await"
         )
     handles: Any = loop
-    waiting = len(ready)
+    # A wait within a wait keeps its own list. What it puts aside goes back when it ends: the outer wait
+    # would keep it longer, and run first what came later.
+    queue = ready.queue if isinstance(ready, _Runnable) else ready
+    waiting = len(queue)
     outer = asyncio.current_task(loop)
-    runnable = handles._ready = _Runnable(ready)
+    runnable = handles._ready = _Runnable(queue)
     if outer is not None:
         asyncio.tasks._leave_task(loop, outer)  # see "Extending asyncio" in Python's documentation
     try:
@@ -358,10 +361,10 @@ def _step_until_done(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any
         if outer is not None:
             asyncio.tasks._enter_task(loop, outer)
         handles._ready = ready
-        ready.extendleft(reversed(runnable.put_aside))
+        queue.extendleft(reversed(runnable.put_aside))
         # The step in which this was called goes on to take as many handles as there were when it began.
-        for _ in range(waiting - len(ready)):
-            ready.append(_cancelled_handle(loop))
+        for _ in range(waiting - len(queue)):
+            queue.append(_cancelled_handle(loop))
 
 
 class _Runnable:
@@ -370,22 +373,22 @@ class _Runnable:
     They would fail, and be lost: ipykernel 7 runs all requests in one context.
     """
 
-    def __init__(self, ready: Any) -> None:
+    def __init__(self, queue: Any) -> None:
         self.put_aside: list[asyncio.Handle] = []
-        self._ready = ready
+        self.queue = queue
 
     def popleft(self) -> asyncio.Handle:
-        handle: Any = self._ready.popleft()
+        handle: Any = self.queue.popleft()
         if not handle._cancelled and _is_entered(handle._context):
             self.put_aside.append(handle)
             return _cancelled_handle(handle._loop)
         return handle  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self.queue)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._ready, name)
+        return getattr(self.queue, name)
 
 
 def _is_entered(context: contextvars.Context) -> bool:

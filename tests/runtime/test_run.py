@@ -351,6 +351,46 @@ def test_what_shares_the_context_of_the_caller_runs_after_the_wait_and_in_order(
     assert order == ["cell", "request 0", "request 1", "request 2", "timer"]
 
 
+def test_what_a_nested_wait_puts_aside_is_not_passed_by_what_comes_later() -> None:
+    """A callback waits, and in its wait a cell runs that waits as well: the requests that come then are
+    first when the cell has ended, while the callback still waits."""
+    order: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        outer: asyncio.Future[None] = loop.create_future()
+
+        def request(number: int) -> None:
+            order.append(f"request {number}")
+            if number == 3:
+                outer.set_result(None)
+
+        def later() -> None:
+            loop.call_soon(request, 3, context=context)
+
+        def cell() -> None:
+            inner: asyncio.Future[None] = loop.create_future()
+            for number in (1, 2):
+                loop.call_soon(request, number, context=context)
+            loop.call_later(0.01, inner.set_result, None)
+            run(inner)
+            order.append("cell")
+            loop.call_soon(later)
+
+        def callback() -> None:
+            loop.call_soon(cell, context=context)
+            run(outer)
+            order.append("callback")
+
+        loop.call_soon(callback)
+        await outer
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert order == ["cell", "request 1", "request 2", "request 3", "callback"]
+
+
 @pytest.mark.parametrize("bound", [False, True], ids=["coroutine", "task"])
 @pytest.mark.parametrize(
     "schedule",
