@@ -215,13 +215,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kernel, Ker
     ):
         # What is imported in the background silences warnings of all threads for moments, by
         # `warnings.catch_warnings`, which knows no threads before Python 3.14.
-        loaded(
-            "import threading\n"
-            "%load_ext orchnb\n"
-            "for t in threading.enumerate():\n"
-            "    if t.name == 'orchnb-prewarm': t.join()"
-        )
+        # The thread starts when the cell that loads the extension has ended.
+        loaded("import threading\n%load_ext orchnb")
+        loaded("for t in threading.enumerate():\n    if t.name == 'orchnb-prewarm': t.join()")
         bare("import threading\nimport orchnb.notebook.errors")
+        bare("threading.enumerate()")
         yield loaded, bare
 
 
