@@ -1,8 +1,8 @@
 """Which credentials may be sent to the address that the settings name.
 
 A file in the working folder may belong to a repository of somebody else. It cannot have the person's
-credentials sent to an address of its choice. It may name an address of Prefect Cloud, and it may bring
-credentials of its own.
+credentials sent to an address of its choice. It may name an address of Prefect Cloud, and contain its
+own credentials.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _UNSET: dict[str, Any] = {"api_key": None, "api_auth_string": None, "client_cust
 def withheld(settings: Settings) -> dict[str, str]:
     """Return the credentials that are not sent to the ``api_url`` of the settings, each with the reason.
 
-    Mostly there are none. The keys are fields of `Settings`.
+    The result is usually empty. Its keys are fields of `Settings`.
     """
     if not _is_from_folder(settings, "api_url") or _is_prefect_cloud(settings):
         return {}

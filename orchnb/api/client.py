@@ -234,7 +234,7 @@ class _ApiClient(Operations):
 
     def _lease(self, app: ASGIApp) -> HostedApp:
         hosted = host_app(app)
-        # Whoever forgets to close a client gives the app back by forgetting the client.
+        # A client that is never closed gives the app back when it is garbage-collected.
         weakref.finalize(self, hosted.close).atexit = False
         return hosted
 
@@ -323,7 +323,7 @@ class _ApiClient(Operations):
         }
         if self._app is not None:
             self._hosted = self._lease(self._app)
-            # Weakly: whoever forgets a client gives the app back at once, which a cycle would put off.
+            # A weak reference: a cycle would delay giving the app back when the client is forgotten.
             renewed = weakref.WeakMethod(self._renewed)
             options["transport"] = HostedTransport(lambda: (method := renewed()) and method())
         else:

@@ -280,7 +280,7 @@ async def _aour_own(response: httpx.Response) -> None:
 
 
 def _guard_cookies(client: httpx.Client | httpx.AsyncClient, *, is_async: bool) -> None:
-    """Have each request, also one that follows a redirect, carry the cookies of its own host only."""
+    """Send only the cookies of its host with each request, including one that follows a redirect."""
     jar, hooks = client.cookies.jar, client.event_hooks["request"]
     if not isinstance(jar, HostCookies):
         return
@@ -335,7 +335,7 @@ def _is_plain(request: httpx.Request, options: dict[str, Any]) -> bool:
 
 
 def _transports(kwargs: dict[str, Any]) -> list[object]:
-    """Those that httpx is given; it makes its own where there is none."""
+    """Return the transports that httpx is given; it creates its own if the list is empty."""
     given = [kwargs.get("transport"), *(kwargs.get("mounts") or {}).values()]
     return [transport for transport in given if transport is not None]
 

@@ -550,7 +550,7 @@ def say(text):
 
 async def hang():
     try:
-        # From another thread: the main one is to be found waiting.
+        # From another thread, while the main thread waits.
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
         await asyncio.sleep(3600)
     except asyncio.CancelledError:
@@ -620,7 +620,7 @@ class Unlucky(asyncio.Handle):
 
 @pytest.mark.timeout(30)
 def test_an_interrupt_that_falls_into_the_loop_loses_nobodys_turn() -> None:
-    """The task would never have it again, and whoever waits for the task would wait for ever."""
+    """The task would never run again, and code that waits for it would wait for ever."""
     cleaned_up = []
 
     async def waits() -> None:
