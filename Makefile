@@ -68,7 +68,7 @@ WATCHED += --max-worker-restart=0
 # one worker more than cores, as tests wait for a quarter of their time.
 WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WATCHED)
-TESTS = tests/test_notebooks.py tests/notebook/test_interrupts.py tests/notebook/test_open_server.py tests/api/test_sent_once.py tests
+TESTS = tests/test_notebooks.py tests/notebook/test_stop_button.py tests/notebook/test_open_server.py tests/api/test_sent_once.py tests
 
 # Other versions of ipykernel, each in a folder that tests put before the installed one; the packages that
 # it needs are those of the environment.
@@ -95,7 +95,7 @@ $(OTHER)/.installed: pyproject.toml constraints.txt
 	  --constraint $(OTHER)/constraints.txt --editable '.[server,test]'
 	@touch $@
 
-test-prefect: TESTS = tests/api tests/runtime/test_ephemeral.py tests/runtime/test_prefect_routes.py \
+test-prefect: TESTS = tests/api tests/hosting/test_ephemeral.py tests/prefect_server/test_routing.py \
   tests/notebook/test_main_job.py tests/notebook/test_open_server.py tests/notebook/test_prewarm.py \
   tests/notebook/test_startup_display.py tests/test_places.py \
   tests/test_settings_prefect.py

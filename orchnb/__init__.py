@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         inject_client,
         use_app,
     )
+    from orchnb.asgi import ASGIApp
     from orchnb.errors import (
         ClientClosed,
         ClientNotPicklable,
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
         ServerStartFailed,
         UnexpectedAnswer,
     )
+    from orchnb.hosting.ephemeral import StartupEvent, observe_startup
+    from orchnb.hosting.lifespan import app_lifespan_context
     from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
     from orchnb.http.response import PrefectResponse
     from orchnb.http.retry import RetryEvent, observe_retries
-    from orchnb.runtime.ephemeral import StartupEvent, observe_startup
-    from orchnb.runtime.lifespan import ASGIApp, app_lifespan_context
     from orchnb.runtime.run import run
     from orchnb.server_type import ServerType, determine_server_type
     from orchnb.settings import Settings, get_settings, temporary_settings
@@ -123,8 +124,9 @@ _HOMES = {
     "orchnb.http.clients": ("PrefectHttpxAsyncClient", "PrefectHttpxSyncClient"),
     "orchnb.http.response": ("PrefectResponse",),
     "orchnb.http.retry": ("RetryEvent", "observe_retries"),
-    "orchnb.runtime.ephemeral": ("StartupEvent", "observe_startup"),
-    "orchnb.runtime.lifespan": ("ASGIApp", "app_lifespan_context"),
+    "orchnb.hosting.ephemeral": ("StartupEvent", "observe_startup"),
+    "orchnb.asgi": ("ASGIApp",),
+    "orchnb.hosting.lifespan": ("app_lifespan_context",),
     "orchnb.runtime.run": ("run",),
     "orchnb.server_type": ("ServerType", "determine_server_type"),
     "orchnb.settings": ("Settings", "get_settings", "temporary_settings"),

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-Event = TypeVar("Event")
+E = TypeVar("E")
 
 logger = logging.getLogger(__name__)
 
 
-class Observers(Generic[Event]):
+class Observers(Generic[E]):
     """The observers of one kind of event, in the order of their registration."""
 
     def __init__(self) -> None:
         # Keyed by registration, not by observer: two observers may be equal, or one may be registered
         # twice, and leaving a block must end only that block's registration.
-        self._observers: dict[object, Callable[[Event], object]] = {}
+        self._observers: dict[object, Callable[[E], object]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -28,7 +28,7 @@ class Observers(Generic[Event]):
         return bool(self._observers)
 
     @contextmanager
-    def observe(self, observer: Callable[[Event], object]) -> Iterator[None]:
+    def observe(self, observer: Callable[[E], object]) -> Iterator[None]:
         """Call an observer for every event during a ``with`` block."""
         registration = object()
         with self._lock:
@@ -38,7 +38,7 @@ class Observers(Generic[Event]):
         finally:
             self._drop(registration)
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: E) -> None:
         """Call every observer; one that raises is logged and dropped."""
         for registration, observer in self._observers.items():
             try:
@@ -61,7 +61,7 @@ retry_observers: Observers[Any] = Observers()
 """The observers of each `orchnb.http.retry.RetryEvent`."""
 
 startup_observers: Observers[Any] = Observers()
-"""The observers of each `orchnb.runtime.ephemeral.StartupEvent`."""
+"""The observers of each `orchnb.hosting.ephemeral.StartupEvent`."""
 
 switch_observers: Observers[None] = Observers()
 """The observers that are called before `orchnb.use_app` switches to another server."""

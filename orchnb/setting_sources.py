@@ -63,11 +63,11 @@ class FieldNames(NamedTuple):
     false, an empty string is ignored."""
 
 
-Found = dict[str, tuple[Any, Origin]]
+Chosen = dict[str, tuple[Any, Origin]]
 """By field: the raw value, and where it came from. None means "not set"."""
 
 
-def gather(fields: Mapping[str, FieldNames], given: Found) -> Found:
+def gather(fields: Mapping[str, FieldNames], given: Chosen) -> Chosen:
     """Return the value with the highest precedence for every field; ``given`` comes before environment
     and files.
 
@@ -87,7 +87,7 @@ def gather(fields: Mapping[str, FieldNames], given: Found) -> Found:
     return found
 
 
-def gather_above_profile(fields: Mapping[str, FieldNames], given: Found) -> Found:
+def gather_above_profile(fields: Mapping[str, FieldNames], given: Chosen) -> Chosen:
     """Return the values from the layers above the profile."""
     found = dict(given)
     _add(found, from_names(fields, _upper(os.environ), "environment"), given)
@@ -106,7 +106,7 @@ def toml_tables() -> dict[str, Any]:
     return {_TOML: _read_toml(Path("prefect.toml")), _PROJECT: project}
 
 
-def _add(found: Found, layer: Iterable[tuple[str, Any, Origin]], given: Found) -> None:
+def _add(found: Chosen, layer: Iterable[tuple[str, Any, Origin]], given: Chosen) -> None:
     """Add a layer below the existing ones."""
     for field, raw, origin in layer:
         stronger, its_origin = found.setdefault(field, (raw, origin))
@@ -214,7 +214,7 @@ class Profiles:
             yield field, raw, DEFAULT
 
 
-def profiles_path(found: Found) -> Path:
+def profiles_path(found: Chosen) -> Path:
     """Return the path of ``profiles.toml`` according to the layers above it."""
     path, origin = found.get("profiles_path", (None, DEFAULT))
     if path is not None:
@@ -238,7 +238,7 @@ def default_home() -> Path:
         ) from None
 
 
-def _unless_in_file(field: str, found: Found) -> tuple[Any, Origin]:
+def _unless_in_file(field: str, found: Chosen) -> tuple[Any, Origin]:
     """Return the value unless it comes from a file in the working folder: as in Prefect, such a file
     cannot choose the active profile or the home folder."""
     value, origin = found.get(field, (None, DEFAULT))

@@ -35,8 +35,8 @@ from orchnb.errors import InvalidSetting
 from orchnb.redaction import redact_url
 from orchnb.setting_sources import (
     DEFAULT,
+    Chosen,
     FieldNames,
-    Found,
     Profiles,
     default_home,
     gather,
@@ -419,14 +419,14 @@ def all_profiles() -> dict[str, dict[str, Any]]:
     return Profiles(profiles_path(gather_above_profile(_FIELDS, _given({})))).tables
 
 
-def _gather(arguments: Mapping[str, Any]) -> Found:
+def _gather(arguments: Mapping[str, Any]) -> Chosen:
     return gather(_FIELDS, _given(arguments))
 
 
-def _given(arguments: Mapping[str, Any]) -> Found:
+def _given(arguments: Mapping[str, Any]) -> Chosen:
     """Return the values that take precedence over environment and files."""
     chosen, chooser = _session
-    found: Found = {name: (raw, Origin("", chooser)) for name, raw in chosen.items()}
+    found: Chosen = {name: (raw, Origin("", chooser)) for name, raw in chosen.items()}
     for values, place in ((_temporary.get() or {}, "temporary_settings"), (arguments, "argument")):
         found.update({name: (raw, Origin(name, place)) for name, raw in values.items()})
     return found
@@ -439,7 +439,7 @@ _FIELDS: dict[str, FieldNames] = {
 }
 
 
-def _describe(error: ValidationError, found: Found) -> str:
+def _describe(error: ValidationError, found: Chosen) -> str:
     """Reword pydantic's errors. The values are left out, because they may be secret."""
     lines = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):

@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from orchnb.runtime import host, lifespan
+from orchnb.hosting import host, lifespan
 from tests import process_wide
 from tests.servers import SHARED_FOLDER
 

@@ -19,7 +19,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import orchnb
-from orchnb.runtime import host
+from orchnb.hosting import host
 
 FOLDER = Path(orchnb.__file__).parent
 NEVER = sys.maxsize

@@ -32,8 +32,8 @@ Server(uvicorn.Config(create_app(), log_level="warning")).run(sockets=[listener]
 _OPEN_UP = """
 import threading
 from pathlib import Path
-from orchnb.runtime.ephemeral import EphemeralApp
-from orchnb.runtime.serving import Served
+from orchnb.hosting.ephemeral import EphemeralApp
+from orchnb.hosting.port import Served
 
 served = Served(EphemeralApp("prefect", home=Path.home() / ".prefect", timeout=60))
 print("port", served.port, served.auth_string.get_secret_value(), flush=True)

@@ -13,7 +13,7 @@ import orchnb
 from orchnb.api.status import server_status
 from orchnb.credentials import withheld
 from orchnb.errors import InvalidSetting
-from orchnb.notebook.object_views import status_card
+from orchnb.notebook.views.objects import status_card
 from orchnb.settings import get_settings
 from tests.api.fakes import http_server
 

@@ -15,6 +15,7 @@ import orchnb
 PACKAGE = Path(orchnb.__file__).parent
 
 FLOORS = {
+    "asgi": 0,
     "concealed": 0,
     "errors": 0,
     "event_loop": 0,
@@ -22,14 +23,18 @@ FLOORS = {
     "forks": 0,
     "observers": 0,
     "redaction": 0,
+    "text": 0,
     "credentials": 1,
     "setting_sources": 1,
     "settings": 1,
     "server_type": 1,
     "http": 2,
     "runtime": 3,
-    "api": 4,
-    "notebook": 5,
+    "prefect_server": 4,
+    "hosting": 5,
+    "openapi": 6,
+    "api": 7,
+    "notebook": 8,
 }
 
 # The ground that the floors stand on: the front door's version, and the protocol it may name.

@@ -51,8 +51,8 @@ def test_it_holds_every_file_of_the_package_and_nothing_else(unpacked: Path) -> 
 
 def test_an_error_card_is_made_from_the_wheels_own_templates(unpacked: Path) -> None:
     code = (
-        "import orchnb, orchnb.notebook.views as v; print(v.__file__);"
-        "from orchnb.notebook.error_views import error_card;"
+        "import orchnb, orchnb.notebook.views.model as v; print(v.__file__);"
+        "from orchnb.notebook.views.errors import error_card;"
         "print(v.html(error_card(orchnb.ServerNotConfigured('none'))))"
     )
     done = subprocess.run(

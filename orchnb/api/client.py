@@ -7,19 +7,19 @@ import re
 import ssl
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from functools import cached_property, partial
 from types import TracebackType
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
 import httpx
 from typing_extensions import Self
 
-from orchnb.api.calls import Call, Steps, explain_close, explain_silence
-from orchnb.api.described.lacking import or_lacking
-from orchnb.api.described.namespace import AsyncServerOperations, SyncServerOperations
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations import Operations
+from orchnb.api.server_document import find_operations
+from orchnb.api.unsupported import or_unsupported
+from orchnb.asgi import ASGIApp
 from orchnb.concealed import ConcealedText, concealed, concealed_url
 from orchnb.credentials import withheld, without_withheld
 from orchnb.errors import (
@@ -32,20 +32,22 @@ from orchnb.errors import (
 )
 from orchnb.event_loop import Loop, is_closed
 from orchnb.forks import in_forked_child
+from orchnb.hosting.ephemeral import EphemeralApp, ephemeral_app, host_app
+from orchnb.hosting.host import HostedApp, on_host_thread
+from orchnb.hosting.transport import HostedTransport
+from orchnb.http.calls import Call, Steps, explain_close, explain_silence
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.concealing import BasicAuth, concealed_options
 from orchnb.http.connections import refuse_pickle
-from orchnb.http.flow import drive, drive_async
+from orchnb.http.effects import drive, drive_async
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import IDEMPOTENT_METHODS, ONCE
+from orchnb.openapi.discovery import FoundDescription
+from orchnb.openapi.namespace import AsyncOperations, SyncOperations
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runtime.bounded import within
-from orchnb.runtime.ephemeral import EphemeralApp, ephemeral_app, host_app
-from orchnb.runtime.host import HostedApp, on_host_thread
 from orchnb.runtime.interrupts import deferred_interrupts
-from orchnb.runtime.lifespan import ASGIApp
 from orchnb.runtime.loops import home_loop
-from orchnb.runtime.transport import HostedTransport
 from orchnb.server_type import ServerType, determine_server_type, server_type_of_url
 from orchnb.settings import Settings, get_settings
 
@@ -129,6 +131,18 @@ class _ApiClient(Operations):
     def is_closed(self) -> bool:
         """Whether it was closed, for good."""
         return self._closed
+
+    @property
+    def _place(self) -> str:
+        """The server, in words."""
+        if self.server_type is ServerType.EPHEMERAL:
+            return "the in-kernel server"
+        return redact_url(self.api_url)
+
+    def _find_operations(
+        self, refresh: bool = False
+    ) -> Generator[Call[Any], Any, FoundDescription]:
+        return find_operations(self.api_url, self._app, refresh=refresh)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._depth else "not opened yet"
@@ -358,16 +372,16 @@ class PrefectClient(_ApiClient):
         InvalidSetting: ``api`` is no URL, or the settings cannot be read.
     """
 
-    is_async = True
+    is_async: ClassVar[Literal[True]] = True
     loop: Loop | None = None
     """The event loop it was first used on; None before. `get_or_create_client` finds it there."""
 
     _http: PrefectHttpxAsyncClient | None = None
 
     @cached_property
-    def operations(self) -> AsyncServerOperations:
+    def operations(self) -> AsyncOperations:
         """Every operation that the server itself describes, in groups that Tab finds."""
-        return AsyncServerOperations(self)
+        return AsyncOperations(self, self._place)
 
     async def __aenter__(self) -> Self:
         self._refuse_closed()
@@ -424,8 +438,7 @@ class PrefectClient(_ApiClient):
             OperationNotFound: the server has none such as ``operation`` names.
         """
         if operation:
-            find = partial(self.operations._find, self)
-            steps = or_lacking(steps, operation, self.api_url, find)
+            steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
         return await drive_async(iter(steps), partial(self._call, operation=operation))
 
     async def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
@@ -487,14 +500,14 @@ class SyncPrefectClient(_ApiClient):
     It works on any thread, and in a notebook beside the async one.
     """
 
-    is_async = False
+    is_async: ClassVar[Literal[False]] = False
 
     _http: PrefectHttpxSyncClient | None = None
 
     @cached_property
-    def operations(self) -> SyncServerOperations:
+    def operations(self) -> SyncOperations:
         """Every operation that the server itself describes, in groups that Tab finds."""
-        return SyncServerOperations(self)
+        return SyncOperations(self, self._place)
 
     @property
     def loop(self) -> None:
@@ -576,8 +589,7 @@ class SyncPrefectClient(_ApiClient):
             OperationNotFound: the server has none such as ``operation`` names.
         """
         if operation:
-            find = partial(self.operations._find, self)
-            steps = or_lacking(steps, operation, self.api_url, find)
+            steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
         return drive(iter(steps), partial(self._call, operation=operation))
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:

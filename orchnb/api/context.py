@@ -17,11 +17,11 @@ from typing import Any, ClassVar, Literal, TypeVar, cast, overload
 from typing_extensions import ParamSpec, Self
 
 from orchnb.api.client import PrefectClient, SyncPrefectClient, api_of
+from orchnb.asgi import ASGIApp
 from orchnb.event_loop import current_loop
+from orchnb.hosting.ephemeral import give_app
 from orchnb.http.concealing import concealed_options
 from orchnb.observers import switch_observers
-from orchnb.runtime.ephemeral import give_app
-from orchnb.runtime.lifespan import ASGIApp
 from orchnb.runtime.loops import home_loop, notebook_loop, on_notebook_thread
 from orchnb.settings import EPHEMERAL, Settings, choose_for_session, get_settings
 

@@ -9,10 +9,12 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from typing import (
-    TYPE_CHECKING,
     Any,
+    ClassVar,
     Concatenate,
     Generic,
+    Literal,
+    Protocol,
     TypeVar,
     get_args,
     get_origin,
@@ -23,14 +25,27 @@ from typing import (
 from typing_extensions import ParamSpec, Unpack
 
 from orchnb.api import models
-from orchnb.api.calls import Steps
-
-if TYPE_CHECKING:
-    from orchnb.api.client import PrefectClient, SyncPrefectClient
+from orchnb.http.calls import Steps
 
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class AsyncClient(Protocol):
+    """What an async client's methods need of it."""
+
+    is_async: ClassVar[Literal[True]]
+
+    async def perform(self, steps: Steps[T], operation: str = "") -> T: ...
+
+
+class SyncClient(Protocol):
+    """What a sync client's methods need of it."""
+
+    is_async: ClassVar[Literal[False]]
+
+    def perform(self, steps: Steps[T], operation: str = "") -> T: ...
 
 
 class operation(Generic[P, T]):
@@ -49,28 +64,26 @@ class operation(Generic[P, T]):
     def _methods(
         self,
     ) -> tuple[
-        Callable[Concatenate[PrefectClient, P], Coroutine[Any, Any, T]],
-        Callable[Concatenate[SyncPrefectClient, P], T],
+        Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
+        Callable[Concatenate[SyncClient, P], T],
     ]:
         """The async and the sync method, made on first use, because that imports the models."""
         return _methods(self._function)
 
     @overload
     def __get__(
-        self, client: None, owner: type[PrefectClient]
-    ) -> Callable[Concatenate[PrefectClient, P], Coroutine[Any, Any, T]]: ...
+        self, client: None, owner: type[AsyncClient]
+    ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]: ...
     @overload
     def __get__(
-        self, client: None, owner: type[SyncPrefectClient]
-    ) -> Callable[Concatenate[SyncPrefectClient, P], T]: ...
+        self, client: None, owner: type[SyncClient]
+    ) -> Callable[Concatenate[SyncClient, P], T]: ...
     @overload
     def __get__(
-        self, client: PrefectClient, owner: type[PrefectClient]
+        self, client: AsyncClient, owner: type[AsyncClient]
     ) -> Callable[P, Coroutine[Any, Any, T]]: ...
     @overload
-    def __get__(
-        self, client: SyncPrefectClient, owner: type[SyncPrefectClient]
-    ) -> Callable[P, T]: ...
+    def __get__(self, client: SyncClient, owner: type[SyncClient]) -> Callable[P, T]: ...
     def __get__(self, client: Any, owner: Any) -> Any:
         method = self._methods[0 if owner.is_async else 1]
         return method if client is None else method.__get__(client, owner)
@@ -79,10 +92,10 @@ class operation(Generic[P, T]):
 def _methods(
     function: Callable[P, Steps[T]],
 ) -> tuple[
-    Callable[Concatenate[PrefectClient, P], Coroutine[Any, Any, T]],
-    Callable[Concatenate[SyncPrefectClient, P], T],
+    Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
+    Callable[Concatenate[SyncClient, P], T],
 ]:
-    async def call_async(self: PrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call_async(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             steps = function(*args, **kwargs)
         finally:
@@ -90,7 +103,7 @@ def _methods(
             args, kwargs = (), {}  # type: ignore[assignment] # a ParamSpec's are of no other type
         return await self.perform(steps, function.__name__)
 
-    def call(self: SyncPrefectClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             steps = function(*args, **kwargs)
         finally:

@@ -12,12 +12,12 @@ import httpx
 from orchnb.api.client import SyncPrefectClient, api_of
 from orchnb.credentials import withheld
 from orchnb.errors import ObjectNotFound, OrchnbError, PrefectHTTPStatusError
-from orchnb.http.response import one_line
+from orchnb.hosting.ephemeral import EphemeralApp
 from orchnb.http.retry import RetryPolicy
 from orchnb.redaction import redact_url
-from orchnb.runtime.ephemeral import EphemeralApp
 from orchnb.server_type import ServerType, determine_server_type
 from orchnb.settings import Origin, Settings
+from orchnb.text import one_line
 
 _NOTHING_SET = Origin("no setting", "by default a server runs in this process")
 

@@ -21,7 +21,7 @@ from orchnb.http.concealing import BasicAuth, Concealing, conceal, concealed_opt
 from orchnb.http.connections import LoopConnections, ProcessConnections
 from orchnb.http.cookies import HostCookies, host_cookies
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
-from orchnb.http.flow import Flow, Send, Sleep, WaitControl, drive, drive_async
+from orchnb.http.effects import RequestFlow, SendRequest, Sleep, WaitControl, drive, drive_async
 from orchnb.http.proxies import check_proxies
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy, Waits, is_repeatable
@@ -147,7 +147,7 @@ class PrefectHttpxAsyncClient(Concealing, LoopConnections, httpx.AsyncClient):  
         """Send a request of which this much has come already."""
         send = self._send_once
 
-        async def perform(effect: Send | Sleep) -> httpx.Response | None:
+        async def perform(effect: SendRequest | Sleep) -> httpx.Response | None:
             if isinstance(effect, Sleep):
                 control = effect.control or WaitControl()
                 waiting = AsyncFlight(self._in_flight, request)
@@ -256,7 +256,7 @@ class PrefectHttpxSyncClient(Concealing, ProcessConnections, httpx.Client):  # t
         """Send a request of which this much has come already."""
         send = self._send_once
 
-        def perform(effect: Send | Sleep) -> httpx.Response | None:
+        def perform(effect: SendRequest | Sleep) -> httpx.Response | None:
             if isinstance(effect, Sleep):
                 control = effect.control or WaitControl()
                 waiting = Flight(self._in_flight, request)
@@ -291,7 +291,7 @@ def _guard_cookies(client: httpx.Client | httpx.AsyncClient, *, is_async: bool) 
     jar.when_used(lambda: hooks.append(keep_to_host if is_async else jar.keep_to_host))
 
 
-def _flow(csrf: CsrfGuard, retrier: Retrier, request: httpx.Request, began: float) -> Flow:
+def _flow(csrf: CsrfGuard, retrier: Retrier, request: httpx.Request, began: float) -> RequestFlow:
     if csrf.concerns(request):
         return csrf.flow(request, partial(retrier.flow, waits=Waits(retrier.policy)))
     return retrier.flow(request, began=began)

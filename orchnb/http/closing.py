@@ -23,7 +23,7 @@ import httpx
 
 from orchnb.errors import ClientClosed
 from orchnb.event_loop import current_loop
-from orchnb.http.response import bare_request
+from orchnb.http.errors import bare_request
 from orchnb.http.retry import is_repeatable
 from orchnb.redaction import shown_url
 

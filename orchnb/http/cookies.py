@@ -20,7 +20,7 @@ import httpx
 from orchnb.concealed import ConcealedText
 
 MOST_PER_HOST = 180
-LARGEST = 4096
+LARGEST_COOKIE = 4096
 """The maximum length of a cookie's name and value together (RFC 6265, 6.1)."""
 
 _LONGEST_PATH = 1024
@@ -98,7 +98,7 @@ class _HostPolicy(DefaultCookiePolicy):
     def set_ok(self, cookie: Cookie, request: Request) -> bool:
         size = len(cookie.name) + len(cookie.value or "")
         if (
-            size > LARGEST
+            size > LARGEST_COOKIE
             or len(cookie.path) > _LONGEST_PATH
             or not super().set_ok(cookie, request)
         ):

@@ -14,8 +14,8 @@ import httpx
 from orchnb.concealed import ConcealedText
 from orchnb.errors import UnexpectedAnswer
 from orchnb.forks import in_forked_child
-from orchnb.http.flow import Flow, Send, Sleep
-from orchnb.http.response import status_error, text_of
+from orchnb.http.effects import RequestFlow, SendRequest, Sleep
+from orchnb.http.errors import status_error, text_of
 from orchnb.http.retry import RESENT
 from orchnb.redaction import shown_url
 
@@ -34,7 +34,7 @@ _TOKEN = r"[\x21-\x7e]{1,4096}"  # noqa: S105 - a pattern
 class InnerFlow(Protocol):
     """The flow that sends a request and returns its response, such as ``Retrier.flow``."""
 
-    def __call__(self, request: httpx.Request, *, aside: bool = False) -> Flow: ...
+    def __call__(self, request: httpx.Request, *, aside: bool = False) -> RequestFlow: ...
 
 
 class _Token(NamedTuple):
@@ -77,7 +77,7 @@ class CsrfGuard:
         """Return whether this request needs a token; other requests do not need this flow."""
         return self.enabled and request.method in _CHANGING_METHODS
 
-    def flow(self, request: httpx.Request, inner: InnerFlow) -> Flow:
+    def flow(self, request: httpx.Request, inner: InnerFlow) -> RequestFlow:
         """Send ``request``, for which `concerns` is true, through ``inner`` with a token.
 
         If the server says that the token is invalid, fetch a new one and retry immediately.
@@ -105,7 +105,7 @@ class CsrfGuard:
 
     def _valid_token(
         self, inner: InnerFlow
-    ) -> Generator[Send | Sleep, httpx.Response | None, _Token | None]:
+    ) -> Generator[SendRequest | Sleep, httpx.Response | None, _Token | None]:
         # The server keeps one token per client, so concurrent fetches would invalidate each other's.
         while self.enabled and not self._is_valid(self._token):
             me = object()

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import httpx
 
 from orchnb.errors import ClientClosed, OrchnbError
-from orchnb.http.flow import Flow, Send, Sleep, WaitControl
+from orchnb.http.effects import RequestFlow, SendRequest, Sleep, WaitControl
 from orchnb.http.proxies import proxy_secrets
 from orchnb.observers import retry_observers
 from orchnb.redaction import redact_url, scrub, secrets_of, shown_url
@@ -338,7 +338,7 @@ class Retrier:
         aside: bool = False,
         began: float | None = None,
         waits: Waits | None = None,
-    ) -> Flow:
+    ) -> RequestFlow:
         """Send ``request``, retry according to the policy, and return the last response.
 
         ``began`` is the policy's ``monotonic`` time when the first try began, by default now; ``waits``
@@ -349,7 +349,7 @@ class Retrier:
         there is no further try.
         """
         policy = self.policy
-        send = Send(request, aside)
+        send = SendRequest(request, aside)
         story = _Story(policy, request, policy.monotonic() if began is None else began)
         waits = waits or Waits(policy)
         once = request.extensions.get(ONCE, False)
@@ -379,7 +379,7 @@ class Retrier:
                     if not retried or story.counted > policy.max_retries:
                         raise earlier from (None if earlier is not exc else exc.__cause__)
                 else:
-                    assert answer is not None, "the result of a Send is a response"
+                    assert answer is not None, "the result of a `SendRequest` is a response"
                     self.connected = True
                     if resent:
                         answer.extensions[RESENT] = True

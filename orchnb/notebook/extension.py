@@ -16,14 +16,14 @@ from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.error import UsageError
 
 import orchnb
-from orchnb.notebook.cells import Cell, Cells
-from orchnb.notebook.errors import ErrorCards
-from orchnb.notebook.hooks import CellHooks
-from orchnb.notebook.interrupts import Pulse
+from orchnb.notebook.cell_hooks import CellHooks
+from orchnb.notebook.cell_tracking import Cell, Cells
+from orchnb.notebook.display_mode import DisplayMode
 from orchnb.notebook.magics import OrchMagics
-from orchnb.notebook.modes import DisplayMode
 from orchnb.notebook.prewarm import Prewarm
+from orchnb.notebook.stop_button import Pulse
 from orchnb.notebook.terminal import AwaitingCells
+from orchnb.notebook.tracebacks import ErrorCards
 from orchnb.observers import retry_observers, startup_observers, switch_observers
 from orchnb.runtime import loops
 from orchnb.runtime.interrupts import deferred_interrupts
@@ -31,23 +31,23 @@ from orchnb.runtime.interrupts import deferred_interrupts
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from orchnb.notebook.widgets import LiveDisplays
-    from orchnb.runtime.ephemeral import EphemeralApp
-    from orchnb.runtime.fresh import FreshFolder
-    from orchnb.runtime.serving import Served
+    from orchnb.hosting.ephemeral import EphemeralApp
+    from orchnb.hosting.port import Served
+    from orchnb.notebook.live_displays import LiveDisplays
+    from orchnb.runtime.temporary_folder import FreshFolder
 
 # Types that are displayed as more than their repr, by name so that nothing is imported yet, and the
 # function of `object_views` that makes a view of each.
 _SHOWN = {
-    ("orchnb.api.described.namespace", "OperationGroup"): "operation_group_table",
-    ("orchnb.api.described.namespace", "_ServerOperations"): "operations_table",
+    ("orchnb.openapi.namespace", "OperationGroup"): "operation_group_table",
+    ("orchnb.openapi.namespace", "_DescribedOperations"): "operations_table",
     ("orchnb.api.models.base", "ModelList"): "model_table",
     ("orchnb.api.models.base", "Model"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
-    ("orchnb.notebook.retry_views", "RetriedList"): "retried_table",
-    ("orchnb.notebook.views", "Card"): "as_it_is",
-    ("orchnb.notebook.views", "Line"): "as_it_is",
+    ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
+    ("orchnb.notebook.views.model", "Card"): "as_it_is",
+    ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
 
 _SERVED_BY = "%orch_serve"
@@ -103,7 +103,7 @@ class Extension:
         """The live displays, created when first needed."""
         with self._making:  # events arrive on any thread
             if self._displays is None:
-                from orchnb.notebook.widgets import LiveDisplays
+                from orchnb.notebook.live_displays import LiveDisplays
 
                 self._displays = LiveDisplays(self.shell, self.cells.current, self.mode)
             return self._displays
@@ -141,7 +141,7 @@ class Extension:
                 close_clients()
         finally:
             if before is not None:
-                from orchnb.runtime.ephemeral import forget_app
+                from orchnb.hosting.ephemeral import forget_app
 
                 app, folder = before
                 forget_app(app)
@@ -149,8 +149,8 @@ class Extension:
 
     def switch_to_fresh(self, choose: Callable[[Path], None]) -> None:
         """Let ``choose`` point the session at a server in a new folder, which is removed after use."""
-        from orchnb.runtime.ephemeral import ephemeral_app
-        from orchnb.runtime.fresh import FreshFolder
+        from orchnb.hosting.ephemeral import ephemeral_app
+        from orchnb.runtime.temporary_folder import FreshFolder
         from orchnb.settings import get_settings
 
         folder = FreshFolder()
@@ -169,8 +169,8 @@ class Extension:
             ServerStartFailed: the server does not start.
         """
         from orchnb.api.client import api_of
-        from orchnb.runtime.ephemeral import EphemeralApp
-        from orchnb.runtime.serving import Served
+        from orchnb.hosting.ephemeral import EphemeralApp
+        from orchnb.hosting.port import Served
         from orchnb.settings import (
             EPHEMERAL,
             choose_for_session,
@@ -324,17 +324,17 @@ def _as_html(view: str, mode: DisplayMode) -> Callable[[Any], str | None]:
     def show(value: Any) -> str | None:
         if mode() in ("text", "off"):
             return None
-        from orchnb.notebook import object_views, views
+        from orchnb.notebook.views import model, objects
 
-        return views.html(getattr(object_views, view)(value))
+        return model.html(getattr(objects, view)(value))
 
     return show
 
 
 def _as_text(view: str) -> Callable[[Any, Any, bool], None]:
     def show(value: Any, printer: Any, cycle: bool) -> None:
-        from orchnb.notebook import object_views, views
+        from orchnb.notebook.views import model, objects
 
-        printer.text(repr(value) if cycle else views.text(getattr(object_views, view)(value)))
+        printer.text(repr(value) if cycle else model.text(getattr(objects, view)(value)))
 
     return show

@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from orchnb.notebook.modes import MODES
+from orchnb.notebook.display_mode import MODES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from orchnb.api.status import ServerStatus
     from orchnb.notebook.extension import Extension
-    from orchnb.notebook.retry_views import RetriedList
-    from orchnb.notebook.views import Card, Line
+    from orchnb.notebook.views.model import Card, Line
+    from orchnb.notebook.views.retries import RetriedList
     from orchnb.settings import Settings
 
 _CHOSEN_BY = "%orch_server_type"
@@ -97,7 +97,7 @@ class OrchMagics(Magics):
         a terminal use it. From then on, Prefect's flows in this notebook use it, as do commands that are
         started with ``!``. Each call shows a new link.
         """
-        from orchnb.notebook.serve_views import not_served_line, served_card
+        from orchnb.notebook.views.port import not_served_line, served_card
 
         given = _given(OrchMagics.orch_serve, line)
         if given.stop:
@@ -116,7 +116,7 @@ class OrchMagics(Magics):
     @line_magic
     def orch_server_logs(self, line: str) -> Card | Line:
         """Show the last lines that in-kernel servers have logged. The last thousand are kept."""
-        from orchnb.notebook.log_views import log_view
+        from orchnb.notebook.views.logs import log_view
 
         given = _given(OrchMagics.orch_server_logs, line)
         return log_view(max(1, given.n), given.level)
@@ -147,7 +147,7 @@ class OrchMagics(Magics):
     @line_magic
     def orch_display(self, line: str) -> Line:
         """Show or set the display mode of this session."""
-        from orchnb.notebook.views import Line
+        from orchnb.notebook.views.model import Line
 
         given = _given(OrchMagics.orch_display, line)
         mode = self._extension.mode
@@ -166,7 +166,7 @@ class OrchMagics(Magics):
     @line_magic
     def orch_traceback(self, line: str) -> None:
         """Print the last error that was shown, with every frame and all causes."""
-        from orchnb.notebook.errors import whole_traceback
+        from orchnb.notebook.tracebacks import whole_traceback
 
         _given(OrchMagics.orch_traceback, line)
         assert self.shell is not None, "magics are called by a shell"

@@ -6,8 +6,8 @@ import logging
 import threading
 from typing import Protocol
 
+from orchnb.runtime.futures import Outcome
 from orchnb.runtime.interrupts import deferred_interrupts
-from orchnb.runtime.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 

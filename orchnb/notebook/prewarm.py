@@ -8,10 +8,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from orchnb.notebook.hooks import CellHooks
+from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.runtime.background_imports import import_each
 from orchnb.runtime.interrupts import deferred_interrupts
-from orchnb.runtime.switching import giving_way
+from orchnb.runtime.switch_interval import giving_way
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -64,8 +64,8 @@ class Prewarm:
 
     def _import(self) -> None:
         _import_own()
-        import_each(["orchnb.runtime.prefect_server", "orchnb.server_type"])
-        from orchnb.runtime.prefect_server import warm_modules
+        import_each(["orchnb.prefect_server.app", "orchnb.server_type"])
+        from orchnb.prefect_server.app import warm_modules
         from orchnb.server_type import ServerType, determine_server_type
         from orchnb.settings import get_settings
 
@@ -77,9 +77,9 @@ class Prewarm:
 
 _OWN = (
     "orchnb.api.context",
-    "orchnb.notebook.error_views",
-    "orchnb.notebook.object_views",
-    "orchnb.notebook.widgets",
+    "orchnb.notebook.views.errors",
+    "orchnb.notebook.views.objects",
+    "orchnb.notebook.live_displays",
 )
 """What the first cells need; the models come with it."""
 

@@ -12,13 +12,13 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from orchnb.notebook.cells import Cell
-from orchnb.notebook.modes import Mode
-from orchnb.notebook.outputs import Output
+from orchnb.hosting.ephemeral import StartupEvent
+from orchnb.notebook.cell_tracking import Cell
+from orchnb.notebook.display_mode import Mode
+from orchnb.notebook.display_output import Output
 from orchnb.notebook.pacer import Pacer
-from orchnb.notebook.startup_views import Startup
-from orchnb.notebook.views import View
-from orchnb.runtime.ephemeral import StartupEvent
+from orchnb.notebook.views.model import View
+from orchnb.notebook.views.startup import Startup
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from orchnb.runtime.futures import Outcome
 from orchnb.runtime.interrupts import deferred_interrupts
-from orchnb.runtime.outcome import Outcome
 
 T = TypeVar("T")
 

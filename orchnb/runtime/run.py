@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from orchnb.event_loop import Loop, current_loop
 from orchnb.forks import in_forked_child
+from orchnb.runtime.futures import LoopTask, Outcome
 from orchnb.runtime.interrupts import deferred_interrupts, interrupts_handled_by
 from orchnb.runtime.loops import (
     cancel_tasks,
@@ -26,7 +27,6 @@ from orchnb.runtime.loops import (
     on_notebook_thread,
     stand_in,
 )
-from orchnb.runtime.outcome import LoopTask, Outcome
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import pytest
 from packaging.version import Version
 
-from orchnb.runtime.ephemeral import EphemeralApp
-from orchnb.runtime.host import HostedApp
+from orchnb.hosting.ephemeral import EphemeralApp
+from orchnb.hosting.host import HostedApp
 from tests.api.conftest import opened
 
 T = TypeVar("T")

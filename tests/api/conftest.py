@@ -11,7 +11,7 @@ import anyio.from_thread
 import pytest
 
 from orchnb import PrefectClient, SyncPrefectClient
-from orchnb.runtime.ephemeral import EphemeralApp
+from orchnb.hosting.ephemeral import EphemeralApp
 from tests.servers import prefect_home, prefect_server
 
 

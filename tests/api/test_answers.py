@@ -23,7 +23,7 @@ from orchnb import (
     UnexpectedAnswer,
     observe_retries,
 )
-from orchnb.api.calls import path
+from orchnb.http.calls import path
 from orchnb.http.retry import RetryPolicy
 from tests.api.conftest import opened
 from tests.api.fakes import FLOW_ID, RUN_ID, LosingAnswers, Scripted, http_server

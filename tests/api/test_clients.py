@@ -28,8 +28,8 @@ from orchnb import (
     SyncPrefectClient,
     temporary_settings,
 )
+from orchnb.hosting import host
 from orchnb.http.retry import RetryPolicy
-from orchnb.runtime import host
 from orchnb.settings import Settings
 from tests.api.conftest import opened
 from tests.api.fakes import Scripted, http_server, tiny_api

@@ -16,9 +16,9 @@ import pytest
 
 from orchnb import ClientClosed, OutcomeUnknown, PrefectClient, SyncPrefectClient, observe_retries
 from orchnb.api import context
-from orchnb.notebook.error_views import error_card
+from orchnb.hosting.lifespan import CALLS_SHARE, SHUTDOWN_TIMEOUT
+from orchnb.notebook.views.errors import error_card
 from orchnb.runtime import loops
-from orchnb.runtime.lifespan import CALLS_SHARE, SHUTDOWN_TIMEOUT
 from orchnb.settings import temporary_settings
 from tests.api.fakes import RUN_ID
 from tests.http.wire import http, wire

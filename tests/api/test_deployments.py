@@ -27,7 +27,7 @@ from orchnb.api.models import (
     ModelList,
     StateType,
 )
-from orchnb.api.operations.parameters import check_parameters
+from orchnb.api.operations.parameter_validation import check_parameters
 from orchnb.api.operations.schedules import as_schedule
 from orchnb.http.retry import RetryPolicy
 from tests.api import both

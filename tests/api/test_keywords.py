@@ -9,7 +9,7 @@ import pytest
 from prefect.client.schemas.objects import StateType as PrefectsStateType
 
 from orchnb import SyncPrefectClient
-from orchnb.api.operations.arguments import as_state
+from orchnb.api.operations.coercion import as_state
 from orchnb.api.operations.filters import any_of, run_words
 from tests.api import both
 

@@ -26,12 +26,12 @@ from pydantic.fields import FieldInfo
 
 from orchnb import SyncPrefectClient
 from orchnb.api import models
-from orchnb.api.calls import list_of
+from orchnb.api.answers import list_of
 from orchnb.api.models import BlockDocument, FlowRun, Model
 from orchnb.api.models.blocks import unwrapped
 from orchnb.http.response import PrefectResponse
-from orchnb.notebook.object_views import model_card, model_table
-from orchnb.notebook.views import html, text
+from orchnb.notebook.views.model import html, text
+from orchnb.notebook.views.objects import model_card, model_table
 
 
 def _kinds(base: type[Model] = Model) -> Iterator[type[Model]]:

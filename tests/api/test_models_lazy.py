@@ -28,7 +28,7 @@ def loaded_after(statement: str) -> set[str]:
     [
         "orchnb.get_client()",
         "client = orchnb.SyncPrefectClient('http://127.0.0.1:9/api'); client.open(); dir(client)",
-        "import orchnb.api.operations, orchnb.api.described.namespace, orchnb.api.status",
+        "import orchnb.api.operations, orchnb.openapi.namespace, orchnb.api.status",
     ],
 )
 def test_a_client_is_had_without_the_models(statement: str) -> None:

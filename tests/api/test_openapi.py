@@ -47,18 +47,19 @@ from orchnb import (
     SyncPrefectClient,
     UnexpectedAnswer,
 )
-from orchnb.api.described import document as document_module
-from orchnb.api.described.document import Description, read_description
-from orchnb.api.described.loading import Place, document_key
-from orchnb.api.described.names import operation_names, snake_case
-from orchnb.api.described.sending import call_of
+from orchnb.api.server_document import PREFECT
 from orchnb.file_cache import user_cache_folder
+from orchnb.hosting.ephemeral import EphemeralApp
+from orchnb.hosting.host import HostedApp
 from orchnb.http.retry import ONCE, RetryPolicy
-from orchnb.runtime.ephemeral import EphemeralApp
-from orchnb.runtime.host import HostedApp
+from orchnb.openapi import parser as document_module
+from orchnb.openapi.discovery import Location, document_key
+from orchnb.openapi.naming import operation_names, snake_case
+from orchnb.openapi.parser import Description, read_description
+from orchnb.openapi.requests import call_of
 from tests.api.fakes import Scripted, http_server, tiny_api
 from tests.api.proxies import listening
-from tests.runtime.leases import call_on, lease_host
+from tests.hosting.leases import call_on, lease_host
 from tests.servers import run_script
 
 pytestmark = pytest.mark.filterwarnings("ignore:Type object:DeprecationWarning")  # SQLAlchemy's
@@ -422,8 +423,10 @@ def test_wrong_arguments_are_told_as_python_does() -> None:
 def test_headers_are_sent_if_they_are_the_operations_own() -> None:
     names = ["X-Trace", "authorization", "Host", "Content-Length", "x-prefect-api-version"]
     paths = get(parameters=[{"name": name, "in": "header"} for name in names])
-    assert call(paths, X_Trace=True).options()["headers"] == {"X-Trace": "true"}
-    assert len(only(paths).arguments) == 1
+    (operation,) = read_description(document(paths), PREFECT).operations
+    made = call_of(operation, operation.path, (), {"X_Trace": True})
+    assert made.options()["headers"] == {"X-Trace": "true"}
+    assert len(operation.arguments) == 1
     for value in ("a\r\nHost: evil", "é"):
         with pytest.raises(ValueError, match="plain ASCII on one line"):
             call(paths, X_Trace=value)
@@ -436,7 +439,8 @@ def test_only_what_is_known_to_change_nothing_may_be_sent_twice() -> None:
     }
 
     def once(title: str) -> set[tuple[str, str]]:
-        operations = read_description(document(paths, info={"title": title})).operations
+        content = document(paths, info={"title": title})
+        operations = read_description(content, PREFECT).operations
         calls = [call_of(each, each.path, (), {}) for each in operations]
         return {(each.method, each.path) for each in calls if each.options()["extensions"][ONCE]}
 
@@ -470,11 +474,11 @@ def test_only_what_is_known_to_change_nothing_may_be_sent_twice() -> None:
 def test_operations_stay_below_the_api(
     url: str, servers: list[str], path: str, address: str
 ) -> None:
-    assert Place(url).address(tuple(servers), path) == address
+    assert Location(url).address(tuple(servers), path) == address
 
 
 def test_an_app_in_this_process_may_be_at_its_root() -> None:
-    place = Place("http://here.invalid", is_api=False)
+    place = Location("http://here.invalid", is_api=False)
     assert place.address((), "/items") == "http://here.invalid/items"
     assert place.address(("/v1",), "/items") == "http://here.invalid/v1/items"
     assert place.address(("http://evil.example/v1",), "/items") == "http://here.invalid/items"
@@ -830,8 +834,8 @@ def test_prefects_server_is_known_by_what_it_calls_itself(server_url: str) -> No
     """Of no other is it known which of its operations may be sent again."""
     with SyncPrefectClient(server_url) as client:
         content = client.request("GET", "/openapi.json").content
-    described = read_description(content).operations
-    assert all(operation.is_prefects for operation in described)
+    described = read_description(content, PREFECT).operations
+    assert all(operation.patch_sets_values for operation in described)
     reads = {operation.path for operation in described if operation.is_read}
     assert {"/flow_runs/filter", "/flow_runs/count", "/flow_runs/history"} <= reads
 

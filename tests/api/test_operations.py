@@ -20,8 +20,8 @@ from orchnb.api.models import (
     State,
     StateType,
 )
-from orchnb.runtime.ephemeral import EphemeralApp
-from orchnb.runtime.host import HostedApp
+from orchnb.hosting.ephemeral import EphemeralApp
+from orchnb.hosting.host import HostedApp
 from tests.api import both
 from tests.api.conftest import opened
 from tests.api.fakes import RUN_ID

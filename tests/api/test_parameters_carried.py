@@ -13,8 +13,8 @@ import pytest
 
 from orchnb import PrefectHTTPStatusError
 from orchnb.api.models import FlowRun
-from orchnb.notebook.object_views import model_card, model_table
-from orchnb.notebook.views import html, text
+from orchnb.notebook.views.model import html, text
+from orchnb.notebook.views.objects import model_card, model_table
 from tests.api import both
 from tests.api.conftest import opened
 from tests.servers import prefect_home, prefect_server, run_script
@@ -96,8 +96,8 @@ import tracemalloc
 from pathlib import Path
 from orchnb.api.models.base import ModelList
 from orchnb.api.models import FlowRun
-from orchnb.notebook.object_views import model_card, model_table
-from orchnb.notebook.views import html, text
+from orchnb.notebook.views.objects import model_card, model_table
+from orchnb.notebook.views.model import html, text
 
 run = FlowRun.model_validate_json(Path("run.json").read_text("utf-8"))
 tracemalloc.start()

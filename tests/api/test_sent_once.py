@@ -31,7 +31,7 @@ from orchnb import (
     SyncPrefectClient,
     observe_retries,
 )
-from orchnb.api.calls import Call, json_of, nothing, path
+from orchnb.http.calls import Call, json_of, nothing, path
 from orchnb.http.clients import PrefectHttpxSyncClient
 from orchnb.http.retry import RetryPolicy
 from tests.api.conftest import opened

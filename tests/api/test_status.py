@@ -22,11 +22,11 @@ import pytest
 from orchnb import PrefectClient, SyncPrefectClient, get_settings, temporary_settings
 from orchnb.api import client as client_module
 from orchnb.api.status import ServerStatus, server_status
-from orchnb.notebook.object_views import status_card
-from orchnb.notebook.views import html
+from orchnb.hosting.ephemeral import EphemeralApp
+from orchnb.hosting.host import HostedApp
+from orchnb.notebook.views.model import html
+from orchnb.notebook.views.objects import status_card
 from orchnb.runtime.bounded import within
-from orchnb.runtime.ephemeral import EphemeralApp
-from orchnb.runtime.host import HostedApp
 from tests.http.wire import Answer, Wire, close, http, reset, wire
 
 PATIENCE = 1.0

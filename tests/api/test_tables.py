@@ -23,13 +23,13 @@ from orchnb.api.models import (
     TaskRun,
     WorkPool,
 )
-from orchnb.notebook.object_views import (
+from orchnb.notebook.views.model import Card, Cell, Line, Table, html, text
+from orchnb.notebook.views.objects import (
     model_card,
     model_table,
     operation_group_table,
     operations_table,
 )
-from orchnb.notebook.views import Card, Cell, Line, Table, html, text
 from tests.api.fakes import tiny_api
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)

@@ -11,7 +11,7 @@ READABLE = 4.5
 
 ALL_VIEWS = """
 from IPython.display import HTML
-from orchnb.notebook.views import html
+from orchnb.notebook.views.model import html
 from tests.notebook.test_hostile_text import HARMLESS, VIEWS
 HTML("".join(html(make(HARMLESS)) for make in VIEWS.values()) + "<p>all of them</p>")
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from orchnb.http.flow import Flow, Send, Sleep
+from orchnb.http.effects import RequestFlow, SendRequest, Sleep
 from orchnb.http.retry import Retrier, RetryPolicy
 
 NOW = 1_800_000_000.0
@@ -56,8 +56,8 @@ class Walk:
     raised: Exception | None = None
 
 
-def walk(flow: Flow, answers: Sequence[httpx.Response | Exception]) -> Walk:
-    """Run a flow to its end; each `Send` takes the next answer, the last one again and again."""
+def walk(flow: RequestFlow, answers: Sequence[httpx.Response | Exception]) -> Walk:
+    """Run a flow to its end; each `SendRequest` takes the next answer, the last one again and again."""
     done = Walk()
     left = list(answers)
     try:
@@ -69,7 +69,7 @@ def walk(flow: Flow, answers: Sequence[httpx.Response | Exception]) -> Walk:
                 done.waits.append(effect.seconds)
                 effect = flow.send(None)
                 continue
-            assert isinstance(effect, Send)
+            assert isinstance(effect, SendRequest)
             done.steps.append("aside" if effect.aside else "send")
             done.sent.append(effect.request)
             answer = left.pop(0) if len(left) > 1 else left[0]

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 import orchnb
-from orchnb.http.cookies import LARGEST, MOST_PER_HOST
+from orchnb.http.cookies import LARGEST_COOKIE, MOST_PER_HOST
 from tests.http.test_clients_edges import quiet
 
 
@@ -135,9 +135,9 @@ def test_of_too_many_the_latest_stay() -> None:
 @pytest.mark.parametrize(
     ("cookie", "kept"),
     [
-        (f"a={'x' * (LARGEST - 1)}", True),
-        (f"a={'x' * LARGEST}", False),
-        (f"{'n' * LARGEST}=x", False),
+        (f"a={'x' * (LARGEST_COOKIE - 1)}", True),
+        (f"a={'x' * LARGEST_COOKIE}", False),
+        (f"{'n' * LARGEST_COOKIE}=x", False),
         (f"a=1; Path=/{'p' * 2_000}", False),
         ("a=1; Max-Age=0", False),
         ("", False),

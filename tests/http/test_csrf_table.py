@@ -10,7 +10,7 @@ import pytest
 
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard, _Token
-from orchnb.http.flow import Flow, Send, Sleep
+from orchnb.http.effects import RequestFlow, SendRequest, Sleep
 from orchnb.http.retry import RESENT
 from tests.http.hand import NOW, request, response, retrier, walk
 
@@ -44,7 +44,7 @@ def guard(clock: Clock) -> CsrfGuard:
     )
 
 
-def change(guard: CsrfGuard, method: str = "POST") -> tuple[httpx.Request, Flow]:
+def change(guard: CsrfGuard, method: str = "POST") -> tuple[httpx.Request, RequestFlow]:
     made = request(method)
     return made, guard.flow(made, retrier().flow)
 
@@ -199,12 +199,12 @@ def test_requests_at_the_same_time_share_one_fetch(guard: CsrfGuard) -> None:
     """The server keeps one token per client: a second fetch would make the first one's void."""
     first_request, first = change(guard)
     second_request, second = change(guard)
-    assert isinstance(next(first), Send)
+    assert isinstance(next(first), SendRequest)
     assert isinstance(next(second), Sleep), "it waits for the first one's token"
     assert isinstance(second.send(None), Sleep)
     first.send(token("shared"))
     effect = second.send(None)
-    assert effect == Send(second_request, False)
+    assert effect == SendRequest(second_request, False)
     assert second_request.headers[TOKEN_HEADER] == first_request.headers[TOKEN_HEADER] == "shared"
 
 
@@ -259,7 +259,7 @@ def test_whoever_waits_fetches_it_when_the_first_one_is_gone(guard: CsrfGuard) -
     next(second)
     first.close()
     effect = second.send(None)
-    assert isinstance(effect, Send)
+    assert isinstance(effect, SendRequest)
     assert effect.aside
 
 
@@ -270,8 +270,8 @@ def test_a_token_that_somebody_has_renewed_meanwhile_is_not_renewed_again(guard:
     second_request, second = change(guard)
     next(second)
     next_effect = first.send(response(403, json=REFUSED))
-    assert isinstance(next_effect, Send)
+    assert isinstance(next_effect, SendRequest)
     first.send(token("new"))
     effect = second.send(response(403, json=REFUSED))
-    assert effect == Send(second_request, False), "it is resent at once, with the new one"
+    assert effect == SendRequest(second_request, False), "it is resent at once, with the new one"
     assert second_request.headers[TOKEN_HEADER] == "new"

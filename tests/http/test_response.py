@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 import orchnb
 from orchnb import errors
 from orchnb.errors import FieldProblem, ObjectNotFound, PrefectHTTPStatusError
-from orchnb.http.response import PrefectResponse, one_line, status_error
+from orchnb.http.errors import status_error
+from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RetryPolicy
+from orchnb.text import one_line
 
 URL = "http://server/api/flows/1"
 

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from orchnb.errors import PrefectHTTPStatusError
-from orchnb.http.response import PrefectResponse, status_error
+from orchnb.http.errors import status_error
+from orchnb.http.response import PrefectResponse
 
 CANARY = "c4nary<Secret>&more"
 

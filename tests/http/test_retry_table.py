@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchnb.http.csrf import CsrfGuard
-from orchnb.http.flow import Send, Sleep
-from orchnb.http.response import status_error
+from orchnb.http.effects import SendRequest, Sleep
+from orchnb.http.errors import status_error
 from orchnb.http.retry import (
     LONGEST_RETRY_AFTER,
     NOT_AWAITED,
@@ -391,7 +391,7 @@ def test_a_wait_that_somebody_ended_does_not_count() -> None:
         assert isinstance(sleep, Sleep)
         assert sleep.control is not None
         sleep.control.try_now()
-        assert isinstance(flow.send(None), Send)
+        assert isinstance(flow.send(None), SendRequest)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from orchnb.errors import PrefectHTTPStatusError
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
-from orchnb.http.flow import WaitControl
+from orchnb.http.effects import WaitControl
 from orchnb.http.retry import RetryEvent, RetryPolicy, observe_retries
 from orchnb.runtime.loops import waker
 from tests.http import hand

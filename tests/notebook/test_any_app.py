@@ -240,7 +240,7 @@ def test_an_error_in_it_is_a_500_with_a_card_and_the_server_goes_on(served: Kern
         assert shown.html.count('orchnb-card orchnb-error"') == 1
         assert shown.stderr == ""
         assert "the shelf is empty" not in shown.everything  # that is for the log
-        log = served.value("from orchnb.runtime.host import host_log\nhost_log.lines(1)")
+        log = served.value("from orchnb.hosting.host import host_log\nhost_log.lines(1)")
         assert "LookupError: the shelf is empty" in log
         assert served.value("(await orchnb.get_client().hello()).status_code") == "200"
 

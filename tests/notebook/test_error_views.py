@@ -17,8 +17,8 @@ import pytest
 
 import orchnb
 from orchnb.http.retry import RetryPolicy
-from orchnb.notebook.error_views import error_card, stopped_card
-from orchnb.notebook.views import Card, text
+from orchnb.notebook.views.errors import error_card, stopped_card
+from orchnb.notebook.views.model import Card, text
 from tests.http import test_clients_tls
 from tests.http.wire import Wire, close, http, wire
 

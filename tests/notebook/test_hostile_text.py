@@ -28,19 +28,24 @@ import pytest
 import orchnb
 from orchnb import notebook
 from orchnb.api import models
-from orchnb.api.calls import Call, a, json_of, path, quoted
-from orchnb.api.described.document import read_description
-from orchnb.api.described.loading import Place
-from orchnb.api.described.namespace import overview
+from orchnb.api.answers import a
+from orchnb.api.operations.payloads import quoted
 from orchnb.api.status import ServerStatus, describe
 from orchnb.errors import PrefectHTTPStatusError
-from orchnb.http.response import PrefectResponse, one_line, printable, status_error
+from orchnb.hosting.ephemeral import EphemeralApp, StartupEvent
+from orchnb.hosting.host import host_log
+from orchnb.hosting.port import Served
+from orchnb.hosting.port_guard import PortKeys
+from orchnb.http.calls import Call, json_of, path
+from orchnb.http.errors import status_error
+from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RetryEvent
-from orchnb.notebook.error_views import error_card, stopped_card
-from orchnb.notebook.error_words import KINDS, NO_CONNECTION
 from orchnb.notebook.extension import _SHOWN
-from orchnb.notebook.log_views import log_view
-from orchnb.notebook.object_views import (
+from orchnb.notebook.views.error_texts import KINDS, NO_CONNECTION
+from orchnb.notebook.views.errors import error_card, stopped_card
+from orchnb.notebook.views.logs import log_view
+from orchnb.notebook.views.model import Card, Cell, Line, Live, Step, Table, View, clean, html, text
+from orchnb.notebook.views.objects import (
     as_it_is,
     model_card,
     model_table,
@@ -49,17 +54,16 @@ from orchnb.notebook.object_views import (
     response_card,
     status_card,
 )
-from orchnb.notebook.retry_views import Retried, RetriedList, Retries, retried_table
-from orchnb.notebook.serve_views import not_served_line, served_card
-from orchnb.notebook.startup_views import Startup
-from orchnb.notebook.views import Card, Cell, Line, Live, Step, Table, View, clean, html, text
+from orchnb.notebook.views.port import not_served_line, served_card
+from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
+from orchnb.notebook.views.startup import Startup
+from orchnb.openapi.discovery import Location
+from orchnb.openapi.namespace import overview
+from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
-from orchnb.runtime.ephemeral import EphemeralApp, StartupEvent
-from orchnb.runtime.host import host_log
-from orchnb.runtime.port_guard import PortKeys
-from orchnb.runtime.serving import Served
 from orchnb.server_type import ServerType
 from orchnb.settings import Origin
+from orchnb.text import one_line, printable
 from tests.notebook.hostile import CORPUS, FORBIDDEN, NAMES, flow, flow_run, refusal
 from tests.notebook.kernels import Kernel, Shown, kernel
 
@@ -135,7 +139,7 @@ def operations_of(said: str) -> orchnb.SyncPrefectClient:
     document = {"openapi": "3.1.0", "info": {"title": said}, "paths": {"/x": described}}
     client = orchnb.SyncPrefectClient("http://x.invalid/api")
     found = read_description(json.dumps(document).encode())
-    client.operations._fill((found, Place("http://x.invalid/api")))
+    client.operations._fill((found, Location("http://x.invalid/api")))
     return client
 
 

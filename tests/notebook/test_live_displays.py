@@ -221,7 +221,8 @@ def test_a_pool_of_this_cell_shows_here_and_one_of_an_earlier_cell_nowhere(
 ) -> None:
     call = f"lambda: {SYNC}"
     first = page.run(
-        "from concurrent.futures import ThreadPoolExecutor\nfrom orchnb.notebook.cells import _cell\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from orchnb.notebook.cell_tracking import _cell\n"
         f"pool = ThreadPoolExecutor(1{more})\n"
         f"pool.submit({call.format(flaky(1, after=0))}).result();"
     )

@@ -108,8 +108,8 @@ def test_a_cell_that_waits_is_stopped(cell: Kernel, first: str, source: str) -> 
 def test_the_loop_is_left_asleep_between_cells(cell: Kernel) -> None:
     cell("%load_ext orchnb")
     cell("get_ipython().run_cell('pass')")
-    cell("from orchnb.notebook import extension, interrupts")
-    beats = "[b for b in __import__('gc').get_objects() if isinstance(b, interrupts.Pulse)]"
+    cell("from orchnb.notebook import extension, stop_button")
+    beats = "[b for b in __import__('gc').get_objects() if isinstance(b, stop_button.Pulse)]"
     source = f"(pulse,) = {beats}\nfound = []\nimport asyncio, threading\n"
     # Looked at from the loop itself, between this cell and the next.
     source += (

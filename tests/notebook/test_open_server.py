@@ -233,7 +233,7 @@ def test_a_server_elsewhere_is_not_opened_up(cell: Kernel) -> None:
 
 def test_its_log(cell: Kernel) -> None:
     cell(
-        "import logging\nfrom orchnb.runtime.host import host_log\n"
+        "import logging\nfrom orchnb.hosting.host import host_log\n"
         "for n in range(60):\n"
         "    host_log.add(logging.LogRecord('app', 30 if n % 2 else 10, '', 0, f'line {n}', (), None))"
     )

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import pytest
 
 from orchnb.http.retry import RetryEvent
-from orchnb.notebook.retry_views import (
+from orchnb.notebook.views.model import Line, Live, Table, duration, text
+from orchnb.notebook.views.retries import (
     MOST_ROWS,
     Retried,
     RetriedList,
@@ -18,7 +19,6 @@ from orchnb.notebook.retry_views import (
     RetryHistory,
     retried_table,
 )
-from orchnb.notebook.views import Line, Live, Table, duration, text
 
 Kind = Literal["waiting", "recovered", "gave_up", "stopped"]
 NOON = datetime(2026, 11, 21, 12, 0, 0)

@@ -360,7 +360,7 @@ finally:
     "once more": "orchnb.get_client(sync_client=True).hello()",
     "and its whole traceback": "%orch_traceback",
     "log": """
-from orchnb.runtime.host import host_log
+from orchnb.hosting.host import host_log
 len(host_log.lines(1000)) > 0
 """,
     "log, shown": "%orch_server_logs -n 1000",

@@ -31,8 +31,8 @@ SETUP = """
 import asyncio, json, pathlib, re, time
 from concurrent.futures import ThreadPoolExecutor
 %load_ext orchnb
-from orchnb.runtime.prefect_server import import_modules
-from orchnb.runtime.host import host_log
+from orchnb.prefect_server.app import import_modules
+from orchnb.hosting.host import host_log
 import_modules()
 retries = []
 def log():

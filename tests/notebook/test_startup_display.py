@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchnb.runtime.locks import lock_at
+from orchnb.runtime.file_locks import lock_at
 from tests.notebook.frontend import Page
 from tests.notebook.kernels import Kernel, kernel
 

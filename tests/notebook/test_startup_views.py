@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchnb.notebook.startup_views import UNSEEN, Startup
-from orchnb.notebook.views import Line, text
-from orchnb.runtime.ephemeral import Phase, StartupEvent
+from orchnb.hosting.ephemeral import Phase, StartupEvent
+from orchnb.notebook.views.model import Line, text
+from orchnb.notebook.views.startup import UNSEEN, Startup
 
 
 class Watch:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from orchnb.api.client import PrefectClient, SyncPrefectClient
-from orchnb.runtime.ephemeral import EphemeralApp
+from orchnb.hosting.ephemeral import EphemeralApp
+from orchnb.hosting.port import Served
 from orchnb.runtime.run import run
-from orchnb.runtime.serving import Served
 from tests.notebook.apps import app
 from tests.servers import ROOT, run_script
 

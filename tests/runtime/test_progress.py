@@ -18,9 +18,9 @@ import anyio
 import pytest
 
 from orchnb import PrefectClient, ServerStartFailed, SyncPrefectClient
-from orchnb.runtime.ephemeral import EphemeralApp
-from orchnb.runtime.host import HostedApp, host_log
-from orchnb.runtime.locks import lock_at, locked
+from orchnb.hosting.ephemeral import EphemeralApp
+from orchnb.hosting.host import HostedApp, host_log
+from orchnb.runtime.file_locks import lock_at, locked
 from orchnb.runtime.progress import (
     NoProgress,
     Patience,
@@ -28,7 +28,7 @@ from orchnb.runtime.progress import (
     limited_without_progress,
     report_progress,
 )
-from tests.runtime.apps import jumping_backend
+from tests.hosting.apps import jumping_backend
 
 log = logging.getLogger("the app")
 
@@ -210,7 +210,7 @@ def test_a_start_that_goes_on_is_not_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also where it blocks the loop of the host, so that only those who wait have a clock."""
-    monkeypatch.setattr("orchnb.runtime.ephemeral._GRACE", 0.0)
+    monkeypatch.setattr("orchnb.hosting.ephemeral._GRACE", 0.0)
     app = EphemeralApp("app", home=Path(), timeout=1.5, given=Steps(8, step))
     assert ask(app) == "1.2.3"
     assert app.phases["start"] > app.timeout

@@ -23,8 +23,8 @@ import pytest
 import trio
 from tornado.ioloop import IOLoop
 
+from orchnb.hosting.host import HostedApp
 from orchnb.runtime import loops
-from orchnb.runtime.host import HostedApp
 from orchnb.runtime.run import end_runners, run
 from tests import process_wide
 

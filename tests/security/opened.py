@@ -32,9 +32,9 @@ if most_files:
     resource.setrlimit(resource.RLIMIT_NOFILE, (int(most_files), int(most_files)))
 
 import orchnb
-from orchnb.runtime.ephemeral import ephemeral_app
-from orchnb.runtime.host import host_log
-from orchnb.runtime.serving import Served
+from orchnb.hosting.ephemeral import ephemeral_app
+from orchnb.hosting.host import host_log
+from orchnb.hosting.port import Served
 from orchnb.settings import EPHEMERAL, choose_for_session, get_settings
 
 choose_for_session(EPHEMERAL, "a test")

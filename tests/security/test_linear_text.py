@@ -18,14 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import orchnb
-from orchnb.http.response import (
-    PrefectResponse,
-    one_line,
-    printable,
-    status_error,
-)
+from orchnb.hosting.logs import LogRing, secret_mask
+from orchnb.http.errors import status_error
+from orchnb.http.response import PrefectResponse
 from orchnb.redaction import redact_url, scrub, scrub_json, secrets_of
-from orchnb.runtime.logs import LogRing, secret_mask
+from orchnb.text import one_line, printable
 from tests.security.growth import grows_linearly, seconds
 
 # Every regular expression
@@ -35,7 +32,7 @@ _ROOT = Path(orchnb.__file__).parent
 
 
 OWN_TEXT = {
-    "orchnb.notebook.error_views": "the path of a request that the user has made",
+    "orchnb.notebook.views.errors": "the path of a request that the user has made",
     "orchnb.api.times": "a length of time that the user has typed",
 }
 """Modules whose patterns never see a server's text, and what they see."""

@@ -10,7 +10,7 @@ from contextlib import ExitStack, asynccontextmanager, closing
 import anyio
 import pytest
 
-from orchnb.runtime.port_connections import Connections
+from orchnb.hosting.port_connections import Connections
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,9 @@ from typing import Any
 import anyio
 import pytest
 
-from orchnb.runtime.port_connections import Connections
-from orchnb.runtime.port_door import Door
-from orchnb.runtime.port_guard import PortKeys
+from orchnb.hosting.port_connections import Connections
+from orchnb.hosting.port_guard import PortKeys
+from orchnb.hosting.port_middleware import Door
 
 PORT = 4567
 HERE = b"127.0.0.1:4567"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from orchnb.runtime.port_guard import (
+from orchnb.hosting.port_guard import (
     CODE_LIFETIME,
     SIGN_IN,
     AwaitAuthMessage,

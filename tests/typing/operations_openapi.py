@@ -7,18 +7,18 @@ from typing import Any
 from typing_extensions import assert_type
 
 from orchnb import PrefectClient, SyncPrefectClient
-from orchnb.api.described.namespace import AsyncServerOperations, SyncServerOperations
+from orchnb.openapi.namespace import AsyncOperations, SyncOperations
 
 
 async def asynchronous(client: PrefectClient) -> None:
-    operations = assert_type(await client.operations.load(), AsyncServerOperations)
+    operations = assert_type(await client.operations.load(), AsyncOperations)
     assert_type(await operations.flow_runs.read_flow_runs(limit=3), Any)
     for row in operations.flow_runs:
         assert_type(row.summary, str)
 
 
 def plain(client: SyncPrefectClient) -> None:
-    operations = assert_type(client.operations.load(refresh=True), SyncServerOperations)
+    operations = assert_type(client.operations.load(refresh=True), SyncOperations)
     assert_type(operations.flow_runs.read_flow_runs(limit=3), Any)
 
     client.operations.load(True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

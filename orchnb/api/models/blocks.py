@@ -17,7 +17,7 @@ from typing_extensions import Self
 
 from orchnb.api.models.base import Model, NullIsDefault, Time
 
-Place = tuple[str, ...]
+FieldPath = tuple[str, ...]
 """The path of keys to a value; empty for the whole value."""
 
 
@@ -80,7 +80,7 @@ class BlockDocument(Model):
         return self
 
 
-def secret_places(schema: BlockSchema | None) -> list[Place]:
+def secret_places(schema: BlockSchema | None) -> list[FieldPath]:
     """Return where a schema's documents contain secrets, according to the schema."""
     if schema is None:
         return [()]
@@ -94,7 +94,7 @@ def secret_places(schema: BlockSchema | None) -> list[Place]:
     return places + [(str(field),) for field in (nested if isinstance(nested, Mapping) else ())]
 
 
-def wrapped(value: Any, places: Sequence[Place]) -> Any:
+def wrapped(value: Any, places: Sequence[FieldPath]) -> Any:
     """Return a copy of a value in which everything at or below these places is wrapped."""
     if () in places:
         return _wrapped_all(value)

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field, model_validator
 
 from orchnb.api.models.base import LooseDict, Model, NullIsDefault, Time
-from orchnb.http.response import one_line
+from orchnb.text import one_line
 
 
 class StateType(str, enum.Enum):

@@ -12,8 +12,8 @@ from orchnb.api.operations.deployments import DeploymentOperations
 from orchnb.api.operations.events import EventOperations
 from orchnb.api.operations.flow_runs import FlowRunOperations
 from orchnb.api.operations.flows import FlowOperations
+from orchnb.api.operations.iterators import LongReads
 from orchnb.api.operations.logs import LogOperations
-from orchnb.api.operations.long_reads import LongReads
 from orchnb.api.operations.server import ServerOperations
 from orchnb.api.operations.task_runs import TaskRunOperations
 from orchnb.api.operations.variables import VariableOperations

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, path, quoted, without_none
+from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.arguments import Filter
-from orchnb.api.operations.fields import UNCHANGED, Data, Unchanged, changes_of, fields_of
+from orchnb.api.operations.coercion import Filter
 from orchnb.api.operations.filters import any_of, called, with_words
+from orchnb.api.operations.payloads import (
+    UNCHANGED,
+    Data,
+    Unchanged,
+    changes_of,
+    fields_of,
+    quoted,
+    without_none,
+)
+from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import Artifact, ArtifactCollection

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, path, quoted, without_none
+from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.arguments import Filter, as_tags, as_uuid
-from orchnb.api.operations.fields import Data, fields_of, required, with_defaults
+from orchnb.api.operations.coercion import Filter, as_tags, as_uuid
 from orchnb.api.operations.filters import named_words, with_words
-from orchnb.api.paging import Paging, every, pages_of
+from orchnb.api.operations.payloads import (
+    Data,
+    fields_of,
+    quoted,
+    required,
+    with_defaults,
+    without_none,
+)
+from orchnb.api.pagination import Paging, every, pages_of
 from orchnb.errors import ObjectNotFound
+from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import Automation

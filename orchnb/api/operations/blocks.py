@@ -13,31 +13,23 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
 from orchnb.api import models
-from orchnb.api.calls import (
-    Call,
-    a,
-    created_once,
-    has_all_of,
-    list_of,
-    nothing,
-    path,
-    quoted,
-    was_resent,
-    without_none,
-)
+from orchnb.api.answers import a, created_once, has_all_of, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
-from orchnb.api.operations.arguments import Filter
-from orchnb.api.operations.fields import (
+from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.filters import any_of, named_words, with_words
+from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
     Unchanged,
     changes_of,
     fields_of,
+    quoted,
     required,
+    without_none,
 )
-from orchnb.api.operations.filters import any_of, named_words, with_words
 from orchnb.errors import ObjectAlreadyExists
+from orchnb.http.calls import Call, nothing, path, was_resent
 from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:

@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, created_once, list_of, nothing, path, quoted, without_none
+from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.fields import (
+from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
     Unchanged,
     changes_of,
     fields_of,
+    quoted,
     required,
+    without_none,
 )
 from orchnb.errors import ObjectAlreadyExists, ObjectNotFound
+from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import (

@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, quoted, without_none
-from orchnb.api.calls import path as api_path  # two operations have an argument of that name
+from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.arguments import Filter, HasName, as_state, as_tags, as_uuid
-from orchnb.api.operations.fields import UNCHANGED, Data, Unchanged, changes_of, fields_of
+from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags, as_uuid
 from orchnb.api.operations.filters import called, named_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow, read_flows
-from orchnb.api.operations.near_names import (
+from orchnb.api.operations.parameter_validation import check_parameters
+from orchnb.api.operations.payloads import (
+    UNCHANGED,
+    Data,
+    Unchanged,
+    changes_of,
+    fields_of,
+    quoted,
+    without_none,
+)
+from orchnb.api.operations.schedules import (
+    ScheduleLike,
+    as_schedule,
+    as_schedules,
+)
+from orchnb.api.operations.suggestions import (
     Names,
     did_you_mean,
     first_pages,
@@ -25,13 +38,9 @@ from orchnb.api.operations.near_names import (
     or_near,
     or_none,
 )
-from orchnb.api.operations.parameters import check_parameters
-from orchnb.api.operations.schedules import (
-    ScheduleLike,
-    as_schedule,
-    as_schedules,
-)
 from orchnb.api.times import ToCome, to_come
+from orchnb.http.calls import Call, nothing
+from orchnb.http.calls import path as api_path  # two operations have an argument of that name
 
 if TYPE_CHECKING:
     from orchnb.api.models import (

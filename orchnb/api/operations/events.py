@@ -10,12 +10,14 @@ from uuid import UUID
 import httpx
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, path, without_none
+from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.arguments import Filter
+from orchnb.api.operations.coercion import Filter
 from orchnb.api.operations.filters import event_words, with_words
+from orchnb.api.operations.payloads import without_none
 from orchnb.api.times import When, moment
+from orchnb.http.calls import Call, nothing, path
 from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from orchnb.api import models
-from orchnb.api.calls import without_none
-from orchnb.api.operations.arguments import Filter, as_tags, as_word
-from orchnb.api.operations.near_names import did_you_mean, near_names
+from orchnb.api.operations.coercion import Filter, as_tags, as_word
+from orchnb.api.operations.payloads import without_none
+from orchnb.api.operations.suggestions import did_you_mean, near_names
 from orchnb.api.times import When, moment
-from orchnb.http.response import one_line
+from orchnb.text import one_line
 
 
 def with_words(filter: Filter | None, name: str, words: Mapping[str, Any]) -> Filter | None:

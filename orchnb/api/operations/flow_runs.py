@@ -10,26 +10,17 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import (
-    Call,
-    Steps,
-    a,
-    json_of,
-    list_of,
-    nothing,
-    path,
-    quoted,
-    was_resent,
-    without_none,
-)
+from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.arguments import Filter, HasName, as_state, as_tags
+from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags
 from orchnb.api.operations.filters import called, run_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow
+from orchnb.api.operations.payloads import quoted, without_none
 from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.times import When, moment, to_come
 from orchnb.errors import ObjectAlreadyExists, PrefectHTTPStatusError
+from orchnb.http.calls import Call, Steps, json_of, nothing, path, was_resent
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RESENT
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, path, quoted, without_none
+from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
-from orchnb.api.operations.arguments import Filter, HasName, as_tags, as_uuid
+from orchnb.api.operations.coercion import Filter, HasName, as_tags, as_uuid
 from orchnb.api.operations.filters import named_words, with_words
-from orchnb.api.operations.near_names import Names, first_pages, or_near
+from orchnb.api.operations.payloads import quoted, without_none
+from orchnb.api.operations.suggestions import Names, first_pages, or_near
+from orchnb.http.calls import Call, nothing, path
 from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from orchnb.api import models
-from orchnb.api.calls import Call, list_of, nothing, path, without_none
+from orchnb.api.answers import list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.arguments import Filter
-from orchnb.api.operations.fields import Data, fields_of, required, with_defaults
+from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults, without_none
+from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import Log

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, json_of, nothing, path, quoted, response_of
+from orchnb.api.answers import a
 from orchnb.api.methods import operation
+from orchnb.api.operations.payloads import quoted
 from orchnb.http.body import LARGEST_SMALL_ANSWER
+from orchnb.http.calls import Call, json_of, nothing, path, response_of
 from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, list_of, nothing, path, quoted, without_none
+from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.arguments import Filter, as_state, as_tags
+from orchnb.api.operations.coercion import Filter, as_state, as_tags
 from orchnb.api.operations.filters import identified, run_words, with_words
+from orchnb.api.operations.payloads import quoted, without_none
 from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.times import When, moment
+from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import AnyState, OrchestrationResult, RunHistory, State, TaskRun

@@ -6,20 +6,23 @@ from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, created_once, list_of, nothing, path, quoted, without_none
+from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.arguments import Filter, as_tags
-from orchnb.api.operations.fields import (
+from orchnb.api.operations.coercion import Filter, as_tags
+from orchnb.api.operations.filters import named_words, with_words
+from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
     Unchanged,
     changes_of,
     fields_of,
+    quoted,
     required,
+    without_none,
 )
-from orchnb.api.operations.filters import named_words, with_words
 from orchnb.errors import ObjectNotFound
+from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import Variable

@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.calls import Call, a, created_once, list_of, nothing, path, quoted, without_none
+from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.arguments import Filter
-from orchnb.api.operations.fields import (
+from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.filters import any_of, several, with_words
+from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
     Unchanged,
     changes_of,
     fields_of,
+    quoted,
     required,
+    without_none,
 )
-from orchnb.api.operations.filters import any_of, several, with_words
-from orchnb.api.paging import Paging, every, pages_of
+from orchnb.api.pagination import Paging, every, pages_of
 from orchnb.api.times import ToCome, to_come
 from orchnb.errors import ObjectAlreadyExists
+from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import (

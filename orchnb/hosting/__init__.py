@@ -1,0 +1,1 @@
+"""Run ASGI apps in this process: their lifespans, the host thread, and the port."""

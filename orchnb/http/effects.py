@@ -1,0 +1,155 @@
+"""Policies as generators, with all I/O in two small drivers.
+
+A flow is a generator that yields effects. The driver carries out each effect and sends the result back,
+or throws the error into the flow. The flow's return value is the result. So each policy is written once
+for sync and async, and can be tested without a client or a clock. The idea comes from httpx's
+``Auth.auth_flow``; here errors are passed to the generator as well.
+
+Apart from the two clients that call them, the two drivers are the only code that exists in both a sync
+and an async version.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import anyio
+import httpx
+
+Effect = TypeVar("Effect")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+
+class SendRequest(NamedTuple):
+    """Send the request.
+
+    ``aside`` marks a request that the flow adds to the caller's: its response is read completely, and
+    the options that the caller passed to ``send`` do not apply to it.
+    """
+
+    request: httpx.Request
+    aside: bool = False
+
+
+class Sleep(NamedTuple):
+    """Wait for that many seconds, or until ``control`` ends the wait."""
+
+    seconds: float
+    control: WaitControl | None = None
+
+
+class WaitControl:
+    """Ends one wait of a flow early. After the wait it has no effect.
+
+    For a request of an async client, call `try_now` and `stop` on that request's event loop; for a
+    request of a sync client, call them on any thread.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        """Whether `stop` was called: no further retry."""
+        self._ended = threading.Event()
+        self._wake: Callable[[], object] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the wait was ended early."""
+        return self._ended.is_set()
+
+    def try_now(self) -> None:
+        """End the wait and retry now."""
+        self._ended.set()
+        if self._wake is not None:
+            self._wake()
+
+    def stop(self) -> None:
+        """End the wait and do not retry: the outcome of the last try is the result."""
+        self.stopped = True
+        self.try_now()
+
+    async def asleep(self, sleep: Callable[[float], Awaitable[None]], seconds: float) -> None:
+        """Wait in async code with ``sleep``, until it returns or the wait is ended."""
+        with anyio.CancelScope() as scope:
+            self._wake = scope.cancel
+            if not self._ended.is_set():
+                await sleep(seconds)
+        self._wake = None
+
+    def sleep(self, seconds: float) -> None:
+        """Wait in sync code."""
+        if threading.current_thread() is not threading.main_thread():
+            self._ended.wait(seconds)
+            return
+        # An interrupt that arrives just as the wait for an event begins may go unnoticed until the wait
+        # ends, and on Windows no interrupt ends it.
+        over = time.monotonic() + seconds
+        while not self._ended.is_set() and (left := over - time.monotonic()) > 0:
+            time.sleep(min(left, _STEP))
+
+
+_STEP = 0.1
+"""Seconds."""
+
+
+RequestFlow: TypeAlias = Generator[SendRequest | Sleep, httpx.Response | None, httpx.Response]
+"""A flow over HTTP. The result of `SendRequest` is a response, that of `Sleep` is None."""
+
+
+def drive(
+    flow: Generator[Effect, Answer, Result],
+    perform: Callable[[Effect], Answer],
+    outcome: Any = None,
+) -> Result:
+    """Run a flow and return its result.
+
+    ``outcome`` is the result of the first effect, if that was already carried out. An interrupt or
+    another ``BaseException`` closes the flow and propagates; a flow cannot suppress it.
+    """
+    try:
+        effect = next(flow)
+        if isinstance(outcome, Exception):
+            effect = flow.throw(outcome)
+        elif outcome is not None:
+            effect = flow.send(outcome)
+        while True:
+            try:
+                answer = perform(effect)
+            except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
+                effect = flow.throw(exc)
+            else:
+                effect = flow.send(answer)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+    finally:
+        flow.close()
+
+
+async def drive_async(
+    flow: Generator[Effect, Answer, Result],
+    perform: Callable[[Effect], Awaitable[Answer]],
+    outcome: Any = None,
+) -> Result:
+    """Run a flow as `drive` does, in async code. A cancellation propagates as an interrupt does."""
+    try:
+        effect = next(flow)
+        if isinstance(outcome, Exception):
+            effect = flow.throw(outcome)
+        elif outcome is not None:
+            effect = flow.send(outcome)
+        while True:
+            try:
+                answer = await perform(effect)
+            except Exception as exc:  # noqa: BLE001 - the flow decides which ones go on
+                effect = flow.throw(exc)
+            else:
+                effect = flow.send(answer)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+    finally:
+        flow.close()

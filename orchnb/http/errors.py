@@ -1,0 +1,213 @@
+"""Build the error for a response with an error status: the server's explanation, without secrets."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import httpx
+
+from orchnb.errors import FieldProblem, PrefectHTTPStatusError
+from orchnb.http.retry import ASIDE, NOT_AWAITED, RESENT, UNREAD
+from orchnb.redaction import redact_headers, redact_url, scrub, scrub_json, secrets_of, shown_url
+from orchnb.text import LONGEST_LOOKED_AT, one_line
+
+_MOST_ROWS = 10
+_LONGEST_URL = 20_000  # httpx refuses addresses of 65,536 characters, escapes included
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
+
+_HINTS = {
+    400: "Check the arguments of the request; the server could not interpret them.",
+    401: "Check PREFECT_API_KEY (cloud) or PREFECT_API_AUTH_STRING (own server): "
+    "the server did not accept your credentials.",
+    403: "The server accepts your credentials but does not allow this; ask for permission, "
+    "or check that the API URL names the right workspace.",
+    404: "Check the id or name and, unless this is the in-kernel server, that PREFECT_API_URL ends "
+    "in /api.",
+    405: "Check that the server's version is supported and, unless this is the in-kernel server, that "
+    "PREFECT_API_URL ends in /api.",
+    407: "The proxy requires credentials; check HTTP_PROXY and HTTPS_PROXY.",
+    408: "The server timed out waiting for the request; try again.",
+    409: "The object already exists; read it, or choose another name or key.",
+    413: "The request is too large for the server; send less at a time.",
+    422: "Correct the fields that the server names and try again.",
+    429: "The server is limiting the rate of requests; wait a little, then try again.",
+    502: "A proxy in front of the server got no valid response from it; is the server up?",
+    503: "The server is currently unavailable; try again later.",
+    504: "A proxy in front of the server timed out waiting for it; is the server up?",
+}
+
+_NO_SUCH_PATH = "Not Found"
+"""Starlette's message for an unknown path; for a missing object, APIs say more."""
+
+
+def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
+    """Return the error for a response with a status other than 2xx, without secrets."""
+    request = response.request
+    secrets = secrets_of(request, *(earlier.request for earlier in response.history))
+    unread = response.extensions.get(UNREAD)
+    body = None if unread else _body(response)
+    clean = scrub_json(body, secrets)
+    words, fields = _explain(clean)
+    # Scrubbed again: markup, escapes and invisible characters may have hidden secrets.
+    detail = one_line(scrub(one_line(words, LONGEST_LOOKED_AT), secrets))
+
+    # The standard reason phrase, as the server's may contain anything.
+    status = f"{response.status_code} {httpx.codes.get_reason_phrase(response.status_code)}".strip()
+    bare = bare_request(request)
+    if response.history:  # then the server chose the URL, and may repeat what was sent in it
+        bare = httpx.Request(
+            bare.method,
+            scrub(str(bare.url), secrets),
+            headers=bare.headers,
+            extensions=bare.extensions,
+        )
+    message = f"{status} for {bare.method} {shown_url(bare.url)}"
+    if detail:
+        message += f": {detail}"
+    if unread:
+        message += f" (the server's explanation was sent {unread} and was not read)"
+    for field in fields[:_MOST_ROWS]:
+        message += (
+            f"; {field.location}: {field.message}" if field.location else f"; {field.message}"
+        )
+    if len(fields) > _MOST_ROWS:
+        message += f"; and {len(fields) - _MOST_ROWS} more"
+    return PrefectHTTPStatusError(
+        message,
+        request=bare,
+        response=_bare_response(response, bare, clean, secrets),
+        detail=detail,
+        fields=fields,
+        hint=_hint_of_waits(response) or _hint(response, body, secrets),
+    )
+
+
+def text_of(response: httpx.Response) -> str:
+    """Return the text of a response that has been read, even if its charset is invalid."""
+    try:
+        return response.text
+    except httpx.ResponseNotRead:
+        raise
+    except Exception:  # noqa: BLE001 - Python has codecs such as "hex" and "zip", which fail in any way
+        return response.content.decode("utf-8", "replace")
+
+
+def _body(response: httpx.Response) -> Any:
+    """Return the body as JSON, or else as text; None if it has not been read."""
+    try:
+        text = text_of(response)
+    except httpx.ResponseNotRead:
+        return None
+    try:
+        return json.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return text
+
+
+def _explain(body: Any) -> tuple[str, list[FieldProblem]]:
+    """Return the server's explanation as one text, and the rows of a 422."""
+    if isinstance(body, str):
+        title = _TITLE.search(body)
+        if title:
+            return html.unescape(title.group(1)), []
+        return ("" if _is_page(body) else body), []
+    if not isinstance(body, dict):
+        return "", []
+    rows: list[FieldProblem] = []
+    words: list[str] = []
+    # exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's.
+    for key in ("exception_message", "title", "message", "error", "detail", "exception_detail"):
+        value = body.get(key)
+        if isinstance(value, dict):  # FastAPI lets an app put anything into its detail
+            value, more = _explain(value)
+            rows.extend(more)
+        if isinstance(value, str) and value and value not in words:
+            words.append(value)
+        elif isinstance(value, list):
+            rows.extend(_rows(value))
+    return ": ".join(words), rows
+
+
+def _is_page(body: Any) -> bool:
+    return isinstance(body, str) and body.lstrip("\ufeff \t\r\n").startswith("<")
+
+
+def _rows(problems: Iterable[Any]) -> Iterable[FieldProblem]:
+    for problem in problems:
+        if isinstance(problem, dict):
+            location = problem.get("loc")
+            parts = location if isinstance(location, list) else [location or ""]
+            yield FieldProblem(
+                one_line(".".join(str(part) for part in parts)),
+                one_line(str(problem.get("msg") or problem.get("message") or "")),
+                one_line(str(problem.get("type") or "")),
+            )
+        elif isinstance(problem, str):
+            yield FieldProblem("", one_line(problem))
+
+
+def _hint(response: httpx.Response, body: Any, secrets: Iterable[str]) -> str:
+    code = response.status_code
+    if 300 <= code < 400:
+        target = one_line(scrub(redact_url(response.headers.get("location", "")), secrets))
+        return (
+            f"The server redirects to {target or 'another address'}: use that address as "
+            "PREFECT_API_URL, or, if it is a login page, log in or get past the proxy first."
+        )
+    if _is_page(body) and code in (401, 403, 404, 405):
+        return (
+            "The response is a web page, not an API response: check that PREFECT_API_URL ends in /api, "
+            "and that no proxy or login page is in between."
+        )
+    if code == 404 and isinstance(body, dict) and body.get("detail") != _NO_SUCH_PATH:
+        return "Check the id or name."
+    return _HINTS.get(
+        code,
+        "The server failed; see its log for the reason. Try again later." if code >= 500 else "",
+    )
+
+
+def _hint_of_waits(response: httpx.Response) -> str:
+    refusal = response.extensions.get(NOT_AWAITED)
+    return f"{refusal}. Try again later, or allow longer waits." if refusal else ""
+
+
+def bare_request(request: httpx.Request) -> httpx.Request:
+    """Return the request without secrets: no credentials, no header values set by the user, no body."""
+    url = redact_url(request.url)[:_LONGEST_URL]
+    headers = _as_bytes(redact_headers(request.headers))
+    extensions = {ASIDE: True} if request.extensions.get(ASIDE) else None
+    return httpx.Request(one_line(request.method), url, headers=headers, extensions=extensions)
+
+
+def _bare_response(
+    response: httpx.Response, request: httpx.Request, clean: Any, secrets: Iterable[str]
+) -> httpx.Response:
+    headers = {
+        name: value
+        for name, value in redact_headers(response.headers, secrets).items()
+        # The copy's body is no longer compressed and has a different length.
+        if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
+    }
+    text = "" if clean is None else clean if isinstance(clean, str) else json.dumps(clean)
+    copy = type(response)(
+        response.status_code,
+        headers=_as_bytes(headers),
+        content=text.encode("utf-8", "replace"),
+        request=request,
+        extensions={RESENT: True} if response.extensions.get(RESENT) else None,
+    )
+    copy.encoding = "utf-8"  # whatever the content type says
+    return copy
+
+
+def _as_bytes(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return headers as bytes, as on the wire: httpx accepts only ASCII text, servers send anything."""
+    return [
+        (name.encode("utf-8", "replace"), value.encode("utf-8", "replace"))
+        for name, value in headers.items()
+    ]

@@ -1,0 +1,147 @@
+"""Find the cell that code belongs to: for the cell's own code, its tasks, and its threads.
+
+A context variable holds it for a cell's code and for the tasks that it creates, which get a copy of its
+context. Threads get no copy (at least before Python 3.14), so the cell that starts one is recorded. A
+pool's worker runs work from any cell, so it belongs to the cell that started it only while that cell
+runs. If the cell is unknown the answer is no cell, rather than a wrong one. A forked child has no cell:
+its output would only reach Jupyter's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orchnb.notebook.cell_hooks import CellHooks
+from orchnb.runtime.loops import is_hosted
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+_POOLS = frozenset({"concurrent.futures.thread", "multiprocessing.pool"})
+
+
+@dataclass(eq=False)
+class Cell:
+    """One execution of a cell."""
+
+    source: str = field(default="", repr=False)
+    parent: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The request to execute it, to which its outputs refer; empty if the shell is not a kernel's."""
+    runs: int = 0
+    """How deeply it is nested: more than 1 when a cell runs code as if it were a cell."""
+    running: Mapping[str, Cell] = field(default_factory=dict, repr=False)
+    """The cells that are running now, oldest first."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether its code has ended; its tasks and threads may continue."""
+        return self.runs <= 0
+
+
+_cell: ContextVar[Cell | None] = ContextVar("orchnb_cell", default=None)
+
+
+class Cells:
+    """Tracks the cells of one shell. ``on_end`` is called with each cell that has ended, and whether an
+    interrupt ended it."""
+
+    def __init__(self, shell: InteractiveShell, on_end: Callable[[Cell, bool], None]) -> None:
+        self._shell = shell
+        self._pid = os.getpid()
+        self._on_end = on_end
+        self._running: dict[str, Cell] = {}
+        self._threads: weakref.WeakKeyDictionary[threading.Thread, tuple[Cell, bool]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._hooks = CellHooks(shell, before=self._begin, after=self._end)
+        self._start_thread = threading.Thread.start
+        self._ours = self._starter(threading.Thread.start)
+        threading.Thread.start = self._ours  # type: ignore[method-assign] # see the module's docstring
+        # The cell that loads the extension may continue to use it; if the shell loads it at startup
+        # instead, the next cell takes that place.
+        self._first: Cell | None = None
+        self._begin()
+        self._first = _cell.get()
+
+    def remove(self) -> None:
+        """Unregister from the shell's events, and restore ``Thread.start``."""
+        self._hooks.remove()
+        if (
+            threading.Thread.start is self._ours
+        ):  # otherwise another wrapper is in front of ours, which passes calls on
+            threading.Thread.start = self._start_thread  # type: ignore[method-assign]
+        self._running.clear()
+        _cell.set(None)
+
+    def current(self) -> Cell | None:
+        """Return the cell that the running code belongs to, or None if that is unknown."""
+        if is_hosted.get() or os.getpid() != self._pid:
+            return None
+        cell = _cell.get()
+        starter, in_pool = self._threads.get(threading.current_thread(), (None, False))
+        if cell is None:
+            cell = starter
+        # A worker may have the context of the code that started it, since Python 3.14.
+        return None if in_pool and cell is starter and cell is not None and cell.ended else cell
+
+    @property
+    def in_a_cell(self) -> bool:
+        """Whether a cell is running, as far as is known: at startup a kernel has no request yet."""
+        return not hasattr(self._shell, "get_parent") or bool(self._parent())
+
+    def _begin(self, info: Any = None) -> None:
+        parent = self._parent()
+        cell = self._running.get(_id(parent))
+        first = self._first
+        if first is not None and not first.parent and parent:  # it was the shell at startup
+            first.runs, self._first = 0, None
+            self._running.pop(_id(first.parent), None)
+        if cell is None or cell is self._first:
+            source = getattr(info, "raw_cell", None) or ""
+            cell = Cell(source, parent, running=self._running)
+            self._running[_id(parent)] = cell
+        cell.runs += 1
+        _cell.set(cell)
+
+    def _end(self, result: Any = None) -> None:
+        # Found by its request: for a cell that awaits, this runs outside the cell's own context.
+        key = _id(self._parent())
+        cell = self._running.get(key)
+        if cell is None or os.getpid() != self._pid:
+            return
+        cell.runs -= 1
+        if cell.ended:
+            _cell.set(None)
+            # ipykernel interrupts a cell that awaits by cancelling it.
+            interrupts = (KeyboardInterrupt, asyncio.CancelledError)
+            try:
+                self._on_end(cell, isinstance(getattr(result, "error_in_exec", None), interrupts))
+            finally:
+                del self._running[key]
+
+    def _parent(self) -> dict[str, Any]:
+        get = getattr(self._shell, "get_parent", None)
+        return dict(get() or {}) if get is not None else {}
+
+    def _starter(self, start: Callable[[threading.Thread], None]) -> Callable[..., None]:
+        def start_in_cell(thread: threading.Thread) -> None:
+            cell = self.current()
+            # Our own threads belong to no cell: they outlive the cell in which they happen to start.
+            if cell is not None and not thread.name.startswith("orchnb-"):
+                target = getattr(thread, "_target", None)
+                self._threads[thread] = cell, getattr(target, "__module__", "") in _POOLS
+            start(thread)
+
+        return start_in_cell
+
+
+def _id(parent: dict[str, Any]) -> str:
+    header = parent.get("header", parent)
+    return str(header.get("msg_id", ""))

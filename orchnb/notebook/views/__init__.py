@@ -1,0 +1,1 @@
+"""View models, and the templates that show them."""
