@@ -34,7 +34,7 @@ from pydantic import ValidationError
 
 from orchnb.asgi import ASGIApp, Receive, Send
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
-from orchnb.hosting.host import HostedApp, host_log
+from orchnb.hosting.host import HostedApp, host_log, hosted_records
 from orchnb.hosting.import_app import find_app, is_asgi
 from orchnb.hosting.lifespan import app_lifespan_context, lifespan_state
 from orchnb.hosting.logs import secret_mask
@@ -301,6 +301,7 @@ class EphemeralApp:
 
         self.current_phase = phase
         self.progress.report(("phase", phase))
+        hosted_records.look()  # for loggers of modules that the previous phase has imported
         tell("began", 0.0)
         try:
             with limited_without_progress(self.progress, self.timeout):

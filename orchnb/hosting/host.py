@@ -31,7 +31,7 @@ from orchnb.hosting.lifespan import (
     is_called,
     lifespan_state,
 )
-from orchnb.hosting.logs import LogRing, divert_records, secret_mask
+from orchnb.hosting.logs import HostedRecords, LogRing, secret_mask
 from orchnb.runtime.futures import LoopTask, Outcome
 from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.loops import finish_loop, is_hosted, loop_event
@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 host_log = LogRing()
 """The last lines that hosted code has logged. They are not written anywhere else, such as into a cell."""
+
+hosted_records = HostedRecords(host_log, is_hosted.get)
 
 _CLOSE_TIMEOUT = SHUTDOWN_TIMEOUT + LAST_RESORT_TIMEOUT + 0.2
 """Seconds until an app that is being closed has stopped or was abandoned, and all waiters are notified.
@@ -94,9 +96,13 @@ class Host:
         """Begin a call on the loop. It removes itself from ``calls`` at its end, and is notified if the
         host ends first."""
         self.calls.add(call)
-        self.post(call.begin)
+        self.post(self._begin, call)
         if self.ended:
             call.host_ended()
+
+    def _begin(self, call: HostedCall) -> None:
+        hosted_records.look_if_more()
+        call.begin()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> LoopTask[T]:
         """Run a coroutine on the loop as hosted code."""
@@ -130,7 +136,7 @@ class Host:
                 # It is shutting down the same apps that may be started here next.
                 self._predecessor.join(SHUTDOWN_TIMEOUT)
                 self._predecessor = None
-            with divert_records(host_log, is_hosted.get):
+            with hosted_records.diverted():
                 self._context.run(self._run_loop)
         finally:
             self.over.settle()
@@ -291,6 +297,7 @@ class HostedApp:
                     return
                 async with app_lifespan_context(self.app):
                     self.state = lifespan_state(self.app)
+                    hosted_records.look()
                     self.started.settle()
                     await anyio.sleep_forever()
         except LifespanStartupFailed as exc:
@@ -474,5 +481,6 @@ def _after_fork() -> None:
     apps = _tenancy.apps
     _tenancy = _Tenancy()
     _exit_registered = False
+    hosted_records.after_fork()
     for app in apps:
         app._abandon_after_fork()

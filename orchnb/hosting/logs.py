@@ -1,9 +1,8 @@
 """Log records of hosted code: kept in a ring buffer, and out of cells.
 
 A notebook shows everything written to stderr in the cell that happens to run, and servers have handlers
-that write there. The server decides which handlers exist and when they are set up again, so the records
-are taken when they are created, through logging's record factory. Python's warnings become records
-through the hook that ``logging.captureWarnings`` uses.
+that write there. So filters take the records before they come to a handler. Python's warnings are not
+records: there is no hook for those of some code only, so they go where prints go.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import re
-import warnings
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
 from urllib.parse import unquote
 
 from orchnb.redaction import MASK, scrub
@@ -26,8 +24,7 @@ from orchnb.text import printable
 # Up to the last @ before the path, because a password may contain one.
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
 _WORD = re.compile(r"[^\s'\"]+")
-_UNHANDLED = -1
-"""A level below that of every handler, so that none handles the record."""
+_KEPT = "orchnb_kept"
 
 
 class LogRing:
@@ -89,62 +86,88 @@ def _without_credentials(word: re.Match[str]) -> str:
     return f"{before}{MASK if credentials else ''}{after}"
 
 
-@contextmanager
-def divert_records(ring: LogRing, is_ours: Callable[[], bool]) -> Iterator[None]:
-    """Send records and warnings created where ``is_ours()`` is true to the ring, and to no handler."""
-    factory = _Records(ring, is_ours)
-    show = _Warnings(is_ours)
-    logging.setLogRecordFactory(factory)
-    warnings.showwarning = show
-    try:
-        yield
-    finally:
-        factory.is_active = show.is_active = False
-        # Other code may have put its own functions around ours, which then pass everything on. Another
-        # host may still divert, and will take these out as well.
-        while isinstance(top := logging.getLogRecordFactory(), _Records) and not top.is_active:
-            logging.setLogRecordFactory(top.previous)
-        while isinstance(shown := warnings.showwarning, _Warnings) and not shown.is_active:
-            warnings.showwarning = shown.previous
+class HostedRecords:
+    """Keeps the log records of hosted code in a ring, and away from handlers.
 
+    It filters every logger. A logger that is created later passes its records on to handlers, so the
+    handlers are filtered as well; the first record that comes there makes it look for new loggers. Only
+    what a new logger writes to a new handler is missed, until the next look.
 
-class _Records:
-    """A factory of log records that keeps those of hosted code."""
+    Args:
+        ring: where the records go.
+        is_hosted: returns whether the running code is hosted.
+    """
 
-    def __init__(self, ring: LogRing, is_ours: Callable[[], bool]) -> None:
-        self.previous: Callable[..., logging.LogRecord] = logging.getLogRecordFactory()
-        self.is_active = True
+    def __init__(self, ring: LogRing, is_hosted: Callable[[], bool]) -> None:
         self._ring = ring
-        self._is_ours = is_ours
+        self._is_hosted = is_hosted
+        self._lock = threading.Lock()
+        self._users = 0
+        self._seen = 0
+        self._filtered: list[tuple[logging.Filterer, Callable[[logging.LogRecord], bool]]] = []
 
-    def __call__(self, *args: object, **kwargs: object) -> logging.LogRecord:
-        record = self.previous(*args, **kwargs)
-        # A record without a name is about to become a copy of one (logging.makeLogRecord).
-        if self.is_active and record.name is not None and self._is_ours():
-            self._ring.add(record)
-            record.levelno = _UNHANDLED
-        return record
+    @contextmanager
+    def diverted(self) -> Iterator[None]:
+        """Divert the records during the block. Blocks may overlap."""
+        with self._lock:
+            self._users += 1
+        self.look()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._remove()
 
+    def look(self) -> None:
+        """Filter the loggers and handlers that are new."""
+        with self._lock:
+            if not self._users:
+                return
+            known = list(logging.root.manager.loggerDict.values())
+            self._seen = len(known)
+            loggers = [each for each in known if isinstance(each, logging.Logger)]
+            self._filter(logging.lastResort, self._of_handler)
+            for logger in (logging.root, *loggers):
+                self._filter(logger, self._of_logger)
+                for handler in list(logger.handlers):
+                    self._filter(handler, self._of_handler)
 
-class _Warnings:
-    """Shows warnings, and logs those of hosted code."""
+    def look_if_more(self) -> None:
+        """Look if there are more loggers than before. This is fast enough for each request."""
+        if len(logging.root.manager.loggerDict) != self._seen:
+            self.look()
 
-    def __init__(self, is_ours: Callable[[], bool]) -> None:
-        self.previous: Any = warnings.showwarning
-        self.is_active = True
-        self._is_ours = is_ours
+    def _remove(self) -> None:
+        while self._filtered:
+            target, function = self._filtered.pop()
+            target.removeFilter(function)
 
-    def __call__(
-        self,
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
+    def after_fork(self) -> None:
+        """In a forked child, which has no host: undo everything."""
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        self._users = 0
+        self._remove()
+
+    def _filter(
+        self, target: logging.Filterer | None, function: Callable[[logging.LogRecord], bool]
     ) -> None:
-        if self.is_active and self._is_ours():
-            text = warnings.formatwarning(message, category, filename, lineno, line)
-            logging.getLogger("py.warnings").warning("%s", text.rstrip())
-        else:
-            self.previous(message, category, filename, lineno, file, line)
+        if target is not None and function not in target.filters:
+            target.addFilter(function)
+            self._filtered.append((target, function))
+
+    def _of_logger(self, record: logging.LogRecord) -> bool:
+        if not self._is_hosted():
+            return True
+        self._ring.add(record)
+        return False
+
+    def _of_handler(self, record: logging.LogRecord) -> bool:
+        if not self._is_hosted():
+            return True
+        if not hasattr(record, _KEPT):  # another handler may have kept it
+            setattr(record, _KEPT, True)
+            self._ring.add(record)
+            self.look()
+        return False

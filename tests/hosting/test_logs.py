@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import os
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from orchnb.errors import ServerStartFailed
 from orchnb.hosting.host import HostedApp, host_log
-from orchnb.hosting.logs import LogRing, divert_records, secret_mask
+from orchnb.hosting.logs import HostedRecords, LogRing, secret_mask
+from tests import process_wide
 
 HOSTED: contextvars.ContextVar[bool] = contextvars.ContextVar("hosted", default=False)
 
@@ -40,9 +42,11 @@ def logger() -> Iterator[logging.Logger]:
 
 
 @pytest.fixture
-def ring() -> Iterator[LogRing]:
+def ring(logger: logging.Logger) -> Iterator[LogRing]:
+    """The ring, while records of hosted code are diverted; the logger is there before."""
+    del logger
     ring = LogRing()
-    with divert_records(ring, HOSTED.get):
+    with HostedRecords(ring, HOSTED.get).diverted():
         yield ring
 
 
@@ -62,24 +66,6 @@ def test_only_records_of_hosted_code_are_diverted(
     assert line.endswith("ERROR tests.a_server: from the server")
 
 
-def test_only_warnings_of_hosted_code_are_diverted(recwarn: pytest.WarningsRecorder) -> None:
-    ring = LogRing()
-    before = warnings.showwarning
-    with divert_records(ring, HOSTED.get):
-        warnings.simplefilter("always")
-        in_hosted_code(warnings.warn, "from the server", FutureWarning)
-        warnings.warn("from the user", stacklevel=1)
-    assert warnings.showwarning is before
-    in_hosted_code(warnings.warn, "from what has outlived the host")
-    assert [str(each.message) for each in recwarn] == [
-        "from the user",
-        "from what has outlived the host",
-    ]
-    (line,) = ring.lines(10)
-    assert " WARNING py.warnings: " in line
-    assert "FutureWarning: from the server" in line
-
-
 def test_a_handler_that_is_set_up_later_gets_nothing_either(
     ring: LogRing, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +74,48 @@ def test_a_handler_that_is_set_up_later_gets_nothing_either(
     logger.removeHandler(late)
     assert capsys.readouterr().err == ""
     assert len(ring.lines(10)) == 1
+
+
+def test_a_logger_that_is_created_later_is_diverted_by_the_handlers_and_then_itself(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its first record comes to two handlers, and is kept once."""
+    other = StderrHandler()
+    logger.addHandler(other)
+    ring = LogRing()
+    records = HostedRecords(ring, HOSTED.get)
+    with records.diverted():
+        late = logging.getLogger(f"tests.a_server.{uuid4().hex}")
+        in_hosted_code(late.error, "the first")
+        assert late.filters
+        in_hosted_code(late.debug, "the second")
+        bare = logging.getLogger(f"tests_{uuid4().hex}")
+        bare.propagate = False
+        in_hosted_code(bare.error, "to the handler of last resort")
+    logger.removeHandler(other)
+    assert capsys.readouterr().err == ""
+    kept = [line.split(": ", 1)[1] for line in ring.lines(10)]
+    assert kept == ["the first", "the second", "to the handler of last resort"]
+
+
+def test_a_new_logger_with_a_new_handler_is_diverted_from_the_next_look_on(
+    ring: LogRing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = HostedRecords(ring, HOSTED.get)
+    with records.diverted():
+        late = logging.getLogger(f"tests.{uuid4().hex}")
+        late.addHandler(StderrHandler())
+        records.look_if_more()
+        in_hosted_code(late.error, "boom")
+    assert capsys.readouterr().err == ""
+    assert len(ring.lines(10)) == 1
+
+
+def test_what_basic_config_does_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does nothing if the root logger has a handler."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with HostedRecords(LogRing(), HOSTED.get).diverted():
+        assert logging.root.handlers == []
 
 
 def test_without_any_handler_nothing_goes_to_the_handler_of_last_resort(
@@ -148,7 +176,7 @@ def test_what_cannot_be_formatted_is_kept_as_it_can_be_and_hurts_nobody(
 
 def test_the_ring_is_bounded_and_the_last_lines_stay() -> None:
     ring = LogRing(size=3)
-    with divert_records(ring, lambda: True):
+    with HostedRecords(ring, lambda: True).diverted():
         for number in range(10):
             logging.getLogger("tests").warning("line %d", number)
     assert [line[-6:] for line in ring.lines(10)] == ["line 7", "line 8", "line 9"]
@@ -179,37 +207,6 @@ def test_a_copy_of_a_record_is_no_record_of_hosted_code(
     assert ring.lines(10, logging.DEBUG) == ()
 
 
-def test_the_factory_that_was_there_is_restored() -> None:
-    before = logging.getLogRecordFactory()
-    with divert_records(LogRing(), lambda: True):
-        assert logging.getLogRecordFactory() is not before
-    assert logging.getLogRecordFactory() is before
-
-
-def test_a_factory_that_somebody_has_set_around_ours_stays_and_ours_lets_all_pass() -> None:
-    before = logging.getLogRecordFactory()
-    ring = LogRing()
-    try:
-        with divert_records(ring, lambda: True):
-            ours = logging.getLogRecordFactory()
-
-            def theirs(*args: object, **kwargs: object) -> logging.LogRecord:
-                record = ours(*args, **kwargs)
-                record.theirs = True
-                return record
-
-            logging.setLogRecordFactory(theirs)
-            record = logging.getLogger("tests").makeRecord("x", 30, "f", 1, "m", (), None)
-            assert record.theirs  # type: ignore[attr-defined]
-            assert len(ring.lines(9)) == 1
-        assert logging.getLogRecordFactory() is theirs
-        record = theirs("x", 30, "f", 1, "m", (), None)
-        assert record.levelno == 30
-        assert len(ring.lines(9)) == 1
-    finally:
-        logging.setLogRecordFactory(before)
-
-
 def test_nothing_of_a_hosted_apps_logging_is_seen_outside(
     logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,16 +221,16 @@ def test_nothing_of_a_hosted_apps_logging_is_seen_outside(
         await receive()  # type: ignore[operator]
         raise RuntimeError("the shutdown fails")
 
-    before = logging.getLogRecordFactory()
+    before = process_wide.taken_down()
     hosted = HostedApp(app)  # type: ignore[arg-type]
     hosted.wait_started()
+    assert not process_wide.changed(before)
     hosted.close()
     assert hosted.wait_closed()
     assert capsys.readouterr().err == ""
     last = [line.splitlines()[0] for line in host_log.lines(3)]
     assert [line.split(": ", 1)[1] for line in last[:2]] == ["starting up", "in a worker thread"]
     assert "the shutdown fails" in last[2]
-    assert logging.getLogRecordFactory() is before
 
 
 @pytest.mark.parametrize("place", ["prefect.toml", "pyproject.toml"])
@@ -274,13 +271,39 @@ def test_what_a_start_that_blocks_has_logged_is_masked(monkeypatch: pytest.Monke
     assert line.endswith("app: connecting with password ***")
 
 
-def test_hosts_that_overlap_leave_nothing_in_place() -> None:
+def every_filter() -> list[object]:
+    """The filters of all loggers and their handlers."""
+    known = [logging.root, *logging.root.manager.loggerDict.values()]
+    loggers = [each for each in known if isinstance(each, logging.Logger)]
+    handlers = [handler for each in loggers for handler in each.handlers]
+    found = [*loggers, *handlers, logging.lastResort]
+    return [filter_ for each in found if each is not None for filter_ in each.filters]
+
+
+def test_hosts_that_overlap_leave_nothing_in_place(logger: logging.Logger) -> None:
     """One that is slow to end still diverts when the next one begins."""
-    before = logging.getLogRecordFactory(), warnings.showwarning
+    before = every_filter()
+    ring = LogRing()
+    records = HostedRecords(ring, lambda: True)
     first, second = ExitStack(), ExitStack()
-    first.enter_context(divert_records(LogRing(), lambda: False))
-    second.enter_context(divert_records(LogRing(), lambda: False))
+    first.enter_context(records.diverted())
+    second.enter_context(records.diverted())
     first.close()
-    assert logging.getLogRecordFactory() is not before[0]
+    logger.error("for the ring")
+    assert len(ring.lines(9)) == 1
     second.close()
-    assert (logging.getLogRecordFactory(), warnings.showwarning) == before
+    assert every_filter() == before
+    records.look()  # a late one
+    assert every_filter() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_nothing_is_left_in_a_forked_child(logger: logging.Logger) -> None:
+    before = every_filter()
+    records = HostedRecords(LogRing(), HOSTED.get)
+    with records.diverted(), records._lock:
+        child = os.fork()
+        if child == 0:
+            records.after_fork()
+            os._exit(every_filter() != before)
+        assert os.waitpid(child, 0)[1] == 0
