@@ -17,7 +17,7 @@ _LOOK_EVERY = 0.1
 """Seconds between two looks."""
 
 _REPORTED_FROM = 4
-"""How many looks in a row must find a lock before it is reported. Two short transactions in a row are not."""
+"""How many looks in a row must find a lock before it is reported. Short transactions are not reported."""
 
 _PROC = Path("/proc")
 
