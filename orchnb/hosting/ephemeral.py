@@ -43,7 +43,6 @@ from orchnb.prefect_server.app import PrefectServer, import_server, server_packa
 from orchnb.runtime.loops import notebook_loop
 from orchnb.runtime.progress import NoProgress, Progress, limited_without_progress
 from orchnb.runtime.sqlite_locks import is_about_a_lock, writer_of
-from orchnb.runtime.switch_interval import giving_way
 from orchnb.settings import Settings
 from orchnb.text import one_line
 
@@ -227,7 +226,6 @@ class EphemeralApp:
         self._errors_before = host_log.errors
         async with AsyncExitStack() as held:
             starting = await held.enter_async_context(AsyncExitStack())
-            starting.enter_context(giving_way())
             with self._phase("import"):
                 make = await _in_thread(self._find)
             with self._phase("create"):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.runtime.background_imports import import_each
 from orchnb.runtime.interrupts import deferred_interrupts
-from orchnb.runtime.switch_interval import giving_way
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -59,8 +58,7 @@ class Prewarm:
 
             if not get_settings().ephemeral_prewarm or self._leaving:
                 return
-            with giving_way():
-                self._import()
+            self._import()
 
     def _import(self) -> None:
         _import_own()
