@@ -7,20 +7,18 @@ always the same, so the first one is cached before anything is written to it, an
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from orchnb.file_cache import FileCache, user_cache_folder
-
-_MIGRATIONS = "server/database/_migrations/versions/sqlite"
 
 _cache = FileCache(
     lambda: user_cache_folder("databases"), suffix=".db", largest=20_000_000, most_files=4
@@ -36,10 +34,10 @@ def made_from_an_empty_one(address: str, cache: FileCache = _cache) -> Iterator[
     nothing happens.
     """
     path = file_of(address)
-    key = _key()
-    if path is None or key is None or path.exists():
+    if path is None or path.exists():
         yield
         return
+    key = metadata.version("prefect")
     kept = cache.read(key)
     if kept is not None and _put(kept, path):
         yield
@@ -57,15 +55,6 @@ def file_of(address: str) -> Path | None:
     if not named or named == ":memory:" or named.startswith("file:"):
         return None
     return Path(named)
-
-
-def _key() -> str | None:
-    """Return a key for the result of the migrations; None if the migrations cannot be determined."""
-    prefect = importlib.import_module("prefect")
-    folder = Path(str(prefect.__file__)).parent / _MIGRATIONS
-    names = sorted(path.name for path in folder.glob("*.py"))
-    told = "\n".join([str(prefect.__version__), *names])
-    return hashlib.sha256(told.encode()).hexdigest() if names else None
 
 
 def _put(content: bytes, path: Path) -> bool:
