@@ -129,6 +129,31 @@ def test_there_are_no_import_cycles() -> None:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
+def public_names_of(path: Path) -> Iterator[str]:
+    """What a module defines without a leading underscore, except for type variables and its logger."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            names = {node.name}
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            called = node.value.func if isinstance(node.value, ast.Call) else None
+            if called and ast.unparse(called) in ("TypeVar", "ParamSpec", "logging.getLogger"):
+                continue
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
+        else:
+            continue
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def test_no_two_modules_define_the_same_public_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in modules():
+        for name in public_names_of(path):
+            homes.setdefault(name, []).append(name_of(path))
+    assert len(homes) > 100
+    assert {name: where for name, where in homes.items() if len(set(where)) > 1} == {}
+
+
 def imported_by(statement: str) -> set[str]:
     """The modules that are there after a statement in a fresh process."""
     code = f"import sys\n{statement}\nprint('\\n'.join(sys.modules))"
