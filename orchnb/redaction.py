@@ -258,7 +258,10 @@ def _header_parts(value: str) -> Iterator[str]:
 
 
 def _body_values(request: httpx.Request) -> Iterator[str]:
-    body = getattr(request, "_content", None)  # a streamed body is already gone
+    try:
+        body = request.content
+    except RuntimeError:  # httpx.RequestNotRead: a streamed body, which is already gone
+        return
     if not body:
         return
     try:

@@ -15,6 +15,7 @@ import orchnb
 PACKAGE = Path(orchnb.__file__).parent
 
 FLOORS = {
+    "_cpython": 0,
     "asgi": 0,
     "concealed": 0,
     "errors": 0,

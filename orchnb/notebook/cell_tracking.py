@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchnb._cpython import target_of
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.runtime.loops import is_hosted
 
@@ -135,8 +136,8 @@ class Cells:
             cell = self.current()
             # Our own threads belong to no cell: they outlive the cell in which they happen to start.
             if cell is not None and not thread.name.startswith("orchnb-"):
-                target = getattr(thread, "_target", None)
-                self._threads[thread] = cell, getattr(target, "__module__", "") in _POOLS
+                pool = getattr(target_of(thread), "__module__", "") in _POOLS
+                self._threads[thread] = cell, pool
             start(thread)
 
         return start_in_cell
