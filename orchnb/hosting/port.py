@@ -121,6 +121,7 @@ class Served:
         self._serving = opened.enter_context(_running(lease, door, listener, connections))
         if app.is_prefect:
             opened.enter_context(known_to_prefect(settings))
+        if pages is not None:
             opened.callback(setattr, app, "pages_url", None)
             app.pages_url = (self.proxied_page if self.proxied else self.page).rstrip("/")
 
