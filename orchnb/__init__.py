@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     )
     from orchnb.asgi import ASGIApp
     from orchnb.errors import (
+        AmbiguousReference,
         ClientClosed,
         ClientNotPicklable,
+        FlowRunsFailed,
+        FlowRunWaitTimeout,
         ForeignAddress,
         InvalidParameters,
         InvalidSetting,
@@ -53,10 +56,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ASGIApp",
+    "AmbiguousReference",
     "ClientClosed",
     "ClientContext",
     "ClientNotPicklable",
     "FlowRunContext",
+    "FlowRunWaitTimeout",
+    "FlowRunsFailed",
     "ForeignAddress",
     "InvalidParameters",
     "InvalidSetting",
@@ -105,6 +111,9 @@ _HOMES = {
         "use_app",
     ),
     "orchnb.errors": (
+        "AmbiguousReference",
+        "FlowRunWaitTimeout",
+        "FlowRunsFailed",
         "ClientClosed",
         "ClientNotPicklable",
         "ForeignAddress",

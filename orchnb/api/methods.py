@@ -16,6 +16,7 @@ from typing import (
     Literal,
     Protocol,
     TypeVar,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -25,7 +26,7 @@ from typing import (
 from typing_extensions import ParamSpec, Unpack
 
 from orchnb.api import models
-from orchnb.http.calls import Steps
+from orchnb.http.calls import LongSteps, Steps
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class AsyncClient(Protocol):
 
     is_async: ClassVar[Literal[True]]
 
-    async def perform(self, steps: Steps[T], operation: str = "") -> T: ...
+    async def perform(self, steps: LongSteps[T], operation: str = "") -> T: ...
 
 
 class SyncClient(Protocol):
@@ -45,20 +46,20 @@ class SyncClient(Protocol):
 
     is_async: ClassVar[Literal[False]]
 
-    def perform(self, steps: Steps[T], operation: str = "") -> T: ...
+    def perform(self, steps: LongSteps[T], operation: str = "") -> T: ...
 
 
 class operation(Generic[P, T]):
     """A method of both clients, made from a function that returns the calls to make."""
 
-    def __init__(self, function: Callable[P, Steps[T]]) -> None:
+    def __init__(self, function: Callable[P, LongSteps[T]]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
         """Return the operation's calls, for use within another operation."""
-        return self._function(*args, **kwargs)
+        return cast(Steps[T], self._function(*args, **kwargs))  # one that waits is not used so
 
     @functools.cached_property
     def _methods(
@@ -90,7 +91,7 @@ class operation(Generic[P, T]):
 
 
 def _methods(
-    function: Callable[P, Steps[T]],
+    function: Callable[P, LongSteps[T]],
 ) -> tuple[
     Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
     Callable[Concatenate[SyncClient, P], T],
