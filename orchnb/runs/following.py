@@ -11,37 +11,19 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-import httpx
-
 from orchnb.api.operations.flow_runs import read_flow_run
-from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
-from orchnb.http.calls import AT_MOST, Call, path
+from orchnb.http.calls import Call, path
 from orchnb.http.effects import Sleep
 from orchnb.observers import follow_observers
+from orchnb.runs.pace import PASSING, PATIENCE, Pace, smaller_limit
 from orchnb.runs.reading import flow_runs
 from orchnb.runs.states import has_ended
 
 if TYPE_CHECKING:
     from orchnb.api.models import FlowRun, State
 
-SHORTEST_GAP = 0.5
-"""Seconds between two requests, at least."""
-
-SHORTEST_INTERVAL = 0.5
-LONGEST_INTERVAL = 2.0
-"""Seconds between two looks at the same run; the longer nothing changes, the longer."""
-
-LONGEST_BACKOFF = 30.0
-"""Seconds between two requests to a server that does not respond."""
-
-_PATIENCE = 20.0
-"""Seconds that the server may take for one request."""
-
 _CHUNK = 200
 """Runs per request: the most that Prefect's server returns."""
-
-_PASSING = frozenset({408, 429})
-"""Statuses that say to try again later, as those from 500 do."""
 
 
 class RunChange(NamedTuple):
@@ -50,6 +32,11 @@ class RunChange(NamedTuple):
     run: FlowRun
     previous: State | None
     """The state that it was in when it was last seen; None if it had not been seen."""
+
+    @property
+    def id(self) -> UUID:
+        """The run's id."""
+        return self.run.id
 
 
 class Following:
@@ -70,8 +57,8 @@ class Following:
     ) -> None:
         self.runs: dict[UUID, FlowRun] = {}
         """The runs as last seen, by id, in the order given."""
-        self.trouble: Exception | None = None
-        """Why the server could not be asked the last time; None if it responded."""
+        self.expected: int | None = None
+        """How many runs there will be, if more are to be added; None if these are all."""
         self.deleted: set[UUID] = set()
         """Runs that were deleted while they were followed."""
         self.began = clock()
@@ -81,11 +68,13 @@ class Following:
         self._chunk = _CHUNK
         self._round: list[UUID] = []
         self._asked: list[UUID] = []
-        self._fixed_interval = poll_interval
         self._clock = clock
-        self._changed = self.began
-        self._round_began = self._last_request = float("-inf")
-        self._failures = 0
+        self._pace = Pace(poll_interval, clock=clock)
+
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the last request failed; None if the server responded."""
+        return self._pace.trouble
 
     @property
     def active(self) -> list[UUID]:
@@ -106,6 +95,13 @@ class Following:
         """Return the runs as last seen, in the order given, without those that were deleted."""
         return [self.runs[each] for each in self._ids if each in self.runs]
 
+    def add(self, run: FlowRun) -> None:
+        """Follow another run, one that was just created."""
+        if run.id not in self.runs:
+            self._ids.append(run.id)
+        self.runs[run.id] = run
+        self._pace.changed()
+
     def _is_over(self, run_id: UUID) -> bool:
         run = self.runs.get(run_id)
         return run_id in self.deleted or (run is not None and has_ended(run))
@@ -116,26 +112,28 @@ class Following:
         ``until`` is a time on the clock. If the wait would go on after it, it ends then, and there is no
         look.
         """
+        pace = self._pace
         while True:
-            due = self._due()
-            now = self._clock()
+            due, now = pace.due(new_round=not self._round), self._clock()
             if until is not None and due > until:
                 yield Sleep(max(until - now, 0.0))
                 return []
             if due > now:
                 yield Sleep(due - now)
-            self._last_request = self._clock()
-            if not self._round:
-                self._round, self._round_began = self.active, self._last_request
+            pace.requested(new_round=not self._round)
+            self._round = self._round or self.active
             self._asked = self._round[: self._chunk]
-            left = _PATIENCE if until is None else min(_PATIENCE, max(until - now, 1.0))
+            patience = PATIENCE if until is None else min(PATIENCE, max(until - now, 1.0))
             try:
-                found = yield from self._look(left)
-            except (httpx.TransportError, PrefectHTTPStatusError, UnexpectedAnswer) as exc:
-                self._failed(exc)
+                found = yield from self._look(patience)
+            except PASSING as exc:
+                if (limit := smaller_limit(exc, self._chunk)) is not None:
+                    self._chunk = limit
+                    continue
+                pace.failed(exc)
                 follow_observers.tell(self)
                 continue
-            self.trouble, self._failures = None, 0
+            pace.succeeded()
             del self._round[: len(self._asked)]
             return found
 
@@ -158,34 +156,6 @@ class Following:
             found.append(run)
         return found
 
-    def _failed(self, error: Exception) -> None:
-        """Record a failure that may pass, and raise any other. Before the first success each is raised: the
-        address may be wrong."""
-        if isinstance(error, PrefectHTTPStatusError):
-            most = AT_MOST.search(error.detail)
-            if error.status_code == 422 and most is not None and int(most[1]) < self._chunk:
-                self._chunk = max(int(most[1]), 1)
-                return
-            if error.status_code < 500 and error.status_code not in _PASSING:
-                raise error
-        if not self.runs:
-            raise error
-        self.trouble = error
-        self._failures += 1
-
-    def _due(self) -> float:
-        """When the next request is due."""
-        if self._failures:
-            return self._last_request + min(2.0 ** (self._failures - 1), LONGEST_BACKOFF)
-        gap = self._last_request + SHORTEST_GAP
-        return gap if self._round else max(gap, self._round_began + self._interval())
-
-    def _interval(self) -> float:
-        if self._fixed_interval is not None:
-            return self._fixed_interval
-        quiet = self._clock() - self._changed
-        return min(max(quiet / 10, SHORTEST_INTERVAL), LONGEST_INTERVAL)
-
     def take(self, found: Sequence[FlowRun]) -> list[RunChange]:
         """Record what a look has found, and return the changes."""
         changes: list[RunChange] = []
@@ -201,7 +171,7 @@ class Following:
                 changes.append(RunChange(run, before.state if before is not None else None))
         self._asked = []
         if changes:
-            self._changed = self._clock()
+            self._pace.changed()
         follow_observers.tell(self)
         return changes
 

@@ -54,18 +54,23 @@ def list_of_runs(runs: Iterable[FlowRun]) -> ModelList[FlowRun]:
     return ModelList(runs, model=models.FlowRun)
 
 
-def timed_out(following: Following, timeout: float) -> FlowRunWaitTimeout:
-    """Return the error for runs that have not ended within ``timeout`` seconds."""
+def timed_out(following: Following, timeout: float, *, left: int = 0) -> FlowRunWaitTimeout:
+    """Return the error for runs that have not ended within ``timeout`` seconds.
+
+    ``left`` is how many were not even created.
+    """
     runs = list_of_runs(following.all_runs())
     waiting = [run for run in runs if not has_ended(run)]
-    if len(runs) == 1:
+    if len(runs) == 1 and not left:
         what, they = f"Flow run {described(runs[0])} has", "It goes on"
     else:
         what = f"{len(waiting)} of {len(runs)} flow runs have"
         they = "They go on"
     message = f"{what} not ended after {_seconds(timeout)}"
-    if len(runs) > 1:
+    if waiting and (len(runs) > 1 or left):
         message += f": {_listed(waiting)}"
+    if left:
+        message += f"; {left:,} more were not created"
     if following.trouble is not None:
         message += f". The server could not be asked: {one_line(str(following.trouble), 200)}"
     return FlowRunWaitTimeout(
