@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.error import UsageError
 
 import orchnb
+from orchnb.notebook import _ipython
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
@@ -83,7 +83,7 @@ class Extension:
         out.enter_context(startup_observers.observe(self._started))
         out.enter_context(switch_observers.observe(lambda _: self.switched()))
         shell.register_magics(OrchMagics(shell, self))
-        out.callback(self._remove_magics)
+        out.callback(_ipython.remove_magics, shell, OrchMagics)
         for (module, name), view in _SHOWN.items():
             shows = {"text/html": _as_html(view, self.mode), "text/plain": _as_text(view)}
             for mime, show in shows.items():
@@ -217,12 +217,6 @@ class Extension:
         if self._displays is not None:
             self._displays.close()
 
-    def _remove_magics(self) -> None:
-        manager = self.shell.magics_manager
-        for name in OrchMagics.magics["line"]:
-            manager.magics["line"].pop(name, None)
-        manager.registry.pop(OrchMagics.__name__, None)
-
     def _forget_name(self) -> None:
         if self.shell.user_ns.get("orchnb") is orchnb:
             del self.shell.user_ns["orchnb"]
@@ -310,8 +304,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        loop: asyncio.AbstractEventLoop = get_asyncio_loop()
-        return loop
+        return _ipython.cell_loop()
 
 
 def _formatter(shell: InteractiveShell, mime: str) -> Any:
