@@ -8,6 +8,8 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
@@ -360,6 +362,9 @@ def update_deployment(
         infrastructure_document_id=infrastructure_document_id,
     )
     if changes.get("schedules") is not None:
+        if isinstance(deployment, BaseModel) and isinstance(schedules, Unchanged):
+            model: Any = deployment
+            changes["schedules"] = model.schedules  # its dump lacks defaults
         changes["schedules"] = as_schedules(changes["schedules"])
     return Call(
         "PATCH",
