@@ -37,7 +37,16 @@ from orchnb.errors import (
 from orchnb.http.errors import bare_request
 from orchnb.http.json_steps import JSONRefused
 from orchnb.http.response import PrefectResponse
-from orchnb.http.retry import ASIDE, LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS, is_repeatable
+from orchnb.http.retry import (
+    ASIDE,
+    LARGEST,
+    NO_RETRIES,
+    ONCE,
+    OPERATION,
+    RESENT,
+    UNSENT_ERRORS,
+    is_repeatable,
+)
 from orchnb.redaction import shown_url
 from orchnb.text import one_line
 
@@ -68,6 +77,22 @@ def path(template: LiteralString, *values: object) -> Path:
         ValueError: a value is empty; the path would be another one's.
     """
     return Path(template.format(*(_segment(value) for value in values)))
+
+
+def filled(template: str, values: Mapping[str, object]) -> str:
+    """Return the template with each ``{name}`` filled by the value of that name, as in `path`.
+
+    Raises:
+        ValueError: a value is missing or empty.
+    """
+
+    def fill(place: re.Match[str]) -> str:
+        name = place[1]
+        if name not in values:
+            raise ValueError(f"path_params should have a value for {name!r}, as in {template!r}")
+        return _segment(values[name])
+
+    return re.sub(r"\{(\w+)\}", fill, template)
 
 
 def _segment(value: object) -> str:
@@ -101,6 +126,9 @@ class Call(Generic[T]):
     asterisks are otherwise."""
     largest: int | None = None
     """How many bytes the answer has at most; one that is larger is not read to its end."""
+    brief: float | None = None
+    """For a request in addition to what the caller asked for: it is not retried, and each part of it may
+    take that many seconds."""
     look: str = ""
     """How to find out whether the server acted, if it is not ``repeatable``: an operation's name."""
 
@@ -120,6 +148,9 @@ class Call(Generic[T]):
         if self.largest is not None:
             extensions[LARGEST] = self.largest
         options: dict[str, Any] = {"extensions": extensions}
+        if self.brief is not None:
+            extensions[NO_RETRIES] = True
+            options["timeout"] = self.brief
         if self.json is None:
             return options
         try:

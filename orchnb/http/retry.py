@@ -60,6 +60,9 @@ IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELET
 OPERATION = "orchnb.operation"
 """The key in a request's ``extensions`` that names the client operation that sends it."""
 
+NO_RETRIES = "orchnb.no-retries"
+"""The key in a request's ``extensions`` that marks a request that is tried once, in maintenance too."""
+
 RESENT = "orchnb.resent"
 """The key in a response's ``extensions`` that marks the response to a retry after such a failure: it may
 refer to what the server did the first time."""
@@ -353,6 +356,7 @@ class Retrier:
         story = _Story(policy, request, policy.monotonic() if began is None else began)
         waits = waits or Waits(policy)
         once = request.extensions.get(ONCE, False)
+        single = request.extensions.get(NO_RETRIES, False)
         earlier: httpx.Response | Exception | None = None
         resent = False
         try:
@@ -373,7 +377,7 @@ class Retrier:
                 except httpx.TransportError as exc:
                     story.failed(exc)
                     retried = policy.retries_error(exc, connected=self.connected)
-                    if once and policy.leaves_open(exc):
+                    if single or (once and policy.leaves_open(exc)):
                         retried = False
                     earlier = without_secrets(exc, request)
                     if not retried or story.counted > policy.max_retries:
@@ -383,7 +387,7 @@ class Retrier:
                     self.connected = True
                     if resent:
                         answer.extensions[RESENT] = True
-                    final = answer.status_code not in self._retried_statuses
+                    final = single or answer.status_code not in self._retried_statuses
                     if final or (once and policy.leaves_open(answer)):
                         story.answered(answer)
                         return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -65,7 +65,12 @@ _count = a(lambda: int)
 _BANNED = frozenset("/%&<>")
 
 
+_MOST_NAMED = 3
+"""How many deployments an error names."""
+
 _results = a(lambda: models.FlowRunCreateResults)
+
+T = TypeVar("T")
 
 
 def _missing(deployment_id: object) -> str:
@@ -76,7 +81,6 @@ def _missing(deployment_id: object) -> str:
 def create_deployment(
     flow_id: UUID | str | HasName,
     name: str,
-    *,
     version: str | None = None,
     version_info: Data | None = None,
     schedules: Iterable[ScheduleLike] | None = None,
@@ -96,10 +100,11 @@ def create_deployment(
     pull_steps: Sequence[Mapping[str, Any]] | None = None,
     enforce_parameter_schema: bool | None = None,
     job_variables: Mapping[str, Any] | None = None,
-    labels: Mapping[str, Any] | None = None,
     branch: str | None = None,
     base: UUID | str | None = None,
     root: UUID | str | None = None,
+    *,
+    labels: Mapping[str, Any] | None = None,
 ) -> Generator[Call[Any], Any, UUID]:
     """Create a deployment of a flow, or update the one with that name; return its id.
 
@@ -168,19 +173,54 @@ def create_deployment(
     return deployment.id
 
 
+def _by_id(deployment_id: UUID | str, call: Call[T]) -> Generator[Call[Any], Any, T]:
+    """Make a call for the deployment with an id.
+
+    Raises:
+        ValueError: it is not an id; the message names the deployments that are called so.
+    """
+    if as_uuid(deployment_id) is None:
+        name = str(deployment_id)
+        words = [f"{quoted(name)} is not the id of a deployment."]
+        for known, its_id in (yield from or_none(_named(name))):
+            words.append(
+                f"Deployment {quoted(known)} has the id {its_id}; to read it, call "
+                f"read_deployment_by_name({quoted(known)})."
+            )
+        raise ValueError(" ".join(words))
+    result: T = yield from call
+    return result
+
+
+def _named(name: str) -> Generator[Call[Any], Any, Iterable[tuple[str, UUID]]]:
+    """Return the first deployments with this name, each with its flow's name, and their ids."""
+    flow_name, _, own_name = name.rpartition("/")
+    found = yield from read_deployments(
+        flow_name=flow_name or None,
+        deployment_filter={"name": {"any_": [own_name]}},
+        limit=_MOST_NAMED,
+    )
+    names = yield from _flow_names(found)
+    return [
+        (f"{names[each.flow_id]}/{each.name}", each.id) for each in found if each.flow_id in names
+    ]
+
+
 @operation
-def read_deployment(deployment_id: UUID | str) -> Call[Deployment]:
+def read_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, Deployment]:
     """Read a deployment by its id.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
+        ValueError: it is not an id; the message names the deployments that are called so.
     """
-    return Call(
+    call = Call(
         "GET",
         api_path("/deployments/{}", deployment_id),
         _deployment,
         missing=_missing(deployment_id),
     )
+    return (yield from _by_id(deployment_id, call))
 
 
 @operation
@@ -211,16 +251,23 @@ def read_deployment_by_name(name: str) -> Generator[Call[Any], Any, Deployment]:
 
 def _names() -> Names:
     deployments = yield from first_pages(lambda offset: read_deployments(offset=offset))
-    ids = sorted({str(deployment.flow_id) for deployment in deployments})
-    flows = yield from first_pages(
-        lambda offset: read_flows(flow_filter={"id": {"any_": ids}}, offset=offset)
-    )
-    flow_names = {flow.id: flow.name for flow in flows}
+    flow_names = yield from _flow_names(deployments)
     return [
         f"{flow_names[deployment.flow_id]}/{deployment.name}"
         for deployment in deployments
         if deployment.flow_id in flow_names
     ]
+
+
+def _flow_names(deployments: list[Deployment]) -> Generator[Call[Any], Any, dict[UUID, str]]:
+    """Return the names of the deployments' flows by their ids."""
+    ids = sorted({str(deployment.flow_id) for deployment in deployments})
+    if not ids:
+        return {}
+    flows = yield from first_pages(
+        lambda offset: read_flows(flow_filter={"id": {"any_": ids}}, offset=offset)
+    )
+    return {flow.id: flow.name for flow in flows}
 
 
 @operation
@@ -378,35 +425,39 @@ def update_deployment(
 
 
 @operation
-def pause_deployment(deployment_id: UUID | str) -> Call[None]:
+def pause_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, None]:
     """Pause a deployment's schedules; scheduled runs that have not started are deleted.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
+        ValueError: it is not an id; the message names the deployments that are called so.
     """
-    return Call(
+    call = Call(
         "POST",
         api_path("/deployments/{}/pause_deployment", deployment_id),
         nothing,
         repeatable=True,  # pausing twice has the same effect
         missing=_missing(deployment_id),
     )
+    yield from _by_id(deployment_id, call)
 
 
 @operation
-def resume_deployment(deployment_id: UUID | str) -> Call[None]:
+def resume_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, None]:
     """Resume a paused deployment's schedules.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
+        ValueError: it is not an id; the message names the deployments that are called so.
     """
-    return Call(
+    call = Call(
         "POST",
         api_path("/deployments/{}/resume_deployment", deployment_id),
         nothing,
         repeatable=True,  # resuming twice has the same effect
         missing=_missing(deployment_id),
     )
+    yield from _by_id(deployment_id, call)
 
 
 @operation
@@ -461,18 +512,20 @@ def create_deployment_branch(
 
 
 @operation
-def delete_deployment(deployment_id: UUID | str) -> Call[None]:
+def delete_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, None]:
     """Delete a deployment.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
+        ValueError: it is not an id; the message names the deployments that are called so.
     """
-    return Call(
+    call = Call(
         "DELETE",
         api_path("/deployments/{}", deployment_id),
         nothing,
         missing=_missing(deployment_id),
     )
+    yield from _by_id(deployment_id, call)
 
 
 @operation
@@ -499,7 +552,6 @@ def bulk_delete_deployments(
 def create_deployment_schedules(
     deployment_id: UUID | str,
     schedules: Iterable[ScheduleLike],
-    *,
     max_scheduled_runs: int | None = None,
     parameters: Mapping[str, Any] | None = None,
     slug: str | None = None,
@@ -547,7 +599,6 @@ def read_deployment_schedules(
 def update_deployment_schedule(
     deployment_id: UUID | str,
     schedule_id: UUID | str,
-    *,
     active: bool | None = None,
     schedule: ScheduleLike | None = None,
     max_scheduled_runs: int | None = None,
@@ -602,7 +653,6 @@ def delete_deployment_schedule(deployment_id: UUID | str, schedule_id: UUID | st
 @operation
 def get_scheduled_flow_runs_for_deployments(
     deployment_ids: Iterable[UUID | str],
-    *,
     scheduled_before: ToCome | None = None,
     limit: int | None = None,
 ) -> Call[ModelList[FlowRun]]:

@@ -13,7 +13,14 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags
+from orchnb.api.operations.coercion import (
+    Filter,
+    HasName,
+    as_state,
+    as_tags,
+    flow_policy,
+    version_of,
+)
 from orchnb.api.operations.filters import called, run_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow
 from orchnb.api.operations.payloads import quoted, without_none
@@ -57,7 +64,6 @@ def _missing(flow_run_id: object) -> str:
 @operation
 def create_flow_run(
     flow: UUID | str | HasName,
-    *,
     name: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     context: Mapping[str, Any] | None = None,
@@ -67,6 +73,7 @@ def create_flow_run(
     work_pool_name: str | None = None,
     work_queue_name: str | None = None,
     job_variables: Mapping[str, Any] | None = None,
+    *,
     labels: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Generator[Call[Any], Any, FlowRun]:
@@ -75,7 +82,7 @@ def create_flow_run(
 
     Args:
         flow: the flow's id or name, or anything with a ``name``. If no flow has that name, one is
-            created.
+            created. The run has the version, the retries and the retry delay of a Prefect flow.
         name: the run's name; by default the server generates one.
         parameters: the run's parameters; must be JSON-serializable.
         state: the initial state, ``PENDING`` by default; a type such as ``"SCHEDULED"`` is enough.
@@ -90,6 +97,8 @@ def create_flow_run(
         repeatable=True,  # identified by its idempotency key
         json=without_none(
             flow_id=str(flow_id),
+            flow_version=version_of(flow),
+            empirical_policy=flow_policy(flow),
             name=name,
             parameters=dict(parameters or {}),
             context=None if context is None else dict(context),
@@ -236,7 +245,6 @@ def delete_flow_run(flow_run_id: UUID | str) -> Call[None]:
 @operation
 def update_flow_run(
     flow_run_id: UUID | str,
-    *,
     flow_version: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     name: str | None = None,
@@ -607,14 +615,18 @@ def filter_flow_run_input(
     """Read the inputs of a flow run whose keys begin with a prefix; an empty list if there is no such
     run.
 
-    With ``limit=None`` the server decides; it returns one.
+    ``limit=None`` means one, as on the server.
     """
     return Call(
         "POST",
         path("/flow_runs/{}/input/filter", flow_run_id),
         _inputs,
         repeatable=True,
-        json=without_none(prefix=key_prefix, limit=limit, exclude_keys=list(exclude_keys)),
+        json={
+            "prefix": key_prefix,
+            "limit": 1 if limit is None else limit,
+            "exclude_keys": list(exclude_keys),
+        },
     )
 
 
