@@ -56,6 +56,9 @@ T = TypeVar("T")
 _PATIENCE = 15.0
 """Seconds, in all, that plain code waits in place of an event loop. A new Prefect server may take 6."""
 
+_LIMITS = httpx.Limits(max_connections=16, max_keepalive_connections=8, keepalive_expiry=25)
+"""As in Prefect's client. Prefect Cloud keeps an idle connection for 30 s."""
+
 _CLOSED = "This client was closed and cannot be opened again; get a new one with get_client()"
 _FORKED = (
     "This client uses the server in the process that this one was forked from. Get a new client "
@@ -342,6 +345,7 @@ class _ApiClient(Operations):
             options["transport"] = HostedTransport(lambda: (method := renewed()) and method())
         else:
             options["http2"] = settings.api_enable_http2
+            options["limits"] = _LIMITS
             if settings.api_tls_insecure_skip_verify:
                 options["verify"] = False
             elif settings.api_ssl_cert_file is not None:

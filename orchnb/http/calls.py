@@ -153,9 +153,11 @@ class Call(Generic[T]):
         if ASIDE in error.request.extensions:
             return error
         if error.status_code == 404 and self.missing and _is_api_answer(error.response):
-            return ObjectNotFound.from_status_error(error, f"There is no {self.missing}: {error}")
+            return ObjectNotFound.from_status_error(
+                error, f"There is no {self.missing}: {error.message}"
+            )
         if error.status_code == 409 and self.refusal:
-            error = error.from_status_error(error, f"{self.refusal}: {error}")
+            error = error.from_status_error(error, f"{self.refusal}: {error.message}")
             error.hint = _REFUSAL_HINT
         elif error.status_code == 409:
             words = self.conflict or "It exists already"
@@ -163,7 +165,7 @@ class Call(Generic[T]):
                 words += (
                     "; an earlier try of this very request, whose answer was lost, may have made it"
                 )
-            return ObjectAlreadyExists.from_status_error(error, f"{words}: {error}")
+            return ObjectAlreadyExists.from_status_error(error, f"{words}: {error.message}")
         if error.status_code == 422 and (most := AT_MOST.search(error.detail)):
             error.hint = (
                 f"The server gives no more than {most[1]} at a time: ask for less, or iterate over all "

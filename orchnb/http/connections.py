@@ -22,6 +22,8 @@ from orchnb.errors import ClientNotPicklable
 from orchnb.event_loop import Loop, current_loop, is_closed
 from orchnb.forks import in_forked_child
 from orchnb.http.concealing import conceal_failure
+from orchnb.http.failures import proxy_failure, speaks_tls, tls_probe, wants_https
+from orchnb.http.proxies import setting_of
 
 _CONNECTIONS = "orchnb_connections"
 
@@ -30,11 +32,38 @@ _inherited: list[object] = []
 closing would in part affect the parent."""
 
 
-class ProcessTransport(httpx.BaseTransport):
-    """A sync transport that opens new connections in a forked child."""
+class _Way:
+    """What a transport knows of its way to the servers, for the words of its errors."""
 
-    def __init__(self, make: Callable[[], httpx.BaseTransport]) -> None:
+    def __init__(self, proxy: httpx.Proxy | None) -> None:
+        self._proxy = proxy
+        self._setting = setting_of(proxy) if proxy is not None else ""
+        self.has_answered = False
+        """Whether there was an answer, or it was found out that there is no https."""
+
+    def failure(self, error: BaseException) -> BaseException:
+        """Return the error to raise for an error: the proxy's, if it is the proxy that failed."""
+        if self._proxy is None or not isinstance(error, httpx.TransportError):
+            return error
+        return proxy_failure(error, self._proxy, self._setting)
+
+    def probe(self, error: BaseException, request: httpx.Request) -> httpx.Request | None:
+        """Return a request that finds out if the server uses https, once, if nothing is known yet."""
+        if self.has_answered or self._proxy is not None:
+            return None
+        probe = tls_probe(error, request)
+        self.has_answered = probe is not None
+        return probe
+
+
+class ProcessTransport(httpx.BaseTransport):
+    """A sync transport that opens new connections in a forked child, through ``proxy`` if it is given."""
+
+    def __init__(
+        self, make: Callable[[], httpx.BaseTransport], proxy: httpx.Proxy | None = None
+    ) -> None:
         self._make = make
+        self._way = _Way(proxy)
         self._transport = make()
         in_forked_child(self._after_fork)
 
@@ -42,10 +71,23 @@ class ProcessTransport(httpx.BaseTransport):
         """Send a request over this process's connections."""
         handled = sys.exc_info()[1]
         try:
-            return self._transport.handle_request(request)
+            response = self._transport.handle_request(request)
         except BaseException as exc:
             conceal_failure(exc, request, handled)
-            raise
+            failure = self._way.failure(exc)
+            probe = self._way.probe(exc, request)
+            if probe is not None:
+                outcome = None
+                try:
+                    self._transport.handle_request(probe).close()
+                except Exception as found:  # noqa: BLE001 - what it is says whether the server uses https
+                    outcome = found
+                failure = wants_https(request) if speaks_tls(outcome) else exc
+            if failure is exc:
+                raise
+            raise failure from exc
+        self._way.has_answered = True
+        return response
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -57,13 +99,17 @@ class ProcessTransport(httpx.BaseTransport):
 
 
 class LoopTransport(httpx.AsyncBaseTransport):
-    """An async transport that can be used on any event loop, in any process.
+    """An async transport that can be used on any event loop, in any process, through ``proxy`` if it is
+    given.
 
     Connections are closed when the transport is closed or garbage-collected, or when their loop ends.
     """
 
-    def __init__(self, make: Callable[[], httpx.AsyncBaseTransport]) -> None:
+    def __init__(
+        self, make: Callable[[], httpx.AsyncBaseTransport], proxy: httpx.Proxy | None = None
+    ) -> None:
         self._make = make
+        self._way = _Way(proxy)
         self._by_loop: dict[Loop, _OnLoop] = {}
         in_forked_child(self._after_fork)
 
@@ -78,7 +124,19 @@ class LoopTransport(httpx.AsyncBaseTransport):
             response = await here.transport.handle_async_request(request)
         except BaseException as exc:
             conceal_failure(exc, request, handled)
-            raise
+            failure = self._way.failure(exc)
+            probe = self._way.probe(exc, request)
+            if probe is not None:
+                outcome = None
+                try:
+                    await (await here.transport.handle_async_request(probe)).aclose()
+                except Exception as found:  # noqa: BLE001 - as in `ProcessTransport`
+                    outcome = found
+                failure = wants_https(request) if speaks_tls(outcome) else exc
+            if failure is exc:
+                raise
+            raise failure from exc
+        self._way.has_answered = True
         response.extensions[_CONNECTIONS] = here  # they stay open while the response is read
         return response
 
@@ -166,7 +224,7 @@ class ProcessConnections:
         return ProcessTransport(partial(httpx.HTTPTransport, **options))
 
     def _init_proxy_transport(self, proxy: httpx.Proxy, **options: Any) -> Any:
-        return ProcessTransport(partial(httpx.HTTPTransport, proxy=proxy, **options))
+        return ProcessTransport(partial(httpx.HTTPTransport, proxy=proxy, **options), proxy)
 
 
 class LoopConnections:
@@ -181,4 +239,4 @@ class LoopConnections:
         return LoopTransport(partial(httpx.AsyncHTTPTransport, **options))
 
     def _init_proxy_transport(self, proxy: httpx.Proxy, **options: Any) -> Any:
-        return LoopTransport(partial(httpx.AsyncHTTPTransport, proxy=proxy, **options))
+        return LoopTransport(partial(httpx.AsyncHTTPTransport, proxy=proxy, **options), proxy)

@@ -6,6 +6,7 @@ import base64
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 from urllib.request import getproxies
@@ -51,6 +52,19 @@ def proxy_secrets() -> set[str]:
     return found - {""}
 
 
+def setting_of(proxy: httpx.Proxy) -> str:
+    """Return the name of the setting that a proxy comes from."""
+    for scheme, address in _named().items():
+        with suppress(httpx.InvalidURL, ValueError):
+            if httpx.Proxy(_whole(address)).url == proxy.url:
+                return _variable(scheme, address)
+    return "the argument proxy"
+
+
+def _whole(address: str) -> str:
+    return address if "://" in address else f"http://{address}"
+
+
 def _named() -> dict[str, str]:
     return {scheme: address for scheme, address in getproxies().items() if scheme in _USED}
 
@@ -64,7 +78,7 @@ def _variable(scheme: str, address: str) -> str:
 
 
 def _check(name: str, address: str) -> None:
-    problem = _problem(address if "://" in address else f"http://{address}")
+    problem = _problem(_whole(address))
     if problem:
         raise InvalidSetting(f"{name} {problem}.")
 

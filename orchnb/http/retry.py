@@ -18,12 +18,16 @@ import httpx
 
 from orchnb.errors import ClientClosed, OrchnbError
 from orchnb.http.effects import RequestFlow, SendRequest, Sleep, WaitControl
+from orchnb.http.failures import Explanation, explain, is_refused, with_explanation
 from orchnb.http.proxies import proxy_secrets
 from orchnb.observers import retry_observers
 from orchnb.redaction import redact_url, scrub, secrets_of, shown_url
 from orchnb.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_ENDED_CONNECTION = "ConnectionState.CLOSED"
+"""In h2's message for a request on a connection that has ended, as it may when it was idle."""
 
 RETRIED_STATUSES = frozenset({408, 429, 502, 503})
 
@@ -34,8 +38,11 @@ RETRIED_ERRORS = (
     httpx.ReadError,
     httpx.WriteError,
     httpx.RemoteProtocolError,
-    httpx.LocalProtocolError,
 )
+
+_QUICK_WAITS = (0.0, 0.5, 1.0)
+"""Seconds before each of the tries that follow a refused connection of a client that was not connected
+before: the server may be starting."""
 
 UNSENT_ERRORS = (
     httpx.ConnectError,
@@ -121,12 +128,23 @@ class RetryPolicy:
     def retries_error(self, error: Exception, *, connected: bool) -> bool:
         """Return whether to retry after this error.
 
-        A refused connection is retried only if the client has been ``connected`` before: then the server
-        is restarting. Otherwise the address is wrong, and waiting does not help.
+        A failed connection is retried only if the client has been ``connected`` before: then the server
+        is restarting. Otherwise the address is wrong, and waiting does not help (see `quick_wait`).
         """
+        if isinstance(error, httpx.LocalProtocolError):
+            # The same request would fail again, unless it was an HTTP/2 connection that had ended.
+            return _ENDED_CONNECTION in str(error)
         return isinstance(error, RETRIED_ERRORS) or (
-            connected and isinstance(error, httpx.ConnectError)
+            connected and (isinstance(error, httpx.ConnectError) or is_refused(error))
         )
+
+    def quick_wait(self, failure: httpx.Response | Exception, attempt: int) -> float | None:
+        """Return the seconds to wait after the ``attempt``-th refused connection (from 1) of a client
+        that was never connected, or None if there is no further try."""
+        if attempt > min(len(_QUICK_WAITS), self.max_retries):
+            return None
+        is_one = isinstance(failure, Exception) and is_refused(failure)
+        return _QUICK_WAITS[attempt - 1] if is_one else None
 
     def leaves_open(self, failure: httpx.Response | Exception) -> bool:
         """Return whether the server may have acted on a request that failed like this."""
@@ -355,6 +373,7 @@ class Retrier:
         once = request.extensions.get(ONCE, False)
         earlier: httpx.Response | Exception | None = None
         resent = False
+        refused = 0
         try:
             while True:
                 endless = False
@@ -371,11 +390,17 @@ class Retrier:
                         "it again"
                     ) from None
                 except httpx.TransportError as exc:
+                    quick = None if self.connected else policy.quick_wait(exc, refused + 1)
+                    if quick is not None and waits.shorten(quick, None) is not None:
+                        refused += 1
+                        waits.add(quick)
+                        yield Sleep(quick, WaitControl())
+                        continue
                     story.failed(exc)
                     retried = policy.retries_error(exc, connected=self.connected)
                     if once and policy.leaves_open(exc):
                         retried = False
-                    earlier = without_secrets(exc, request)
+                    earlier = told(exc, request)
                     if not retried or story.counted > policy.max_retries:
                         raise earlier from (None if earlier is not exc else exc.__cause__)
                 else:
@@ -436,14 +461,19 @@ class Retrier:
             raise
 
 
-def without_secrets(error: httpx.TransportError, request: httpx.Request) -> httpx.TransportError:
-    """Return the error, or one of the same type without the request's secrets: h11 quotes a header that
+def told(error: httpx.TransportError, request: httpx.Request) -> httpx.TransportError:
+    """Return the error with a text that says what is wrong and what to change, without the request's
+    secrets: it is another one of the same type if the error's own text has some. h11 quotes a header that
     it cannot send, and a line of a response that it cannot parse."""
-    words = str(error)
     secrets: Iterable[str] = secrets_of(request)
     if isinstance(error, httpx.ProxyError):  # the message comes from the proxy
         secrets = {*secrets, *proxy_secrets()}
+    words = str(error)
     scrubbed = scrub(words, secrets)
-    if scrubbed == words:
-        return error
-    return type(error)(scrubbed, request=request).with_traceback(error.__traceback__)
+    explanation = explain(error, request)
+    if explanation is not None:
+        explanation = Explanation(*(scrub(part, secrets) for part in explanation))
+    result = error
+    if scrubbed != words:
+        result = type(error)(scrubbed, request=request).with_traceback(error.__traceback__)
+    return result if explanation is None else with_explanation(result, explanation)
