@@ -23,6 +23,7 @@ from orchnb.http.cookies import HostCookies, host_cookies
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.effects import RequestFlow, SendRequest, Sleep, WaitControl, drive, drive_async
 from orchnb.http.proxies import check_proxies
+from orchnb.http.redirects import next_hop
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy, Waits, is_repeatable
 from orchnb.settings import Settings, get_settings
@@ -133,6 +134,12 @@ class PrefectHttpxAsyncClient(Concealing, LoopConnections, httpx.AsyncClient):  
         """As httpx sends, but our own response, which knows a limit, is what reads the answer."""
         response = await super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
+        while answer.next_request is not None and (hop := next_hop(answer, len(answer.history))):
+            await answer.aread()
+            history = [*answer.history, answer]
+            response = await super().send(hop, **{**kwargs, "stream": True})
+            answer = PrefectResponse.from_httpx_response(response)
+            answer.history = history
         if not kwargs.get("stream"):
             await answer.aread()
         return answer
@@ -242,6 +249,12 @@ class PrefectHttpxSyncClient(Concealing, ProcessConnections, httpx.Client):  # t
         """As `PrefectHttpxAsyncClient._send_up_to`."""
         response = super().send(request, **{**kwargs, "stream": True})
         answer = PrefectResponse.from_httpx_response(response)
+        while answer.next_request is not None and (hop := next_hop(answer, len(answer.history))):
+            answer.read()
+            history = [*answer.history, answer]
+            response = super().send(hop, **{**kwargs, "stream": True})
+            answer = PrefectResponse.from_httpx_response(response)
+            answer.history = history
         if not kwargs.get("stream"):
             answer.read()
         return answer

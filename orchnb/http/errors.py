@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from orchnb.errors import FieldProblem, PrefectHTTPStatusError
+from orchnb.http.redirects import redirect_hint
 from orchnb.http.retry import ASIDE, NOT_AWAITED, RESENT, UNREAD
 from orchnb.redaction import redact_headers, redact_url, scrub, scrub_json, secrets_of, shown_url
 from orchnb.text import LONGEST_LOOKED_AT, one_line
@@ -153,11 +154,7 @@ def _rows(problems: Iterable[Any]) -> Iterable[FieldProblem]:
 def _hint(response: httpx.Response, body: Any, secrets: Iterable[str]) -> str:
     code = response.status_code
     if 300 <= code < 400:
-        target = one_line(scrub(redact_url(response.headers.get("location", "")), secrets))
-        return (
-            f"The server redirects to {target or 'another address'}: use that address as "
-            "PREFECT_API_URL, or, if it is a login page, log in or get past the proxy first."
-        )
+        return redirect_hint(response, secrets)
     if _is_page(body) and code in (401, 403, 404, 405):
         return (
             "The response is a web page, not an API response: check that PREFECT_API_URL ends in /api, "
