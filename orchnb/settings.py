@@ -84,6 +84,19 @@ _ADDRESSES = ("api_url", "cloud_api_url")
 """The fields that hold addresses, which may contain a password."""
 
 
+_CLOUDS_PAGES = "app.prefect.cloud"
+
+
+def _instead_of_pages(path: str) -> str:
+    """Say which address belongs to the API, for the path of a web page of Prefect Cloud."""
+    ids = re.match(r"/account/([0-9a-f-]{36})/workspace/([0-9a-f-]{36})(/|$)", path)
+    account, workspace = ids.groups()[:2] if ids else ("ACCOUNT", "WORKSPACE")
+    return (
+        "is the address of Prefect Cloud's web pages. The address of the API is https://"
+        f"api.prefect.cloud/api/accounts/{account}/workspaces/{workspace}"
+    )
+
+
 _READERS = ("orchnb.settings", "orchnb.setting_sources", "tomllib", "tomli", "pydantic_settings")
 """The packages and modules whose functions hold settings as they were read."""
 
@@ -282,6 +295,8 @@ class Settings(BaseSettings):
             fine = False
         if not fine or re.search(r"[\s\x00-\x1f\x7f]", value):
             raise ValueError("should be a full URL such as http://127.0.0.1:4200/api")
+        if parts.hostname == _CLOUDS_PAGES:
+            raise ValueError(_instead_of_pages(parts.path))
         return concealed_url(value.rstrip("/"))
 
     @field_validator("api_key")

@@ -19,6 +19,7 @@ from orchnb.api.models.base import ModelList
 from orchnb.api.operations import Operations
 from orchnb.api.server_document import find_operations
 from orchnb.api.unsupported import or_unsupported
+from orchnb.api.wrong_address import find_api, is_suspicious, looks_wrong
 from orchnb.asgi import ASGIApp
 from orchnb.concealed import ConcealedText, concealed, concealed_url
 from orchnb.credentials import withheld, without_withheld
@@ -29,6 +30,7 @@ from orchnb.errors import (
     OrchnbError,
     PrefectHTTPStatusError,
     ServerNotConfigured,
+    UnexpectedAnswer,
 )
 from orchnb.event_loop import Loop, is_closed
 from orchnb.forks import in_forked_child
@@ -78,6 +80,10 @@ class _ApiClient(Operations):
     server_type: ServerType | None = None
     _app: ASGIApp | None = None
     _closed = False
+    _address_problem: str | None = None
+    """What is wrong with the API URL; None: unknown, as no error has pointed to it."""
+    _described: FoundDescription | None = None
+    _is_undescribed = False
     _depth = 0
     _http: PrefectHttpxAsyncClient | PrefectHttpxSyncClient | None = None
 
@@ -269,7 +275,42 @@ class _ApiClient(Operations):
         if self._closed:
             raise ClientClosed(self._why_closed)
 
+    def _look_for_api(self, error: Exception) -> Generator[Call[Any], Any, None]:
+        """Find out, once, whether an error comes from a wrong API URL."""
+        if self._address_problem is not None or self._app is not None or not is_suspicious(error):
+            return
+        is_cloud = self.server_type is ServerType.CLOUD
+        self._address_problem = ""
+        if looks_wrong(self.api_url, is_cloud=is_cloud):
+            self._address_problem = yield from find_api(self.api_url, is_cloud=is_cloud)
+
+    def _find_described(self) -> Generator[Call[Any], Any, FoundDescription]:
+        """Get the server's description for an error, once: it is large.
+
+        Raises:
+            UnexpectedAnswer: there is none.
+            PrefectHTTPStatusError: there is none, or the server refuses the request.
+        """
+        if self._address_problem or (self._is_undescribed and self._described is None):
+            raise UnexpectedAnswer(
+                self._address_problem or "The server does not describe its operations"
+            )
+        if self._described is None:
+            self._is_undescribed = True
+            try:
+                self._described = yield from self._find_operations()
+            except PrefectHTTPStatusError as exc:
+                self._is_undescribed = exc.status_code in (404, 405)
+                raise
+            except httpx.HTTPError:
+                self._is_undescribed = False
+                raise
+        return self._described
+
     def _explained(self, call: Call[Any], error: PrefectHTTPStatusError) -> PrefectHTTPStatusError:
+        if self._address_problem and is_suspicious(error):
+            error.hint = self._address_problem
+            return error
         explained = call.explain(error)
         if explained.status_code in (401, 403) and self._withheld:
             explained.hint = " ".join([*self._withheld.values(), explained.hint]).strip()
@@ -442,7 +483,7 @@ class PrefectClient(_ApiClient):
             OperationNotFound: the server has none such as ``operation`` names.
         """
         if operation:
-            steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
+            steps = or_unsupported(steps, operation, self.api_url, self._find_described)
         return await drive_async(iter(steps), partial(self._call, operation=operation))
 
     async def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
@@ -474,6 +515,7 @@ class PrefectClient(_ApiClient):
         except PrefectHTTPStatusError as exc:
             if call.has_been_done(exc):
                 return None
+            await drive_async(self._look_for_api(exc), self._ask)
             raise self._explained(call, exc) from None
         except httpx.TransportError as exc:
             explained = explain_silence(exc, call.look)
@@ -484,7 +526,17 @@ class PrefectClient(_ApiClient):
             self._raise_closed(exc, call.look)
         if isinstance(response, PrefectResponse):
             await response.aparse()
-        return self._read(call, response)
+        try:
+            return self._read(call, response)
+        except UnexpectedAnswer as exc:
+            await drive_async(self._look_for_api(exc), self._ask)
+            exc.hint = self._address_problem or exc.hint
+            raise
+
+    async def _ask(self, call: Call[Any]) -> Any:
+        """Make a call whose failure says nothing about an operation."""
+        response = await self._usable().request(call.method, call.path, **call.options())
+        return call.read(response)  # type: ignore[arg-type] # our clients answer with their own
 
     def _usable(self) -> PrefectHttpxAsyncClient:
         self._refuse_closed()
@@ -593,7 +645,7 @@ class SyncPrefectClient(_ApiClient):
             OperationNotFound: the server has none such as ``operation`` names.
         """
         if operation:
-            steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
+            steps = or_unsupported(steps, operation, self.api_url, self._find_described)
         return drive(iter(steps), partial(self._call, operation=operation))
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
@@ -625,6 +677,7 @@ class SyncPrefectClient(_ApiClient):
         except PrefectHTTPStatusError as exc:
             if call.has_been_done(exc):
                 return None
+            drive(self._look_for_api(exc), self._ask)
             raise self._explained(call, exc) from None
         except httpx.TransportError as exc:
             explained = explain_silence(exc, call.look)
@@ -633,7 +686,17 @@ class SyncPrefectClient(_ApiClient):
             raise explained from exc
         except ClientClosed as exc:
             self._raise_closed(exc, call.look)
-        return self._read(call, response)
+        try:
+            return self._read(call, response)
+        except UnexpectedAnswer as exc:
+            drive(self._look_for_api(exc), self._ask)
+            exc.hint = self._address_problem or exc.hint
+            raise
+
+    def _ask(self, call: Call[Any]) -> Any:
+        """Make a call whose failure says nothing about an operation."""
+        response = self._usable().request(call.method, call.path, **call.options())
+        return call.read(response)  # type: ignore[arg-type] # our clients answer with their own
 
     def _usable(self) -> PrefectHttpxSyncClient:
         self._refuse_closed()

@@ -1,4 +1,4 @@
-"""Redirects to the same server are followed; to others they are explained, and no credentials go there."""
+"""Redirects within a server are followed; others are explained, and get no credentials."""
 
 from __future__ import annotations
 
