@@ -97,6 +97,17 @@ def _instead_of_pages(path: str) -> str:
     )
 
 
+def header_problem(name: str, value: str) -> str:
+    """Say why HTTP cannot send a header (RFC 9110, 5.1 and 5.5), without its value; empty if it can."""
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        return "has a header name that HTTP does not allow (RFC 9110, 5.1)"
+    if not re.fullmatch(r"[\x20-\x7e\t]*", value):
+        return f"has a header value that is not plain ASCII on one line: that of {name}"
+    if value != value.strip(" \t"):
+        return f"has a header value with a blank at an end, which cannot be sent: that of {name}"
+    return ""
+
+
 _READERS = ("orchnb.settings", "orchnb.setting_sources", "tomllib", "tomli", "pydantic_settings")
 """The packages and modules whose functions hold settings as they were read."""
 
@@ -145,7 +156,7 @@ class Settings(BaseSettings):
         ),
     )
     """Accept any certificate. For development only."""
-    api_ssl_cert_file: Path | None = Field(
+    api_ssl_cert_file: UserPath | None = Field(
         None, json_schema_extra=_names("PREFECT_API_SSL_CERT_FILE", toml="api.ssl_cert_file")
     )
     """A file of certificates to trust instead of the default ones."""
@@ -320,10 +331,9 @@ class Settings(BaseSettings):
     @classmethod
     def _check_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
         for name, text in value.items():
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-                raise ValueError("has a header name that HTTP does not allow (RFC 9110, 5.1)")
-            if not re.fullmatch(r"[\x20-\x7e\t]*", text.get_secret_value()):
-                raise ValueError("has a header value that is not plain ASCII on one line")
+            problem = header_problem(name, text.get_secret_value())
+            if problem:
+                raise ValueError(problem)
         return value
 
     def __eq__(self, other: object) -> bool:

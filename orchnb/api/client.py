@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import ssl
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -26,7 +25,6 @@ from orchnb.credentials import withheld, without_withheld
 from orchnb.errors import (
     ClientClosed,
     ForeignAddress,
-    InvalidSetting,
     OrchnbError,
     PrefectHTTPStatusError,
     ServerNotConfigured,
@@ -38,6 +36,7 @@ from orchnb.hosting.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.hosting.host import HostedApp, on_host_thread
 from orchnb.hosting.transport import HostedTransport
 from orchnb.http.calls import Call, Steps, explain_close, explain_silence
+from orchnb.http.certificates import trusted
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.concealing import BasicAuth, concealed_options
 from orchnb.http.connections import refuse_pickle
@@ -781,12 +780,4 @@ def _address(api_url: str) -> dict[str, Any]:
 
 
 def _trust(settings: Settings) -> str:
-    path = settings.api_ssl_cert_file
-    try:
-        ssl.create_default_context(cafile=path)
-    except (OSError, ssl.SSLError) as exc:
-        raise InvalidSetting(
-            f"{settings.source('api_ssl_cert_file')} names {path}, which cannot be used: "
-            f"{getattr(exc, 'strerror', None) or 'it holds no certificate'}."
-        ) from exc
-    return str(path)
+    return trusted(str(settings.source("api_ssl_cert_file")), str(settings.api_ssl_cert_file))

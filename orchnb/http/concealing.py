@@ -21,6 +21,7 @@ from orchnb.concealed import (
     with_causes,
 )
 from orchnb.http.cookies import HostCookies
+from orchnb.http.header_check import check_headers
 from orchnb.redaction import HARMLESS_HEADERS, scrub, secrets_of
 
 _HARMLESS = frozenset(name.encode() for name in HARMLESS_HEADERS)
@@ -135,8 +136,13 @@ def _is_data(value: object) -> bool:
 
 
 def concealed_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of httpx's clients or of their requests, with the secrets in them concealed."""
+    """Return arguments of httpx's clients or of their requests, with the secrets in them concealed.
+
+    Raises:
+        InvalidSetting: a header cannot be sent.
+    """
     shown = dict(options)
+    check_headers(shown.get("headers"))
     for name in _BODIES:
         if name in shown:
             shown[name] = concealed(shown[name])
@@ -176,6 +182,7 @@ class Concealing:
 
     def build_request(self, *args: Any, **kwargs: Any) -> httpx.Request:
         """As httpx's; the secrets in the request are concealed."""
+        check_headers(kwargs.get("headers"))
         handled = sys.exc_info()[1]
         try:
             request: httpx.Request = super().build_request(*args, **kwargs)  # type: ignore[misc] # httpx's

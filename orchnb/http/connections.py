@@ -23,7 +23,7 @@ from orchnb.event_loop import Loop, current_loop, is_closed
 from orchnb.forks import in_forked_child
 from orchnb.http.concealing import conceal_failure
 from orchnb.http.failures import proxy_failure, speaks_tls, tls_probe, wants_https
-from orchnb.http.proxies import setting_of
+from orchnb.http.proxies import environment_proxies, setting_of
 
 _CONNECTIONS = "orchnb_connections"
 
@@ -218,6 +218,11 @@ class ProcessConnections:
     def __reduce__(self) -> NoReturn:
         refuse_pickle(self)
 
+    def _get_proxy_map(self, proxy: Any, allow_env_proxies: bool) -> Any:
+        if proxy is not None or not allow_env_proxies:
+            return super()._get_proxy_map(proxy, allow_env_proxies)  # type: ignore[misc] # httpx's
+        return environment_proxies(self.base_url.host)  # type: ignore[attr-defined] # httpx's
+
     def _init_transport(self, transport: Any = None, app: Any = None, **options: Any) -> Any:
         if transport is not None or app is not None:  # httpx 0.27 passes an app as well
             return transport or super()._init_transport(app=app, **options)  # type: ignore[misc]
@@ -232,6 +237,11 @@ class LoopConnections:
 
     def __reduce__(self) -> NoReturn:
         refuse_pickle(self)
+
+    def _get_proxy_map(self, proxy: Any, allow_env_proxies: bool) -> Any:
+        if proxy is not None or not allow_env_proxies:
+            return super()._get_proxy_map(proxy, allow_env_proxies)  # type: ignore[misc] # httpx's
+        return environment_proxies(self.base_url.host)  # type: ignore[attr-defined] # httpx's
 
     def _init_transport(self, transport: Any = None, app: Any = None, **options: Any) -> Any:
         if transport is not None or app is not None:  # httpx 0.27 passes an app as well

@@ -16,7 +16,16 @@ from orchnb.http.retry import ASIDE, NOT_AWAITED, RESENT, UNREAD
 from orchnb.redaction import redact_headers, redact_url, scrub, scrub_json, secrets_of, shown_url
 from orchnb.text import LONGEST_LOOKED_AT, one_line
 
+# exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's,
+# error_description OAuth's (RFC 6749, 5.2); the others are those of gateways.
+_EXPLAIN = (
+    *("exception_message", "title", "message", "msg", "error", "error_description", "reason"),
+    *("detail", "exception_detail", "errors"),
+)
 _MOST_ROWS = 10
+_MOST_WORDS = 5
+_MOST_LOOKED_AT = 100
+"""Values of an explanation of unknown form."""
 _LONGEST_URL = 20_000  # httpx refuses addresses of 65,536 characters, escapes included
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
@@ -116,12 +125,13 @@ def _explain(body: Any) -> tuple[str, list[FieldProblem]]:
         if title:
             return html.unescape(title.group(1)), []
         return ("" if _is_page(body) else body), []
+    if isinstance(body, list):
+        return "", [row for row in _rows(body[:_MOST_LOOKED_AT]) if row.message]
     if not isinstance(body, dict):
         return "", []
     rows: list[FieldProblem] = []
     words: list[str] = []
-    # exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's.
-    for key in ("exception_message", "title", "message", "error", "detail", "exception_detail"):
+    for key in _EXPLAIN:
         value = body.get(key)
         if isinstance(value, dict):  # FastAPI lets an app put anything into its detail
             value, more = _explain(value)
@@ -130,7 +140,26 @@ def _explain(body: Any) -> tuple[str, list[FieldProblem]]:
             words.append(value)
         elif isinstance(value, list):
             rows.extend(_rows(value))
-    return ": ".join(words), rows
+    return ": ".join(words or ([] if rows else _other_words(body))), rows
+
+
+def _other_words(body: dict[str, Any]) -> list[str]:
+    """Return the texts in an explanation of unknown form, at most a few: the names differ by gateway."""
+    found: list[str] = []
+    left: list[Any] = [body]
+    for _ in range(_MOST_LOOKED_AT):
+        if not left or len(found) == _MOST_WORDS:
+            break
+        value = left.pop(0)
+        if isinstance(value, dict):
+            left = [*list(value.values())[:_MOST_LOOKED_AT], *left]
+        elif isinstance(value, list):
+            left = [*value[:_MOST_WORDS], *left]
+        elif (
+            isinstance(value, str) and value.strip() and value not in found and not _is_page(value)
+        ):
+            found.append(value)
+    return found
 
 
 def _is_page(body: Any) -> bool:
@@ -142,9 +171,11 @@ def _rows(problems: Iterable[Any]) -> Iterable[FieldProblem]:
         if isinstance(problem, dict):
             location = problem.get("loc")
             parts = location if isinstance(location, list) else [location or ""]
+            others = {key: value for key, value in problem.items() if key not in ("loc", "type")}
+            words = problem.get("msg") or problem.get("message") or ": ".join(_other_words(others))
             yield FieldProblem(
                 one_line(".".join(str(part) for part in parts)),
-                one_line(str(problem.get("msg") or problem.get("message") or "")),
+                one_line(str(words)),
                 one_line(str(problem.get("type") or "")),
             )
         elif isinstance(problem, str):

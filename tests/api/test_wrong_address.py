@@ -124,7 +124,7 @@ def test_an_api_at_an_unusual_address_is_one(server_url: str, kind: str) -> None
     options = {"transport": transport, "enable_csrf_support": False}
     with opened(kind, f"{root}/orchestrator", httpx_settings=options) as client:
         for _ in range(2):
-            with pytest.raises(ObjectNotFound, match="There is no flow 'etl'"):
+            with pytest.raises(ObjectNotFound, match="There is no flow with the id 'etl'"):
                 client.read_flow("etl")
     assert transport.paths.count("/orchestrator/health") == 1
 

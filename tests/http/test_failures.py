@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import ssl
@@ -267,3 +268,88 @@ def test_a_server_without_https_that_breaks_a_connection_is_asked_again(
     assert answer.json() == "there"
     assert len(waits) == 1
     assert len(server.requests) == 2
+
+
+# Headers
+
+HEADERS = {
+    "a blank at its end": ("X-Team", "canary ", "a blank at an end"),
+    "a blank at its begin": ("X-Team", " canary", "a blank at an end"),
+    "a tab at its end": ("X-Team", "canary\t", "a blank at an end"),
+    "a line break": ("X-Team", "canary\nX: y", "not plain ASCII on one line"),
+    "an umlaut": ("X-Team", "canärý", "not plain ASCII on one line"),
+    "a null": ("X-Team", "canary\0", "not plain ASCII on one line"),
+    "a blank in its name": ("X Team", "canary", "a header name that HTTP does not allow"),
+    "no name": ("", "canary", "a header name that HTTP does not allow"),
+}
+
+
+@both
+@pytest.mark.parametrize("case", HEADERS)
+def test_a_header_that_cannot_be_sent_is_refused_at_once(
+    kind: str, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, value, words = HEADERS[case]
+    headers = {name: value}
+    url = "http://127.0.0.1:9/api"
+
+    async def main() -> None:
+        async with orchnb.PrefectHttpxAsyncClient() as client:
+            await client.get(url, headers=headers)
+
+    def of_the_request() -> None:
+        if kind == "async":
+            anyio.run(main)
+        else:
+            orchnb.PrefectHttpxSyncClient().get(url, headers=headers)
+
+    def of_the_client() -> None:
+        clients: dict[str, Any] = {"async": orchnb.PrefectClient, "sync": orchnb.SyncPrefectClient}
+        clients[kind](url, httpx_settings={"headers": headers})
+
+    def of_the_settings() -> None:
+        monkeypatch.setenv("PREFECT_CLIENT_CUSTOM_HEADERS", json.dumps(headers))
+        orchnb.get_settings()
+
+    for set_it in (of_the_request, of_the_client, of_the_settings):
+        with pytest.raises(orchnb.InvalidSetting, match=words) as caught:
+            set_it()
+        assert "canar" not in str(caught.value)
+
+
+@both
+def test_what_http_does_not_allow_is_not_tried_again(kind: str) -> None:
+    """A request that httpx built itself is not checked before; h11 refuses it."""
+    with wire(http(200)) as server:
+        waits: list[float] = []
+
+        async def note(seconds: float) -> None:
+            waits.append(seconds)
+
+        request = httpx.Request("PUT", server.url, headers={"X-Team": "canary "})
+
+        async def main() -> None:
+            async with orchnb.PrefectHttpxAsyncClient(sleep=note) as client:
+                await client.send(request)
+
+        def send() -> None:
+            if kind == "async":
+                anyio.run(main)
+            else:
+                orchnb.PrefectHttpxSyncClient(sleep=waits.append).send(request)
+
+        with pytest.raises(
+            httpx.LocalProtocolError, match="HTTP does not allow this request"
+        ) as caught:
+            send()
+    assert "canary" not in str(caught.value)
+    assert waits == []
+
+
+@both
+@pytest.mark.parametrize("url", ["ftp://server/api", "server/api", "http:///api"])
+def test_an_address_that_httpx_cannot_use_is_not_tried_again(kind: str, url: str) -> None:
+    error, waits = ask(kind, url)
+    assert type(error) is httpx.UnsupportedProtocol
+    assert "It must begin with http:// or https://" in str(error)
+    assert waits == []
