@@ -33,7 +33,7 @@ UNCHANGED: Final = Unchanged.UNCHANGED
 def fields_of(data: Data | str | None, /, **keywords: Any) -> dict[str, Any]:
     """Return the fields to create an object with: those set in the data, overridden by the keywords.
 
-    A string is the name. From one of our own models, which may have been read from a server, only the
+    A string is the name. From a model of orchnb, which may have been read from a server, only the
     fields that can be given by keyword are taken; the server sets the others.
 
     Raises:
