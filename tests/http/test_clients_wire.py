@@ -409,7 +409,7 @@ def test_a_changed_certificate_file_is_seen(monkeypatch: pytest.MonkeyPatch, tmp
 def test_what_the_caller_says_of_tls_stands() -> None:
     mine = httpx.create_ssl_context()
     assert clients._httpx_options({"verify": mine})["verify"] is mine
-    with pytest.raises(orchnb.InvalidSetting, match="The argument cert names mine.pem"):
+    with pytest.raises(orchnb.InvalidSetting, match=r"The argument cert names mine\.pem"):
         clients._httpx_options({"cert": "mine.pem"})
 
 
