@@ -60,7 +60,7 @@ def check_folder(folder: Path) -> None:
         raise _unusable(
             f"The Prefect server keeps its database in {folder}, where no file can be written: "
             f"{exc.strerror or type(exc).__name__}",
-            f"Set PREFECT_HOME to a folder that can be written to. {_FRESH}",
+            "Set PREFECT_HOME to a folder that can be written to.",
         ) from None
 
 
@@ -108,7 +108,7 @@ def _check_file(path: Path, address: str) -> None:
         raise _unusable(f"The database {path} cannot be made: there is no folder {folder}", hint)
     check_folder(folder)
     if path.is_dir():
-        raise _unusable(f"The database {path} is a folder", f"Move it away. {_FRESH}")
+        raise _unusable(f"The database {path} is a folder", "Move it away.")
     try:
         with path.open("r+b") as file:
             header = file.read(len(_SQLITE_HEADER))
@@ -117,12 +117,12 @@ def _check_file(path: Path, address: str) -> None:
     except OSError as exc:
         raise _unusable(
             f"The database {path} cannot be written: {exc.strerror or type(exc).__name__}",
-            f"Change its permissions. {_FRESH}",
+            "Change its permissions.",
         ) from None
     if header and header != _SQLITE_HEADER:
         raise _unusable(
             f"{path} is not an SQLite database, or is damaged",
-            f"Move the file away, and restore a backup if there is one. {_FRESH}",
+            "Move the file away, and restore a backup if there is one.",
         )
 
 
@@ -168,4 +168,4 @@ def _parsed(address: str) -> Any:
 
 
 def _unusable(message: str, hint: str) -> ServerStartFailed:
-    return ServerStartFailed(message, phase="create", hint=hint)
+    return ServerStartFailed(message, phase="create", hint=f"{hint} {_FRESH}")
