@@ -40,6 +40,7 @@ from orchnb.hosting.lifespan import app_lifespan_context, lifespan_state
 from orchnb.hosting.logs import secret_mask
 from orchnb.observers import startup_observers
 from orchnb.prefect_server.app import PrefectServer, import_server
+from orchnb.prefect_server.database_address import newer_database, what_to_check
 from orchnb.prefect_server.internals import server_packages
 from orchnb.runtime.loops import notebook_loop
 from orchnb.runtime.progress import NoProgress, Progress, limited_without_progress
@@ -136,6 +137,7 @@ class EphemeralApp:
         self._clock = clock
         self._app: ASGIApp | None = None
         self._database_file: Path | None = None
+        self._database_place = ""
         self._errors_before = 0
         self._tells_of_deaths = False
         self._runs = False
@@ -224,6 +226,7 @@ class EphemeralApp:
         """Run the real app, from its import to its shutdown."""
         self.phases = {}
         self._database_file = None
+        self._database_place = ""
         self._errors_before = host_log.errors
         async with AsyncExitStack() as held:
             starting = await held.enter_async_context(AsyncExitStack())
@@ -233,6 +236,7 @@ class EphemeralApp:
                 app = await _in_thread(make)
             if isinstance(app, PrefectServer):
                 self._database_file = app.database_file
+                self._database_place = app.database_place
                 with self._phase("migrate"):
                     await held.enter_async_context(app.holding_the_process())
                     await starting.enter_async_context(app.locked_database())
@@ -329,12 +333,24 @@ class EphemeralApp:
                 "Try again: what was done so far is kept. If it is only slow, increase "
                 "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT (in seconds)."
             )
+            if self._database_place == "in memory":
+                hint = (
+                    "A database in memory is made at each start, which takes long. Use one in a file: "
+                    "unset PREFECT_SERVER_DATABASE_CONNECTION_URL. Or set "
+                    "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT to more seconds."
+                )
             if self.progress.waits_for:
                 message += f"; it was waiting for {mask(self.progress.waits_for)}"
                 hint = _IN_THE_WAY
         else:
             message = f"{words} (phase: {phase}): {mask(_reason(exc))}"
             hint = self._hint(phase)
+            place = self._database_place
+            if place and (newer := newer_database(str(exc), place)):
+                message, hint = f"{words}: {mask(newer[0])}", newer[1]
+            elif place:
+                message += f"; the database is {mask(place)}"
+                hint = what_to_check()
             if self._database_file is not None and is_about_a_lock(str(exc)):
                 message += f"; the lock is held by {mask(writer_of(self._database_file))}"
                 hint = _IN_THE_WAY
@@ -356,10 +372,7 @@ class EphemeralApp:
             return "ORCHNB_EPHEMERAL_APP names this app: correct the variable or the app."
         if phase == "import":
             return f"Check the installation: pip install {server_packages()} brings a supported version."
-        return (
-            "Check that the database can be opened: PREFECT_HOME and "
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL say where it is."
-        )
+        return "%orch_server_logs shows what the server has logged."
 
 
 _apps: dict[tuple[str, Path | None], EphemeralApp] = {}

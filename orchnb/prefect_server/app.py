@@ -33,6 +33,12 @@ from orchnb.asgi import ASGIApp, Receive, Send
 from orchnb.errors import ServerStartFailed
 from orchnb.forks import in_forked_child
 from orchnb.prefect_server import internals
+from orchnb.prefect_server.database_address import (
+    address_of_file,
+    check_address,
+    check_folder,
+    place_of,
+)
 from orchnb.prefect_server.database_template import file_of, made_from_an_empty_one
 from orchnb.prefect_server.routing import remember_routes
 from orchnb.prefect_server.services import well_behaved_services
@@ -60,7 +66,7 @@ def import_server(home: Path, *, own_database: bool = False) -> Callable[[], Pre
     With ``own_database`` the database is there even if Prefect's settings have another address.
 
     Raises:
-        ServerStartFailed: it is not installed or not supported, or ``home`` cannot be created.
+        ServerStartFailed: it is not installed or not supported, or ``home`` cannot be used.
     """
     if not internals.is_installed():
         raise ServerStartFailed(
@@ -80,6 +86,7 @@ def import_server(home: Path, *, own_database: bool = False) -> Callable[[], Pre
             phase="import",
             hint="Set PREFECT_HOME to a folder that can be written to.",
         ) from None
+    check_folder(home)
     import_modules()
 
     def make() -> PrefectServer:
@@ -125,8 +132,9 @@ class PrefectServer:
         self._lock = lock_at(home / _LOCK_NAME)
         self._migrates = context.settings.server.database.migrate_on_start
         database: dict[str, Any] = {"migrate_on_start": False}  # `migrate` does this
+        file = home / "prefect.db"
         if own_database:
-            database["connection_url"] = f"sqlite+aiosqlite:///{home / 'prefect.db'}"
+            database["connection_url"] = address_of_file(file)
         self.auth_string: SecretStr | None = context.settings.server.api.auth_string
         # Requests have been authorized by `orchnb.hosting.port_guard`, or come from this process.
         server: dict[str, Any] = {"database": database, "api": {"auth_string": None}}
@@ -134,10 +142,15 @@ class PrefectServer:
             server["analytics_enabled"] = False
         # Arguments take precedence over all other sources.
         settings = type(context.settings)(home=home, server=server)
+        address = settings.server.database.connection_url.get_secret_value()
+        if address == f"sqlite+aiosqlite:///{file}" != address_of_file(file):
+            # Prefect's default, of which SQLAlchemy would make another path.
+            database["connection_url"] = address = address_of_file(file)
+            settings = type(context.settings)(home=home, server=server)
+        check_address(address)
+        self.database_place: str = place_of(address)
         self._context = context.model_copy(update={"settings": settings})
-        self.database_file: Path | None = file_of(
-            settings.server.database.connection_url.get_secret_value()
-        )
+        self.database_file: Path | None = file_of(address)
         self._ending = False
         with self._context.model_copy():
             # A Prefect app runs only once: a second start has no services and no database.

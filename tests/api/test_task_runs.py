@@ -52,7 +52,8 @@ def test_a_task_run_has_what_it_was_created_with(client: Any, flow_run_id: Any) 
     assert (run.name, sorted(run.tags), run.task_version) == ("load-0", ["a", "b"], "2")
     assert (run.cache_key, run.cache_expiration) == ("k", expires)
     assert (run.state.type, run.state.name) == (StateType.SCHEDULED, "Later")
-    assert run.task_inputs == inputs
+    (source,) = run.task_inputs["x"]
+    assert (source.input_type, source.name) == ("parameter", "day")
     assert run.empirical_policy.retries == 3
     assert run.labels["team"] == "data"
 

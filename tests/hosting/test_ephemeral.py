@@ -367,11 +367,11 @@ def _url(text: str) -> object:
     ("break_it", "phase", "reason"),
     [
         pytest.param(_unwritable, "import", "/proc/orchnb, which cannot be created", id="home"),
-        pytest.param(_corrupt, "migrate", "file is not a database", id="corrupt"),
+        pytest.param(_corrupt, "create", "prefect.db is not an SQLite database", id="corrupt"),
         pytest.param(
             _url("sqlite+aiosqlite:////nonexistent/folder/x.db"),
-            "migrate",
-            "unable to open database file",
+            "create",
+            "/nonexistent/folder/x.db cannot be created: there is no folder /nonexistent/folder",
             id="no-folder",
         ),
         pytest.param(
@@ -383,11 +383,11 @@ def _url(text: str) -> object:
         pytest.param(
             _url("mystery://me:s3cret-pass@127.0.0.1/x"),
             "create",
-            "Can't load plugin",
+            "names a mystery database, which Prefect does not support",
             id="unknown-kind",
         ),
         pytest.param(
-            _url("://me:s3cret-pass@"), "create", "Could not parse SQLAlchemy URL", id="no-url"
+            _url("://me:s3cret-pass@"), "create", "is not a database address", id="no-url"
         ),
     ],
 )
@@ -427,9 +427,9 @@ def test_an_open_client_starts_it_again_once_it_can(
     monkeypatch.setenv("PREFECT_HOME", str(broken))
     client = get_client(sync_client=True)
     client.open()
-    with pytest.raises(ServerStartFailed, match="file is not a database"):
+    with pytest.raises(ServerStartFailed, match="is not an SQLite database"):
         client.api_version()
-    with pytest.raises(ServerStartFailed, match="file is not a database"):
+    with pytest.raises(ServerStartFailed, match="is not an SQLite database"):
         client.api_version()
     (broken / "prefect.db").write_bytes((home / "prefect.db").read_bytes())
     assert client.api_version()

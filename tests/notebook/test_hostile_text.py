@@ -246,7 +246,7 @@ def runs(said: str, kind: str, *, trouble: bool = False) -> View:
     followed.ui_url = "http://x.invalid"
     if trouble:
         followed._pace.trouble = ValueError(said)
-    return runs_card(followed, NOON)
+    return runs_card(followed, NOON.astimezone())
 
 
 def table(*items: models.Model) -> View:
