@@ -108,6 +108,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/python tools/type_completeness.py
+	$(BIN)/python tools/wording.py
 	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_exports.py
 
 bench: setup

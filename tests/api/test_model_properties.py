@@ -313,6 +313,8 @@ def _data(value: Any) -> Any:
         return {name: _data(item) for name, item in {**fields, **(value.model_extra or {})}.items()}
     if isinstance(value, list):
         return [_data(item) for item in value]
+    if type(value) is dict:
+        return {name: _data(item) for name, item in value.items()}
     return value
 
 
