@@ -21,7 +21,7 @@ from orchnb.concealed import (
     with_causes,
 )
 from orchnb.http.cookies import HostCookies
-from orchnb.http.header_check import check_headers
+from orchnb.http.header_check import check_request_headers
 from orchnb.redaction import HARMLESS_HEADERS, scrub, secrets_of
 
 _HARMLESS = frozenset(name.encode() for name in HARMLESS_HEADERS)
@@ -136,13 +136,8 @@ def _is_data(value: object) -> bool:
 
 
 def concealed_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of httpx's clients or of their requests, with the secrets in them concealed.
-
-    Raises:
-        InvalidSetting: a header cannot be sent.
-    """
+    """Return arguments of httpx's clients or of their requests, with the secrets in them concealed."""
     shown = dict(options)
-    check_headers(shown.get("headers"))
     for name in _BODIES:
         if name in shown:
             shown[name] = concealed(shown[name])
@@ -156,6 +151,8 @@ def concealed_options(options: Mapping[str, Any]) -> dict[str, Any]:
         shown["cookies"] = {name: concealed(value) for name, value in cookies.items()}
     elif isinstance(cookies, (list, tuple)):
         shown["cookies"] = [(name, concealed(value)) for name, value in cookies]
+    if isinstance(cert := shown.get("cert"), (tuple, list)):  # two files and a password
+        shown["cert"] = (*cert[:2], *map(concealed, cert[2:]))
     if isinstance(auth := shown.get("auth"), tuple):
         shown["auth"] = BasicAuth(*auth)
     if isinstance(proxy := shown.get("proxy"), str):
@@ -182,13 +179,13 @@ class Concealing:
 
     def build_request(self, *args: Any, **kwargs: Any) -> httpx.Request:
         """As httpx's; the secrets in the request are concealed."""
-        check_headers(kwargs.get("headers"))
         handled = sys.exc_info()[1]
         try:
+            check_request_headers(kwargs.get("headers"))
             request: httpx.Request = super().build_request(*args, **kwargs)  # type: ignore[misc] # httpx's
         except BaseException as exc:
             args, kwargs = (), {}
-            forget_frames(exc, ("httpx", "json"), handled=handled)
+            forget_frames(exc, ("httpx", "json", check_request_headers.__module__), handled=handled)
             raise
         conceal(request)
         return request

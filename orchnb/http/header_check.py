@@ -5,23 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import httpx
+
 from orchnb.errors import InvalidSetting
 from orchnb.settings import header_problem
 
 
-def check_headers(headers: Any) -> None:
-    """Check headers in any form that httpx accepts.
+def check_client_headers(headers: Any) -> None:
+    """Check the headers that a client is given, in any form that httpx accepts.
 
     Raises:
-        InvalidSetting: one of them cannot be sent. It is a ValueError; it does not contain the value.
+        InvalidSetting: one of them cannot be sent; the message does not contain its value.
     """
+    problem = _problem(headers)
+    if problem:
+        raise InvalidSetting(f"The argument headers {problem}.")
+
+
+def check_request_headers(headers: Any) -> None:
+    """Check the headers of one request, in any form that httpx accepts.
+
+    Raises:
+        httpx.LocalProtocolError: one of them cannot be sent; the message does not contain its value.
+    """
+    problem = _problem(headers)
+    if problem:
+        raise httpx.LocalProtocolError(f"The request {problem}. Correct that header.")
+
+
+def _problem(headers: Any) -> str:
     if not headers:
-        return
+        return ""
     pairs: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers
-    for name, value in pairs:
-        problem = header_problem(_text(name), _text(value))
-        if problem:
-            raise InvalidSetting(f"The argument headers {problem}.")
+    problems = (header_problem(_text(name), _text(value)) for name, value in pairs)
+    return next(filter(None, problems), "")
 
 
 def _text(part: Any) -> str:
