@@ -179,10 +179,7 @@ class Call(Generic[T]):
 def explain_silence(error: httpx.TransportError, look: str = "") -> httpx.TransportError:
     """Return the error of a try that got no answer: `OutcomeUnknown` if the server may have acted on a
     request that is not safe to repeat, else the error itself. ``look`` is that of `Call`."""
-    try:
-        request = error.request
-    except RuntimeError:  # httpx: it has none, as the request could not even be made
-        return error
+    request = error.request
     if ASIDE in request.extensions or is_repeatable(request) or isinstance(error, UNSENT_ERRORS):
         return error
     return OutcomeUnknown(

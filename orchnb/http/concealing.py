@@ -21,7 +21,9 @@ from orchnb.concealed import (
     with_causes,
 )
 from orchnb.http.cookies import HostCookies
-from orchnb.http.header_check import check_request_headers
+from orchnb.http.failures import Explanation, with_explanation
+from orchnb.http.header_check import headers_problem
+from orchnb.http.retry import ONCE
 from orchnb.redaction import HARMLESS_HEADERS, scrub, secrets_of
 
 _HARMLESS = frozenset(name.encode() for name in HARMLESS_HEADERS)
@@ -178,16 +180,31 @@ class Concealing:
     _concealed_cookies: Cookies | None = None
 
     def build_request(self, *args: Any, **kwargs: Any) -> httpx.Request:
-        """As httpx's; the secrets in the request are concealed."""
+        """As httpx's; the secrets in the request are concealed.
+
+        Raises:
+            httpx.LocalProtocolError: a header cannot be sent; the message does not contain its value.
+        """
         handled = sys.exc_info()[1]
         try:
-            check_request_headers(kwargs.get("headers"))
+            problem = headers_problem(kwargs.get("headers"))
+            if problem:
+                kwargs["headers"] = None
             request: httpx.Request = super().build_request(*args, **kwargs)  # type: ignore[misc] # httpx's
         except BaseException as exc:
             args, kwargs = (), {}
-            forget_frames(exc, ("httpx", "json", check_request_headers.__module__), handled=handled)
+            forget_frames(exc, ("httpx", "json", headers_problem.__module__), handled=handled)
             raise
         conceal(request)
+        if problem:
+            args, kwargs = (), {}
+            request.extensions[ONCE] = False  # nothing was sent
+            raise with_explanation(
+                httpx.LocalProtocolError("", request=request),
+                Explanation(
+                    "This request cannot be sent", f"The request {problem}", "Correct this header."
+                ),
+            )
         return request
 
     @property

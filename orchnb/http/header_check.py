@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import httpx
-
 from orchnb.errors import InvalidSetting
 from orchnb.settings import header_problem
 
@@ -17,23 +15,13 @@ def check_client_headers(headers: Any) -> None:
     Raises:
         InvalidSetting: one of them cannot be sent; the message does not contain its value.
     """
-    problem = _problem(headers)
+    problem = headers_problem(headers)
     if problem:
         raise InvalidSetting(f"The argument headers {problem}.")
 
 
-def check_request_headers(headers: Any) -> None:
-    """Check the headers of one request, in any form that httpx accepts.
-
-    Raises:
-        httpx.LocalProtocolError: one of them cannot be sent; the message does not contain its value.
-    """
-    problem = _problem(headers)
-    if problem:
-        raise httpx.LocalProtocolError(f"The request {problem}. Correct that header.")
-
-
-def _problem(headers: Any) -> str:
+def headers_problem(headers: Any) -> str:
+    """Say why headers cannot be sent, in any form that httpx accepts; empty if they can."""
     if not headers:
         return ""
     pairs: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers
