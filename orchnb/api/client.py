@@ -43,7 +43,7 @@ from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.concealing import BasicAuth, concealed_options
 from orchnb.http.connections import refuse_pickle
 from orchnb.http.effects import Sleep, WaitControl, drive, drive_async
-from orchnb.http.header_check import check_headers
+from orchnb.http.header_check import check_client_headers
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import IDEMPOTENT_METHODS, ONCE
 from orchnb.openapi.discovery import FoundDescription
@@ -105,7 +105,7 @@ class _ApiClient(Operations, RunOperations):
     ) -> None:
         api_key, auth_string = concealed(api_key), concealed(auth_string)
         httpx_settings = concealed_options(httpx_settings or {})
-        check_headers(httpx_settings.get("headers"))
+        check_client_headers(httpx_settings.get("headers"))
         if isinstance(api, str):
             api = concealed_url(api)
         self.settings: Settings = settings or get_settings()

@@ -21,7 +21,7 @@ from orchnb.http.connections import LoopConnections, ProcessConnections
 from orchnb.http.cookies import HostCookies, host_cookies
 from orchnb.http.csrf import CLIENT_HEADER, TOKEN_HEADER, CsrfGuard
 from orchnb.http.effects import RequestFlow, SendRequest, Sleep, WaitControl, drive, drive_async
-from orchnb.http.header_check import check_headers
+from orchnb.http.header_check import check_client_headers
 from orchnb.http.proxies import check_proxies
 from orchnb.http.redirects import next_hop
 from orchnb.http.response import PrefectResponse
@@ -356,8 +356,8 @@ def _transports(kwargs: dict[str, Any]) -> list[object]:
 def _httpx_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     """httpx's arguments, with what is ours: the encodings that are asked for, where cookies are kept, and
     an SSL context that clients share."""
-    check_headers(kwargs.get("headers"))
     check_proxies(kwargs)
+    check_client_headers(kwargs.get("headers"))
     kwargs = {**kwargs, "headers": httpx.Headers(kwargs.get("headers"))}
     kwargs["headers"].setdefault("Accept-Encoding", ENCODINGS)
     kwargs["cookies"] = host_cookies(kwargs)

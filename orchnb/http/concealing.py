@@ -21,7 +21,9 @@ from orchnb.concealed import (
 )
 from orchnb.http._httpx import H11_MODULES, TRANSPORT_MODULE, set_content
 from orchnb.http.cookies import HostCookies
-from orchnb.http.header_check import check_headers
+from orchnb.http.failures import Explanation, with_explanation
+from orchnb.http.header_check import headers_problem
+from orchnb.http.retry import ONCE
 from orchnb.redaction import HARMLESS_HEADERS
 
 _HARMLESS = frozenset(name.encode() for name in HARMLESS_HEADERS)
@@ -144,6 +146,8 @@ def concealed_options(options: Mapping[str, Any]) -> dict[str, Any]:
         shown["cookies"] = {name: concealed(value) for name, value in cookies.items()}
     elif isinstance(cookies, (list, tuple)):
         shown["cookies"] = [(name, concealed(value)) for name, value in cookies]
+    if isinstance(cert := shown.get("cert"), (tuple, list)):  # two files and a password
+        shown["cert"] = (*cert[:2], *map(concealed, cert[2:]))
     if isinstance(auth := shown.get("auth"), tuple):
         shown["auth"] = BasicAuth(*auth)
     if isinstance(proxy := shown.get("proxy"), str):
@@ -172,19 +176,28 @@ class Concealing:
         """As httpx's; the secrets in the request are concealed.
 
         Raises:
-            InvalidSetting: a header cannot be sent.
+            httpx.LocalProtocolError: a header cannot be sent; the message does not contain its value.
         """
         handled = sys.exc_info()[1]
         try:
-            if kwargs.get("headers") is not None:
-                kwargs["headers"] = _concealed_headers(kwargs["headers"])
-                check_headers(kwargs["headers"])
+            problem = headers_problem(kwargs.get("headers"))
+            if problem:
+                kwargs["headers"] = None
             request: httpx.Request = super().build_request(*args, **kwargs)  # type: ignore[misc] # httpx's
         except BaseException as exc:
             args, kwargs = (), {}
-            forget_frames(exc, ("httpx", "json"), handled=handled)
+            forget_frames(exc, ("httpx", "json", headers_problem.__module__), handled=handled)
             raise
         conceal(request)
+        if problem:
+            args, kwargs = (), {}
+            request.extensions[ONCE] = False  # nothing was sent
+            raise with_explanation(
+                httpx.LocalProtocolError("", request=request),
+                Explanation(
+                    "This request cannot be sent", f"The request {problem}", "Correct this header."
+                ),
+            )
         return request
 
     @property

@@ -34,6 +34,8 @@ _MOST_WORDS = 5
 _MOST_LOOKED_AT = 100
 """Values of an explanation of unknown form."""
 _LONGEST_URL = 20_000  # httpx refuses addresses of 65,536 characters, escapes included
+# The words of nginx, Go and Apache.
+_WANTS_HTTPS = re.compile(r"HTTPS (port|server)|SSL-enabled server port", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
 _HINTS = {
@@ -190,6 +192,8 @@ def _hint(response: httpx.Response, body: Any, line: Callable[[str], str]) -> st
     code = response.status_code
     if 300 <= code < 400:
         return redirect_hint(response, line)
+    if code == 400 and response.request.url.scheme == "http" and _WANTS_HTTPS.search(str(body)):
+        return "The server uses https: write the address with https://."
     if _is_page(body) and code in (401, 403, 404, 405):
         return (
             "The response is a web page, not an API response: check that PREFECT_API_URL ends in /api, "

@@ -389,7 +389,7 @@ FAILURES: dict[str, tuple[Callable[[Any], Any], Answer, type[BaseException]]] = 
     "cut": (ask, lambda connection: None, orchnb.OutcomeUnknown),
     "no json": (read_block, http(200, f"<{CANARY['block']}".encode()), orchnb.UnexpectedAnswer),
     "no block": (read_block, http(200, BAD_BLOCK), orchnb.UnexpectedAnswer),
-    "bad header": (ask_wrongly, http(200), orchnb.InvalidSetting),
+    "bad header": (ask_wrongly, http(200), httpx.LocalProtocolError),
     "not json": (ask_in_no_json, http(200), TypeError),
     "elsewhere": (ask_elsewhere, http(200), orchnb.ForeignAddress),
     "block exists": (create_block, http(409), orchnb.ObjectAlreadyExists),

@@ -27,6 +27,7 @@ from orchnb.hosting.host import HostedApp
 from orchnb.notebook.views.model import html
 from orchnb.notebook.views.objects import status_card
 from orchnb.runtime.bounded import within
+from tests.http.test_clients_tls import serving
 from tests.http.wire import Answer, Wire, close, http, reset, wire
 
 PATIENCE = 1.0
@@ -151,8 +152,8 @@ def test_a_port_that_refuses_is_down() -> None:
 
 def test_tls_that_is_not_answered_is_slow() -> None:
     """The connection is there; what is missing is the server's part of the handshake."""
-    with wire(never) as server, at_most(LATER):
-        with temporary_settings(api_url=server.url.replace("http", "https")):
+    with serving(never) as port, at_most(LATER):
+        with temporary_settings(api_url=f"https://127.0.0.1:{port}/api"):
             assert plain().state_in_words == SLOW
         OVER.set()
 

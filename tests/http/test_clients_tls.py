@@ -9,6 +9,7 @@ import socket
 import ssl
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -213,6 +214,17 @@ def test_a_clients_certificate_that_cannot_be_used_is_named(
         with pytest.raises(orchnb.InvalidSetting, match="The argument cert names ") as caught:
             get(kind, "https://127.0.0.1:9/", cert=cert)
         assert str(path) in str(caught.value)
+
+
+@both
+def test_the_password_of_a_clients_key_is_not_shown(kind: str, certificate: Path) -> None:
+    cert = (str(certificate), f"{certificate}.key", "canary")
+    with pytest.raises(orchnb.InvalidSetting, match=r"The argument cert names ") as caught:
+        get(kind, "https://127.0.0.1:9/", cert=cert)
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    ours = [frame for frame in frames if "/orchnb/http/" in Path(frame.filename).as_posix()]
+    assert any("_load_client_certificate" in frame.name for frame in ours)
+    assert not any("canary" in str(frame.locals) for frame in ours)
 
 
 @both

@@ -229,6 +229,19 @@ def test_a_redirect_names_its_target_and_the_login_page() -> None:
     assert "canary" not in error.hint
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>",
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.</p>",
+    ],
+    ids=["nginx", "Go", "Apache"],
+)
+def test_a_server_that_wants_https_is_told(body: bytes) -> None:
+    assert "https://" in raised(answer(400, content=body)).hint
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
 def test_a_web_page_as_answer_is_pointed_out(status: int) -> None:
     assert "web page" in raised(answer(status, content=b"<!doctype html>")).hint

@@ -17,6 +17,7 @@ import pytest
 
 import orchnb
 from orchnb.http.retry import RetryPolicy
+from orchnb.notebook import tracebacks
 from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.model import Card, text
 from tests.http import test_clients_tls
@@ -34,10 +35,15 @@ def no_proxies_or_certificates_of_this_machine(monkeypatch: pytest.MonkeyPatch) 
             monkeypatch.delenv(name)
 
 
-def card_of(
-    url: str, ask: str = "GET /hello", *, kind: str = "sync", settings: Any = None, **options: Any
-) -> Card:
+def card_of(*args: Any, **options: Any) -> Card:
     """The card of the error that this request meets."""
+    return error_card(error_of(*args, **options))
+
+
+def error_of(
+    url: str, ask: str = "GET /hello", *, kind: str = "sync", settings: Any = None, **options: Any
+) -> Exception:
+    """The error that this request meets."""
     method, path = ask.split()
     options = {"retry_policy": ONE_TRY, **options}
     settings = settings or orchnb.Settings()
@@ -54,7 +60,7 @@ def card_of(
     try:
         anyio.run(ask_async) if kind == "async" else ask_plainly()
     except (orchnb.OrchnbError, httpx.HTTPError, httpx.InvalidURL) as exc:
-        return error_card(exc)
+        return exc
     pytest.fail("there was no error")
 
 
@@ -313,10 +319,17 @@ def test_an_address_of_another_place(path: str) -> None:
 
 def test_a_header_that_cannot_be_sent_is_not_shown() -> None:
     headers = {"X-Token": "canary-token\nwith a line break"}
-    with wire(http(200)) as server:
-        card = card_of(server.url, headers=headers)
+    card = card_of("http://127.0.0.1:9/api", headers=headers)
     assert card.title == "Invalid setting"
-    assert "not plain ASCII on one line: that of X-Token" in rows(card)["Problem"]
+    assert rows(card)["Problem"] == (
+        "The argument headers has a header value that is not plain ASCII on one line: that of X-Token."
+    )
+    assert "canary" not in text(card)
+    with orchnb.PrefectHttpxSyncClient() as client, pytest.raises(httpx.HTTPError) as caught:
+        client.get("http://127.0.0.1:9/api", headers=headers)
+    card = error_card(caught.value)
+    assert card.title == "This request cannot be sent"
+    assert "that of X-Token" in rows(card)["Problem"]
     assert "canary" not in text(card)
 
 
@@ -581,3 +594,24 @@ def test_every_card_names_the_way_to_the_whole_traceback() -> None:
         assert card.notes == ("%orch_traceback shows the whole traceback.",)
         assert card.tone == "error"
         assert not any("\n" in value for _, value in card.rows)
+
+
+# Each fact once
+
+
+@both
+def test_what_to_do_is_on_the_card_and_not_in_the_traceback_below_it(kind: str) -> None:
+    """In a script, which has no cards, the error's text says it."""
+    with wire(http(404, b'{"detail": "Not Found"}')) as server:
+        answered = error_of(server.url, kind=kind)
+    refused = error_of(f"http://127.0.0.1:{a_free_port()}/api", kind=kind)
+    for error in (answered, refused):
+        whole = str(error)
+        card = error_card(error)
+        hint = rows(card)["What to do"]
+        assert "\n".join(rows(card).values()).count(hint) == 1
+        assert whole.endswith(hint)
+        with tracebacks._bare(error):
+            assert hint not in str(error)
+            assert whole.startswith(str(error).removesuffix("."))
+        assert str(error) == whole

@@ -69,6 +69,10 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
         Kind("This address cannot be used", f"Check the requested path. {_ADDRESS}"),
     ),
     (
+        httpx.LocalProtocolError,
+        Kind("This request cannot be sent", "HTTP does not allow it; check its headers."),
+    ),
+    (
         httpx.DecodingError,
         Kind(
             "The response cannot be decoded",
