@@ -18,6 +18,7 @@ from orchnb.errors import ClientNotPicklable
 from orchnb.event_loop import Loop, current_loop, is_closed
 from orchnb.forks import in_forked_child
 from orchnb.http._httpx import DefaultTransports
+from orchnb.http.closing import IN_FLIGHT
 from orchnb.http.concealing import conceal_failure
 from orchnb.http.failures import proxy_failure, speaks_tls, tls_probe, wants_https
 from orchnb.http.proxies import setting_of
@@ -46,7 +47,9 @@ class _Way:
 
     def probe(self, error: BaseException, request: httpx.Request) -> httpx.Request | None:
         """Return a request that finds out if the server uses https, once, if nothing is known yet."""
-        if self.has_answered or self._proxy is not None:
+        flight = request.extensions.get(IN_FLIGHT)
+        has_ended = flight is not None and flight.ended()
+        if self.has_answered or self._proxy is not None or has_ended:
             return None
         probe = tls_probe(error, request)
         self.has_answered = probe is not None
