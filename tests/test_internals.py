@@ -265,12 +265,6 @@ def test_prefects_settings_have_what_is_set_and_read() -> None:
         assert names <= type(settings).model_fields.keys()
 
 
-def test_prefects_parts_of_a_database_are_those_that_are_made_again() -> None:
-    assert {"database_config", "query_components", "orm"} <= internals.DATABASE_PARTS.get().keys()
-    assert internals.SQLITE_BEGIN_MODE.get().get() is None
-    assert len(internals.migrations()) > 50
-
-
 NOT_SUPPORTED = """
 import importlib, json, sys, threading
 from pathlib import Path

@@ -378,7 +378,8 @@ class Retrier:
         story = _Story(policy, request, policy.monotonic() if began is None else began)
         waits = waits or Waits(policy)
         once = request.extensions.get(ONCE, False)
-        most_retries = 0 if request.extensions.get(TRIED_ONCE) else policy.max_retries
+        tried_once = bool(request.extensions.get(TRIED_ONCE))
+        most_retries = 0 if tried_once else policy.max_retries
         earlier: httpx.Response | Exception | None = None
         resent = False
         refused = 0
@@ -425,7 +426,7 @@ class Retrier:
                     endless = answer.headers.get("Prefect-Maintenance", "").lower() == "true"
                     story.uncounted += endless
                     story.failed(answer)
-                    if story.counted > most_retries or (endless and most_retries == 0):
+                    if story.counted > most_retries or tried_once:
                         story.tell("gave_up")
                         return answer
                     header = answer.headers.get("Retry-After")

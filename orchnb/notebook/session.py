@@ -116,7 +116,7 @@ class Session:
             # From now on Prefect's variables hold the port and its credentials, for other programs.
             # Here the settings stay as they are, so that no other server is sent the port's credentials.
             self._chosen_before = chosen, place = session_choice()
-            kept = ("api_auth_string", "client_custom_headers")
+            kept = ("api_auth_string", "client_custom_headers", "ui_url")
             own = {**EPHEMERAL, **{name: getattr(settings, name) for name in kept}}
             choose_for_session({**chosen, **own}, place or _SERVED_BY)
             self._chosen_to_serve = session_choice()

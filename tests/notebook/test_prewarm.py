@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchnb.notebook import extension
+from orchnb.runtime import background_imports
 from tests.http.wire import http, wire
 from tests.notebook.kernels import Kernel, kernel
 
@@ -118,11 +118,11 @@ def test_a_module_that_is_half_there_is_waited_for(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(builtins, "half_began", began := threading.Event(), raising=False)
     monkeypatch.setattr(builtins, "half_goes_on", goes_on := threading.Event(), raising=False)
-    assert extension._loaded_module("half_there") is None
+    assert background_imports.loaded_module("half_there") is None
     with ThreadPoolExecutor(2) as threads:
         threads.submit(importlib.import_module, "half_there")
         assert began.wait(30)
-        found = threads.submit(extension._loaded_module, "half_there")
+        found = threads.submit(background_imports.loaded_module, "half_there")
         _, waiting = wait([found], 0.2)
         goes_on.set()
         assert waiting == {found}

@@ -185,7 +185,7 @@ def test_the_error_names_it(kind: str, home: Path) -> None:
     code, words = HOLDERS[kind]
     with holder(code, home) as other:
         error = failure(home)
-        assert str(error).endswith(
+        assert error.message.endswith(
             f"no progress for 1 s (phase: migrate); it was waiting for {expected(words, other, home)}"
         )
     assert "end it" in error.hint
@@ -198,7 +198,7 @@ def test_other_code_of_this_process_that_writes_is_not_called_another_process(ho
         own.execute("BEGIN IMMEDIATE")
         error = failure(home)
     who = "other code of this process" if sys.platform == "linux" else "another process"
-    assert f"it was waiting for {who} that writes to the database" in str(error)
+    assert f"it was waiting for {who} that writes to the database" in error.message
 
 
 HERE = socket.gethostname()

@@ -221,7 +221,7 @@ def test_a_start_that_only_repeats_itself_is_given_up(ask: Callable[[EphemeralAp
     app = EphemeralApp("app", home=Path(), timeout=1.0, given=Steps(200, repeat))
     with pytest.raises(ServerStartFailed) as caught:
         ask(app)
-    assert str(caught.value).endswith("did not start: no progress for 1 s (phase: start)")
+    assert caught.value.message.endswith("did not start: no progress for 1 s (phase: start)")
     assert caught.value.phase == "start"
     assert "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT" in caught.value.hint
 
@@ -246,8 +246,9 @@ def test_an_import_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "hanging.py").write_text("import threading\nthreading.Event().wait(4)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     app = EphemeralApp("hanging:app", home=tmp_path, timeout=0.5)
-    with pytest.raises(ServerStartFailed, match=r"no progress for 0.5 s \(phase: import\)$"):
+    with pytest.raises(ServerStartFailed) as caught:
         plain(app)
+    assert caught.value.message.endswith("no progress for 0.5 s (phase: import)")
     sys.modules.pop("hanging", None)
 
 
