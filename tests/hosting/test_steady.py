@@ -494,7 +494,7 @@ def test_what_dies_of_a_server_is_told_and_the_server_goes_on(tmp_path: Path) ->
     assert app.errors == 1
     (line,) = host_log.lines(1)
     assert "A task that was started with" in line
-    assert "has died: the janitor" in line
+    assert "has failed: the janitor" in line
     assert "LookupError: the queue of sql://***@host is gone" in line
     hosted.close()
     assert hosted.wait_closed(SECONDS)
