@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     )
     from orchnb.asgi import ASGIApp
     from orchnb.errors import (
-        AmbiguousReference,
         ClientClosed,
         ClientNotPicklable,
         FlowRunsFailed,
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASGIApp",
-    "AmbiguousReference",
     "ClientClosed",
     "ClientContext",
     "ClientNotPicklable",
@@ -115,7 +113,6 @@ _HOMES = {
         "use_app",
     ),
     "orchnb.errors": (
-        "AmbiguousReference",
         "FlowRunWaitTimeout",
         "FlowRunsFailed",
         "ClientClosed",

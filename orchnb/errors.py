@@ -12,7 +12,6 @@
     ├── InvalidParameters           (ValueError)    a deployment does not accept these parameters
     ├── FlowRunWaitTimeout          (TimeoutError)  flow runs have not ended in time; they go on
     ├── FlowRunsFailed              (RuntimeError)  flow runs that were waited for have failed
-    ├── AmbiguousReference          (ValueError)    a name or short id fits several objects
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
     ├── ServerStartFailed           (RuntimeError)  the in-kernel server did not start
     ├── UnexpectedAnswer            (ValueError)    the response is not what an API would send
@@ -151,15 +150,6 @@ class FlowRunsFailed(OrchnbError, RuntimeError):
         super().__init__(message)
         self.runs = runs
         self.failed = failed
-        self.hint = hint
-
-
-class AmbiguousReference(OrchnbError, ValueError):
-    """A name or a short id fits several objects. The message lists some; ``candidates`` has their ids."""
-
-    def __init__(self, message: str, *, candidates: Sequence[Any] = (), hint: str = "") -> None:
-        super().__init__(message)
-        self.candidates: tuple[Any, ...] = tuple(candidates)
         self.hint = hint
 
 

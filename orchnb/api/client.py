@@ -314,8 +314,8 @@ class _ApiClient(Operations, RunOperations):
         """Get the server's description for an error, once: it is large.
 
         Raises:
-            UnexpectedAnswer: there is none.
-            PrefectHTTPStatusError: there is none, or the server refuses the request.
+            UnexpectedAnswer: the response is not an OpenAPI document.
+            PrefectHTTPStatusError: there is no document, or the server refuses the request.
         """
         if self._address_problem or (self._is_undescribed and self._described is None):
             raise UnexpectedAnswer(

@@ -11,12 +11,11 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from orchnb.api.operations.flow_runs import read_flow_run
+from orchnb.api.operations.flow_runs import flow_runs_of, read_flow_run
 from orchnb.http.calls import Call, path
 from orchnb.http.effects import Sleep
 from orchnb.observers import follow_observers
 from orchnb.runs.pace import LOOK_TIMEOUT, PASSING, Pace, smaller_limit
-from orchnb.runs.reading import flow_runs
 from orchnb.runs.states import has_ended
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ class Following:
         found: list[FlowRun] = yield from Call(
             "POST",
             path("/flow_runs/filter"),
-            flow_runs,
+            flow_runs_of,
             json={
                 "flow_runs": {"id": {"any_": [str(each) for each in self._asked]}},
                 "limit": len(self._asked),

@@ -9,12 +9,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from orchnb.api import models
-from orchnb.api.answers import a
+from orchnb.api.operations.flow_runs import flow_run_of
+from orchnb.api.operations.logs import logs_of
 from orchnb.http.calls import Call, path
 from orchnb.http.effects import Sleep
 from orchnb.runs.pace import LOOK_TIMEOUT, PASSING, Clock, Pace, smaller_limit
-from orchnb.runs.reading import logs
 from orchnb.runs.states import has_ended
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ _LOOK_BACK_EVERY = 4.0
 
 QUIET_AT_THE_END = 4.0
 """Seconds without new lines after the run's end, until the logs are considered complete."""
-
-_flow_run = a(lambda: models.FlowRun)
 
 
 class LogTail:
@@ -79,7 +76,7 @@ class LogTail:
                     self.run = yield from Call(
                         "GET",
                         path("/flow_runs/{}", self._run_id),
-                        _flow_run,
+                        flow_run_of,
                         missing=f"flow run with the id '{self._run_id}'",
                         timeout=LOOK_TIMEOUT,
                     )
@@ -107,7 +104,7 @@ class LogTail:
         found: list[Log] = yield from Call(
             "POST",
             path("/logs/filter"),
-            logs,
+            logs_of,
             json={
                 "logs": conditions,
                 "sort": "TIMESTAMP_ASC",

@@ -19,7 +19,6 @@ from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
 from orchnb.runs.following import Following
 from orchnb.runs.pace import Clock, Pace
-from orchnb.runs.states import has_ended
 
 if TYPE_CHECKING:
     from orchnb.api.models import Deployment, FlowRun
@@ -147,7 +146,3 @@ class Sweep:
     def left(self) -> int:
         """Return how many items have no run yet."""
         return len(self._items) - len(self.created)
-
-    def unfinished(self) -> int:
-        """Return how many of the created runs have not ended."""
-        return sum(not has_ended(run) for run in self.runs())

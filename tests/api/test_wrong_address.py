@@ -16,7 +16,7 @@ from tests.api.fakes import FLOW_ID, RUN_ID, Scripted
 
 
 class BelowPrefix(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """A proxy that has a server below a path of its own; it remembers what it was asked."""
+    """A proxy that serves a server below another path, and records its requests."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix

@@ -98,7 +98,7 @@ def test_another_server_gets_nothing(kind: str, status: int, location: str) -> N
 
 REFUSED: dict[str, tuple[int, str, str, str]] = {
     "the slash, by another status": (301, "http://s/api/x", "/api/x/", "use that path"),
-    "a login page of its own": (302, "http://s/api/x", "/login?next=canary", "log in first"),
+    "the server's login page": (302, "http://s/api/x", "/login?next=canary", "log in first"),
     "a login page elsewhere": (302, "http://s/api/x", "https://sso/login", "if it is a login page"),
     "a proxy that ends https": (
         307,

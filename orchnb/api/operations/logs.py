@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypedDict
 from uuid import UUID
 
@@ -17,12 +17,13 @@ from orchnb.api.operations.coercion import Filter
 from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults
 from orchnb.api.operations.verbs import search
 from orchnb.http.calls import Call, nothing, path
+from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:
     from orchnb.api.models import Log
 
 
-_logs = list_of(lambda: models.Log)
+logs_of: Callable[[PrefectResponse], ModelList[Log]] = list_of(lambda: models.Log)
 
 
 @operation
@@ -86,7 +87,7 @@ def read_logs(
     if runs and log_filter is not None:
         raise ValueError("Give a run or a log_filter, not both; a filter can contain the run's id")
     wanted = log_filter if log_filter is not None else runs or None
-    return search(path("/logs/filter"), _logs, logs=wanted, sort=sort, limit=limit, offset=offset)
+    return search(path("/logs/filter"), logs_of, logs=wanted, sort=sort, limit=limit, offset=offset)
 
 
 class LogOperations:

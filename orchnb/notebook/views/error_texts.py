@@ -7,7 +7,6 @@ from typing import NamedTuple
 import httpx
 
 from orchnb.errors import (
-    AmbiguousReference,
     ClientClosed,
     ClientNotPicklable,
     FlowRunsFailed,
@@ -54,7 +53,6 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (OutcomeUnknown, Kind("It is unknown whether the server acted on the request")),
     (FlowRunWaitTimeout, Kind("Not finished in time")),
     (FlowRunsFailed, Kind("Flow runs did not complete")),
-    (AmbiguousReference, Kind("This name fits several objects")),
     (InvalidParameters, Kind("The deployment does not accept these parameters")),
     (ForeignAddress, Kind("This address does not belong to the API")),
     (
