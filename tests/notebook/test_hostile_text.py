@@ -73,6 +73,7 @@ from orchnb.notebook.views.port import not_served_line, served_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
 from orchnb.notebook.views.runs import runs_card
 from orchnb.notebook.views.startup import Startup
+from orchnb.notebook.views.status import server_card
 from orchnb.openapi.discovery import Location
 from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
@@ -295,7 +296,7 @@ def served(said: str) -> Served:
     app = EphemeralApp("app", home=Path(), timeout=1, given=titled(said))
     opened = Served.__new__(Served)
     opened.app, opened.port = app, 4200
-    opened._base, opened.settings_file = "/pages", Path("port.sh")
+    opened._base, opened._settings_file = "/pages", Path("port.sh")
     opened._keys = PortKeys(4200, "/pages")
     opened._keys.new_code = lambda: "the-same-each-time"  # type: ignore[method-assign]
     return opened
@@ -349,6 +350,7 @@ VIEWS: dict[str, Callable[[str], View]] = {
         httpx.Request("POST", address(said)), sent=True
     ),
     "objects.status_card: up": lambda said: status_card(status(said)),
+    "status.server_card": lambda said: server_card(status(said, flows=said)),
     "objects.status_card: down": lambda said: status_card(status(said, state="down")),
     "objects.status_card: refused": lambda said: status_card(
         ServerStatus(
@@ -603,7 +605,7 @@ def view_functions() -> set[str]:
 
 def test_every_view_is_among_them() -> None:
     assert view_functions() == {name.partition(":")[0] for name in VIEWS}
-    shown = {f"objects.{function}" for function in _SHOWN.values()} - {
+    shown = {view if "." in view else f"objects.{view}" for view in _SHOWN.values()} - {
         "objects.retried_table"  # by way of that module
     }
     assert shown <= view_functions()
