@@ -47,6 +47,7 @@ from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
+from orchnb.notebook.views.graph import graph_diagram
 from orchnb.notebook.views.logs import log_view
 from orchnb.notebook.views.model import (
     Card,
@@ -312,6 +313,11 @@ def titled(title: str) -> Any:
     return app
 
 
+def graph_of(said: str) -> models.FlowRunGraph:
+    details = dict.fromkeys(("kind", "id", "label", "state_type", "start_time"), said)
+    return models.FlowRunGraph(nodes=[[said, {**details, "parents": [{"id": said}]}]])
+
+
 def timeline_of(said: str, tasks: int) -> Timeline:
     run, now = run_of(said), NOON.astimezone()
     task = models.TaskRun(
@@ -399,6 +405,7 @@ VIEWS: dict[str, Callable[[str], View]] = {
     "objects.as_it_is: card": lambda said: as_it_is(Card(clean(said))),
     "timeline.timeline_chart: rows": lambda said: timeline_chart(timeline_of(said, 1)),
     "timeline.timeline_chart: groups": lambda said: timeline_chart(timeline_of(said, MOST_BARS)),
+    "graph.graph_diagram: a run": lambda said: graph_diagram(graph_of(said)),
     "logs.log_view: a line": lambda said: logged(said),
     "port.served_card: an app": lambda said: served_card(served(said)),
     "port.not_served_line: closed": lambda said: not_served_line(True),
@@ -627,7 +634,11 @@ def view_functions() -> set[str]:
 def test_every_view_is_among_them() -> None:
     assert view_functions() == {name.partition(":")[0] for name in VIEWS}
     shown = {f"objects.{function}" for function in _SHOWN.values()} - {
-        *("objects.retried_table", "objects.timeline_chart")  # by way of their modules
+        *(
+            "objects.retried_table",
+            "objects.timeline_chart",
+            "objects.graph_diagram",
+        )  # by way of their modules
     }
     assert shown <= view_functions()
 
