@@ -40,8 +40,7 @@ class TableCell:
     """The text twin's replacement for the words, such as a link that the words do not show."""
 
     def __post_init__(self) -> None:
-        if not re.match(r"https?://|(/[\w.~@%-]+)+/?(\?[\w=&-]*)?\Z", self.link):
-            object.__setattr__(self, "link", "")
+        _check_link(self)
 
     def __str__(self) -> str:
         return self.plain or (f"{self.words}: {self.why}" if self.why else self.words)
@@ -58,6 +57,11 @@ class LogEntry:
     words: str
     whole: str = ""
     """The complete text if the words leave something out, such as the frames of libraries."""
+
+
+def _check_link(part: TableCell | ChartRow) -> None:
+    if not re.match(r"https?://|(/[\w.~@%-]+)+/?(\?[\w=&-]*)?\Z", part.link):
+        object.__setattr__(part, "link", "")
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,76 @@ class Line:
         return _SIGNS[self.tone]
 
 
-View: TypeAlias = Card | Table | Live | Line
+Doings: TypeAlias = Literal["waited", "ran", "failed"]
+
+
+@dataclass(frozen=True)
+class ChartBar:
+    """A part of a row's time, from 0 to 1 of the axis."""
+
+    doing: Doings
+    start: float
+    length: float
+
+
+@dataclass(frozen=True)
+class ChartRow:
+    """A row of a chart."""
+
+    label: str
+    words: str
+    """How long it took, and how it ended if it did not complete."""
+    tone: Tone
+    bars: Sequence[ChartBar]
+    depth: int = 0
+    link: str = ""
+    """As in `TableCell`."""
+    spoken: str = ""
+    """What the bars show, in words."""
+    is_group: bool = False
+    """Whether its bars are those of several runs, and may overlap."""
+
+    def __post_init__(self) -> None:
+        _check_link(self)
+
+    @property
+    def sign(self) -> str:
+        """The sign that shows the tone without colour."""
+        return _SIGNS[self.tone]
+
+    @property
+    def kinds(self) -> Sequence[Doings]:
+        """What its bars show, in the order in which they are drawn."""
+        present = {bar.doing for bar in self.bars}
+        return [doing for doing in _BARS if doing in present]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars on a common axis of time, and notes at the end."""
+
+    title: str
+    tone: Tone
+    ticks: Sequence[tuple[float, str]]
+    """Positions from 0 to 1, with the time since the start in words."""
+    rows: Sequence[ChartRow]
+    notes: Sequence[str] = ()
+
+    @property
+    def is_tall(self) -> bool:
+        """Whether the rows scroll."""
+        return len(self.rows) > _MOST_UNSCROLLED
+
+    @property
+    def sign(self) -> str:
+        """The sign that shows the tone without colour."""
+        return _SIGNS[self.tone]
+
+
+_MOST_UNSCROLLED = 40
+"""Rows of a chart that are shown without a scroll bar."""
+
+View: TypeAlias = Card | Table | Live | Line | Chart
 
 
 def html(view: View) -> str:
@@ -184,12 +257,42 @@ def _text_of_entries(entries: Sequence[LogEntry]) -> list[str]:
     return lines
 
 
+_BARS_WIDTH = 48
+"""Characters for the bars of a chart's text."""
+
+_BARS: dict[Doings, str] = {"waited": "·", "ran": "━", "failed": "━"}
+"""What is drawn, later ones on top of earlier ones."""
+
+
+def _text_of_chart(chart: Chart) -> list[str]:
+    """Return a chart as lines: ``·`` is a wait, ``━`` is work, ``✗`` is the end of a failed try."""
+    names = [f"{'  ' * row.depth}{row.sign} {row.label}" for row in chart.rows]
+    width = max(map(len, names), default=0)
+    axis = [" "] * (_BARS_WIDTH + 8)
+    for at, words in chart.ticks:
+        place = round(at * (_BARS_WIDTH - 1))
+        if place == 0 or axis[place - 1] == " ":
+            axis[place : place + len(words)] = words
+    lines = [f"{chart.sign} {chart.title}", f"  {' ' * width}  {''.join(axis).rstrip()}"]
+    for name, row in zip(names, chart.rows, strict=True):
+        cells = [" "] * _BARS_WIDTH
+        for bar in sorted(row.bars, key=lambda bar: list(_BARS).index(bar.doing)):
+            first = min(int(bar.start * _BARS_WIDTH), _BARS_WIDTH - 1)
+            last = min(max(first + 1, round((bar.start + bar.length) * _BARS_WIDTH)), _BARS_WIDTH)
+            cells[first:last] = _BARS[bar.doing] * (last - first)
+            if bar.doing == "failed":
+                cells[last - 1] = "✗"
+        lines.append(f"  {name.ljust(width)}  {''.join(cells)}  {row.words}".rstrip())
+    return [*lines, *_indented(chart.notes)]
+
+
 # Each key is the type that its function takes.
 _TEXTS: dict[type[View], Callable[[Any], list[str]]] = {
     Card: _text_of_card,
     Table: _text_of_table,
     Live: _text_of_live,
     Line: _text_of_line,
+    Chart: _text_of_chart,
 }
 
 
