@@ -272,7 +272,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     raise InvalidSetting(f"{path} {problem}. Fix or remove the file.")
 
 
-@functools.lru_cache(maxsize=4)  # each client reads the settings, and parsing takes most of the time
+# Each client reads the settings, and parsing takes most of the time.
+@functools.lru_cache(maxsize=4)
 def _parsed(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 

@@ -50,7 +50,12 @@ from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.graph import graph_diagram
 from orchnb.notebook.views.logs import log_view
 from orchnb.notebook.views.model import (
+    Box,
     Card,
+    Chart,
+    ChartBar,
+    ChartRow,
+    Diagram,
     Line,
     Live,
     Step,
@@ -541,6 +546,16 @@ RAW: dict[str, Callable[[str], View]] = {
     "table": lambda said: Table([said, said], [[said, said]], said),
     "live": lambda said: Live(said, [Step(said, said, said, 0.5)], [said]),
     "line": lambda said: Line(said, "error"),
+    "chart": lambda said: Chart(
+        said,
+        "error",
+        [(0.5, said)],
+        [ChartRow(said, said, "warn", [ChartBar("ran", 0, 1)], spoken=said)],
+        [said],
+    ),
+    "diagram": lambda said: Diagram(
+        said, 9, 9, [Box(0, 0, 9, 9, said, said, "good", said, True, [said])], [], [said]
+    ),
 }
 
 
