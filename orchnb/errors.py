@@ -12,6 +12,7 @@
     ├── InvalidParameters           (ValueError)    a deployment does not accept these parameters
     ├── FlowRunWaitTimeout          (TimeoutError)  flow runs have not ended in time; they go on
     ├── FlowRunsFailed              (RuntimeError)  flow runs that were waited for have failed
+    ├── SourceNotFound              (ValueError)    a function cannot be written to a module
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
     ├── ServerStartFailed           (RuntimeError)  the in-kernel server did not start
     ├── UnexpectedAnswer            (ValueError)    the response is not what an API would send
@@ -151,6 +152,10 @@ class FlowRunsFailed(OrchnbError, RuntimeError):
         self.runs = runs
         self.failed = failed
         self.hint = hint
+
+
+class SourceNotFound(OrchnbError, ValueError):
+    """A function cannot be written to a module: something that it uses is in no cell's source."""
 
 
 class LifespanStartupFailed(OrchnbError, RuntimeError):

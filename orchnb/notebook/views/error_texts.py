@@ -21,6 +21,7 @@ from orchnb.errors import (
     OutcomeUnknown,
     ServerNotConfigured,
     ServerStartFailed,
+    SourceNotFound,
     UnexpectedAnswer,
 )
 
@@ -53,6 +54,7 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (OutcomeUnknown, Kind("It is unknown whether the server acted on the request")),
     (FlowRunWaitTimeout, Kind("Not finished in time")),
     (FlowRunsFailed, Kind("Flow runs did not complete")),
+    (SourceNotFound, Kind("The function cannot be deployed from its cell")),
     (InvalidParameters, Kind("The deployment does not accept these parameters")),
     (ForeignAddress, Kind("This address does not belong to the API")),
     (
