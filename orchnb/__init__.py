@@ -6,8 +6,11 @@ never talks to a server never loads an HTTP client.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from orchnb._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell  # noqa: TID251 - types only
@@ -48,8 +51,6 @@ if TYPE_CHECKING:
     from orchnb.runtime.run import run
     from orchnb.server_type import ServerType, determine_server_type
     from orchnb.settings import Settings, get_settings, temporary_settings
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ASGIApp",
@@ -151,7 +152,7 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     """Load the extension; called by ``%load_ext orchnb``."""
     from orchnb.notebook.extension import load
 
-    load(ipython)
+    load(ipython, sys.modules[__name__])
 
 
 def unload_ipython_extension(ipython: InteractiveShell) -> None:

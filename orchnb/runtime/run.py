@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from orchnb.event_loop import Loop, current_loop
 from orchnb.forks import in_forked_child
-from orchnb.runtime.futures import LoopTask, Outcome
+from orchnb.runtime.futures import LoopTask, ThreadFuture
 from orchnb.runtime.interrupts import deferred_interrupts, interrupts_handled_by
 from orchnb.runtime.loops import (
     cancel_tasks,
@@ -131,7 +131,7 @@ def _wait_or_end(job: _Job[Any]) -> None:
         raise
 
 
-class _Job(Outcome[T]):
+class _Job(ThreadFuture[T]):
     """A coroutine to run. It is done when all tasks that the coroutine has left are cancelled as well."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], home: Loop | None, *, keep: bool) -> None:
@@ -172,7 +172,7 @@ class _Job(Outcome[T]):
             )
 
     def run_on(self, loop: asyncio.AbstractEventLoop) -> Callable[[], object]:
-        """Run it to its end on a loop; return what settles it."""
+        """Run it to its end on a loop; return a function that sets its result or error."""
         self._thread = threading.get_ident()
         _on_this_thread.job = self
         try:
@@ -188,11 +188,11 @@ class _Job(Outcome[T]):
             error = exc.with_traceback(_callers_part(exc.__traceback__))
             with suppress(BaseException):  # the coroutine's own error is the one to tell
                 cancel_tasks(loop, timeout=None)
-            return lambda: self.settle(error=error)
+            return lambda: self.set_error(error)
         finally:
             self._cancel = self._thread = None
             del _on_this_thread.job
-        return lambda: self.settle(result)
+        return lambda: self.set_result(result)
 
 
 _on_this_thread = threading.local()
@@ -232,21 +232,21 @@ class _Runner:
             self._do_jobs(asyncio.new_event_loop())
 
     def _do_jobs(self, loop: asyncio.AbstractEventLoop) -> None:
-        settle: Callable[[], object] = bool
+        set_done: Callable[[], object] = bool
         try:
             while (job := self._jobs.get()) is not None:
-                settle = job.run_on(loop)
+                set_done = job.run_on(loop)
                 keep = job.keep and notebook_loop() is not None  # the job may have unloaded orchnb
                 del job  # it holds the caller's objects
                 if not keep:
                     break
                 _spare.append(self)  # first, so that the caller's next job finds it
-                settle()
-                settle = bool
+                set_done()
+                set_done = bool
         finally:
             with suppress(KeyboardInterrupt):
                 finish_loop(loop, timeout=None)
-            settle()
+            set_done()
 
 
 _spare: list[_Runner] = []

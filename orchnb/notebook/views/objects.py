@@ -27,7 +27,7 @@ from orchnb.api.status import ServerStatus
 from orchnb.api.times import ago
 from orchnb.http.errors import text_of
 from orchnb.http.response import PrefectResponse
-from orchnb.notebook.views.model import Card, Cell, Line, Table, Tone, clean
+from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean
 from orchnb.notebook.views.retries import retried_table as retried_table
 from orchnb.openapi.namespace import (
     AsyncOperations,
@@ -204,7 +204,7 @@ def model_table(models: ModelList[Any], now: datetime | None = None, *, more: st
     )
 
 
-def _kept(names: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Sequence[int]:
+def _kept(names: Sequence[str], rows: Sequence[Sequence[str | TableCell]]) -> Sequence[int]:
     """Return the indexes of the columns to show; all of them if there are no rows."""
     if not rows:
         return range(len(names))
@@ -216,20 +216,20 @@ def _kept(names: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Sequenc
     return kept or range(len(names))[:1]
 
 
-def _table_cell(model: Model, name: str, now: datetime, ui_url: str | None) -> str | Cell:
+def _table_cell(model: Model, name: str, now: datetime, ui_url: str | None) -> str | TableCell:
     words = _column(model, name)
     value = getattr(model, name, None)
     if name == "state":
         kind = getattr(getattr(model, "state", None), "type", None) or getattr(
             model, "state_type", ""
         )
-        return Cell(words, _STATE_TONES.get(str(kind)))
+        return TableCell(words, _STATE_TONES.get(str(kind)))
     if isinstance(value, datetime):
-        return Cell(ago(value, now), title=words)
+        return TableCell(ago(value, now), title=words)
     if name == "name" and ui_url and words:
         pages = next((path for kind, path in _PAGES.items() if isinstance(model, kind)), None)
         if pages:
-            return Cell(words, link=f"{ui_url}/{pages}/{getattr(model, 'id', '')}")
+            return TableCell(words, link=f"{ui_url}/{pages}/{getattr(model, 'id', '')}")
     return words
 
 

@@ -7,12 +7,12 @@ that works once, within ten minutes.
 from __future__ import annotations
 
 from orchnb.hosting.port import Served
-from orchnb.notebook.views.model import Card, Cell, Line, clean
+from orchnb.notebook.views.model import Card, Line, TableCell, clean
 
 
 def served_card(served: Served) -> Card:
     """Return a card that says where the server is, how its owner uses it, and who else can."""
-    rows: list[tuple[str, str | Cell]] = []
+    rows: list[tuple[str, str | TableCell]] = []
     what = "Web pages" if served.app.is_prefect else "In a browser"
     if served.proxied:
         rows.append((what, _page(served.proxied_page, served.sign_in_path())))
@@ -37,8 +37,8 @@ def served_card(served: Served) -> Card:
     return Card(title, "good", rows=rows, notes=notes)
 
 
-def _page(page: str, link: str) -> Cell:
-    return Cell(page, link=link, plain=link)
+def _page(page: str, link: str) -> TableCell:
+    return TableCell(page, link=link, plain=link)
 
 
 def not_served_line(was_open: bool) -> Line:
