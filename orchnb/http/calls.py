@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import (
     Any,
     Generic,
@@ -25,7 +26,7 @@ from pydantic import Secret, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 from typing_extensions import LiteralString
 
-from orchnb.concealed import Body
+from orchnb.concealed import Body, ConcealedText
 from orchnb.errors import (
     ClientClosed,
     ObjectAlreadyExists,
@@ -38,7 +39,7 @@ from orchnb.http.errors import bare_request
 from orchnb.http.json_steps import JSONRefused
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import ASIDE, LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS, is_repeatable
-from orchnb.redaction import shown_url
+from orchnb.redaction import SECRETS, shown_url
 from orchnb.text import one_line
 
 T = TypeVar("T")
@@ -122,12 +123,14 @@ class Call(Generic[T]):
         options: dict[str, Any] = {"extensions": extensions}
         if self.json is None:
             return options
+        hidden: list[ConcealedText] = []
+        plain = partial(_revealed, hidden) if self.reveals else _plain
         try:
             options["content"] = Body(
-                json.dumps(
-                    self.json, default=_revealed if self.reveals else _plain, allow_nan=False
-                ).encode()
+                json.dumps(self.json, default=plain, allow_nan=False).encode()
             )
+            if hidden:
+                extensions[SECRETS] = tuple(hidden)
         except (TypeError, ValueError, RecursionError) as exc:
             complaint = _complaint(self.json, exc)
         else:
@@ -260,11 +263,21 @@ def _plain(value: object) -> Any:
     return dict(value) if isinstance(value, Mapping) else to_jsonable_python(value)
 
 
-def _revealed(value: object) -> Any:
-    """As `_plain`; a wrapped secret is what it holds."""
-    if isinstance(value, (Secret, SecretStr, SecretBytes)):
-        return value.get_secret_value()
-    return _plain(value)
+def _revealed(hidden: list[ConcealedText], value: object) -> Any:
+    """As `_plain`, but a wrapped secret in its value, which is also added to ``hidden``."""
+    if not isinstance(value, (Secret, SecretStr, SecretBytes)):
+        return _plain(value)
+    plain = to_jsonable_python(value.get_secret_value())
+    hidden.extend(_texts(plain))
+    return plain
+
+
+def _texts(value: object) -> Iterator[ConcealedText]:
+    """Yield the texts and numbers in plain data."""
+    for _, item in _items(value):
+        yield from _texts(item)
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield ConcealedText(value)
 
 
 def _complaint(body: object, error: Exception) -> str:

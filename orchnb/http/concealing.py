@@ -18,10 +18,9 @@ from orchnb.concealed import (
     concealed,
     concealed_url,
     forget_frames,
-    with_causes,
 )
 from orchnb.http.cookies import HostCookies
-from orchnb.redaction import HARMLESS_HEADERS, scrub, secrets_of
+from orchnb.redaction import HARMLESS_HEADERS
 
 _HARMLESS = frozenset(name.encode() for name in HARMLESS_HEADERS)
 _COOKIE_HEADERS = frozenset({b"set-cookie", b"set-cookie2"})
@@ -108,19 +107,11 @@ def _header(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     return name, value if name.lower() in _HARMLESS else ConcealedBytes(value)
 
 
-def conceal_failure(
-    error: BaseException, request: httpx.Request, handled: BaseException | None
-) -> None:
-    """Take the secrets of a request that failed on its way out of its error. Functions that write to the
-    network hold what they write in local variables; h11 quotes a header that it cannot send."""
+def conceal_failure(error: BaseException, handled: BaseException | None) -> None:
+    """Take the frames that hold what was sent out of the error of a request that failed on its way."""
     forget_frames(error, _WIRE, handled=handled, if_=_holds_data)
     if isinstance(error, httpx.ProtocolError):
         forget_frames(error, ("httpx._transports.default",), handled=handled)  # one has the message
-        secrets = secrets_of(request)
-        for each in with_causes(error, handled=handled):
-            each.args = tuple(
-                scrub(part, secrets) if isinstance(part, str) else part for part in each.args
-            )
 
 
 def _holds_data(frame: FrameType) -> bool:

@@ -44,7 +44,7 @@ class ProcessTransport(httpx.BaseTransport):
         try:
             return self._transport.handle_request(request)
         except BaseException as exc:
-            conceal_failure(exc, request, handled)
+            conceal_failure(exc, handled)
             raise
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class LoopTransport(httpx.AsyncBaseTransport):
         try:
             response = await here.transport.handle_async_request(request)
         except BaseException as exc:
-            conceal_failure(exc, request, handled)
+            conceal_failure(exc, handled)
             raise
         response.extensions[_CONNECTIONS] = here  # they stay open while the response is read
         return response

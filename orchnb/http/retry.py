@@ -6,8 +6,9 @@ import itertools
 import logging
 import random
 import re
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timezone
@@ -16,11 +17,12 @@ from typing import Literal, Protocol
 
 import httpx
 
+from orchnb.concealed import with_causes
 from orchnb.errors import ClientClosed, OrchnbError
 from orchnb.http.effects import RequestFlow, SendRequest, Sleep, WaitControl
 from orchnb.http.proxies import proxy_secrets
 from orchnb.observers import retry_observers
-from orchnb.redaction import redact_url, scrub, secrets_of, shown_url
+from orchnb.redaction import Secrets, redact_url, secrets_of, shown_url
 from orchnb.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -349,6 +351,7 @@ class Retrier:
         there is no further try.
         """
         policy = self.policy
+        handled = sys.exc_info()[1]
         send = SendRequest(request, aside)
         story = _Story(policy, request, policy.monotonic() if began is None else began)
         waits = waits or Waits(policy)
@@ -375,9 +378,10 @@ class Retrier:
                     retried = policy.retries_error(exc, connected=self.connected)
                     if once and policy.leaves_open(exc):
                         retried = False
-                    earlier = without_secrets(exc, request)
+                    _mask_secrets(exc, request, handled)
+                    earlier = exc
                     if not retried or story.counted > policy.max_retries:
-                        raise earlier from (None if earlier is not exc else exc.__cause__)
+                        raise
                 else:
                     assert answer is not None, "the result of a `SendRequest` is a response"
                     self.connected = True
@@ -436,14 +440,14 @@ class Retrier:
             raise
 
 
-def without_secrets(error: httpx.TransportError, request: httpx.Request) -> httpx.TransportError:
-    """Return the error, or one of the same type without the request's secrets: h11 quotes a header that
-    it cannot send, and a line of a response that it cannot parse."""
-    words = str(error)
-    secrets: Iterable[str] = secrets_of(request)
+def _mask_secrets(
+    error: httpx.TransportError, request: httpx.Request, handled: BaseException | None
+) -> None:
+    """Mask the request's secrets in the messages of an error and its causes: h11 quotes a header that it
+    cannot send, and a line of a response that it cannot parse."""
+    masks = [secrets_of(request).mask]
     if isinstance(error, httpx.ProxyError):  # the message comes from the proxy
-        secrets = {*secrets, *proxy_secrets()}
-    scrubbed = scrub(words, secrets)
-    if scrubbed == words:
-        return error
-    return type(error)(scrubbed, request=request).with_traceback(error.__traceback__)
+        masks.append(Secrets(proxy_secrets()).mask)
+    for each in with_causes(error, handled=handled):
+        for mask in masks:
+            each.args = tuple(mask(part) if isinstance(part, str) else part for part in each.args)

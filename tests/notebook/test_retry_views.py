@@ -47,7 +47,7 @@ def entry(clock: Clock, kind: Kind = "waiting", request: int = 1, **changes: Any
         "kind": kind,
         "request_id": request,
         "method": "POST",
-        "url": "http://server/api/flow_runs/filter?limit=***",
+        "url": "http://server/api/flow_runs/filter?limit=5",
         "attempt": 1,
         "max_attempts": 6,
         "cause": "503 Service Unavailable",

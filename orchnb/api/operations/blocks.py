@@ -349,14 +349,15 @@ def _plain(document: Data | None, wanted: set[str], include_secrets: bool = True
     else:
         return document
     if "data" in fields:
-        fields["data"] = _concealed(fields["data"], include_secrets)
+        schema = getattr(document, "block_schema", None)
+        fields["data"] = _concealed(fields["data"], include_secrets, schema)
     return fields
 
 
-def _concealed(data: Any, include_secrets: bool = True) -> Any:
-    """The values of a block, all of them wrapped: only its schema says which ones are secret. Those that
+def _concealed(data: Any, include_secrets: bool = True, schema: BlockSchema | None = None) -> Any:
+    """Return the values of a block, the secret ones wrapped; without a schema, all of them. Those that
     were wrapped before are sent as asterisks unless secrets are included."""
-    return models.wrapped(data if include_secrets else _starred(data), [()])
+    return models.wrapped(data if include_secrets else _starred(data), models.secret_places(schema))
 
 
 def _starred(value: Any) -> Any:

@@ -35,7 +35,7 @@ from orchnb.openapi.namespace import (
     SyncOperations,
     overview,
 )
-from orchnb.redaction import scrub, secrets_of, shown_url
+from orchnb.redaction import secrets_of, shown_url
 
 MOST_ROWS = 20
 """Number of rows of a list that are shown; the rest is only counted."""
@@ -69,11 +69,8 @@ def response_card(response: PrefectResponse) -> Card:
     """Return a short card of a response."""
     rows = [("Status", clean(f"{response.status_code} {response.reason_phrase}"))]
     if response.is_closed:
-        # The request's body is left out of the secrets, because it is the user's own data.
-        asked = response.request
-        bare = httpx.Request(asked.method, asked.url, headers=asked.headers)
         words = clean(text_of(response), 20_000)
-        rows.append(("Answer", clean(scrub(words, secrets_of(bare)), 200)))
+        rows.append(("Answer", clean(secrets_of(response.request).mask(words), 200)))
     return Card(
         title=described(response.request),
         tone="good" if response.is_success else "error",
