@@ -25,7 +25,7 @@ from typing import (
 from typing_extensions import ParamSpec
 
 from orchnb.api.answers import M
-from orchnb.api.methods import AsyncClient, SyncClient, dressed, hints_of
+from orchnb.api.methods import AsyncClient, SyncClient, dressed, hints_of, refuse_unknown
 from orchnb.api.models.base import ModelList
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
 from orchnb.http.calls import AT_MOST, Call, Steps
@@ -232,12 +232,14 @@ class iteration(Generic[P, Row]):
         async def iterate_async(
             client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs
         ) -> AsyncIterator[Row]:
+            refuse_unknown(function, *kwargs.keys())
             paging = function(*args, **kwargs)
             while not paging.done:
                 for row in paging.take(await client.perform(paging.call())):
                     yield row
 
         def iterate(client: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Row]:
+            refuse_unknown(function, *kwargs.keys())
             paging = function(*args, **kwargs)
             while not paging.done:
                 yield from paging.take(client.perform(paging.call()))
