@@ -17,6 +17,7 @@ PACKAGE = Path(orchnb.__file__).parent
 
 FLOORS = {
     "_version": 0,
+    "_cpython": 0,
     "asgi": 0,
     "concealed": 0,
     "errors": 0,

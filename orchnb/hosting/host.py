@@ -8,7 +8,6 @@ process from exiting.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import concurrent.futures.thread  # noqa: F401 - its exit hook must be registered before ours, see below
 import contextvars
 import logging
@@ -21,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 import anyio
 
+from orchnb._cpython import call_before_threads_are_joined
 from orchnb.asgi import ASGIApp
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
 from orchnb.forks import in_forked_child
@@ -463,15 +463,13 @@ def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
 
 def _register_exit() -> None:
     # Databases are closed by threads that the interpreter joins before it calls atexit functions, so
-    # the apps must be closed before that. concurrent.futures uses the same hook, which has no public
-    # name. Hooks run in reverse order: ours is registered later, so it runs while worker threads are
-    # still available, without which apps cannot shut down properly.
+    # the apps must be closed before that. Ours is registered after that of concurrent.futures, so it is
+    # called while worker threads are still available, without which apps cannot shut down properly.
     global _exit_registered
     if not _exit_registered:
         _exit_registered = True
-        register = getattr(threading, "_register_atexit", atexit.register)
         with suppress(RuntimeError):  # the interpreter is exiting already
-            register(close_all)
+            call_before_threads_are_joined(close_all)
 
 
 @in_forked_child

@@ -19,8 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from orchnb.file_cache import FileCache, user_cache_folder
-
-_MIGRATIONS = "server/database/_migrations/versions/sqlite"
+from orchnb.prefect_server import internals
 
 _cache = FileCache(
     lambda: user_cache_folder("databases"), suffix=".db", largest=20_000_000, most_files=4
@@ -61,10 +60,8 @@ def file_of(address: str) -> Path | None:
 
 def _key() -> str | None:
     """Return a key for the result of the migrations; None if the migrations cannot be determined."""
-    prefect = importlib.import_module("prefect")
-    folder = Path(str(prefect.__file__)).parent / _MIGRATIONS
-    names = sorted(path.name for path in folder.glob("*.py"))
-    told = "\n".join([str(prefect.__version__), *names])
+    names = internals.migrations()
+    told = "\n".join([internals.version(), *names])
     return hashlib.sha256(told.encode()).hexdigest() if names else None
 
 

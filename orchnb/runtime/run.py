@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from orchnb import _cpython
 from orchnb.event_loop import Loop, current_loop
 from orchnb.forks import in_forked_child
 from orchnb.runtime.futures import LoopTask, ThreadFuture
@@ -333,34 +334,28 @@ def _wait_for(future: asyncio.Future[Any]) -> Any:
 def _step_until_done(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
     """Run the loop that runs this very code, step by step, until the future is done.
 
-    asyncio has no public way to do this. Used are ``_run_once``, ``_ready`` and ``_stopping`` of its
-    loops and ``_context`` of its handles, which are the same from Python 3.10 to 3.14. nest-asyncio, the
-    well-known library for it, replaces functions and classes of asyncio for the whole process.
+    asyncio has no public way to do this. nest-asyncio, the well-known library for it, replaces functions
+    and classes of asyncio for the whole process.
     """
-    step: Callable[[], None] | None = getattr(loop, "_run_once", None)
-    ready: Any = getattr(loop, "_ready", None)
-    if step is None or ready is None:
+    if not _cpython.can_be_stepped(loop):
         raise RuntimeError(
             f"run() cannot wait for a task of the running {type(loop).__module__} loop: use await"
         )
-    handles: Any = loop
+    ready = _cpython.ready_handles(loop)
     # A wait within a wait keeps its own list. What it puts aside goes back when it ends: the outer wait
     # would keep it longer, and run first what came later.
     queue = ready.queue if isinstance(ready, _Runnable) else ready
     waiting = len(queue)
-    outer = asyncio.current_task(loop)
-    runnable = handles._ready = _Runnable(queue)
-    if outer is not None:
-        asyncio.tasks._leave_task(loop, outer)  # see "Extending asyncio" in Python's documentation
+    runnable = _Runnable(queue, loop)
+    _cpython.set_ready_handles(loop, runnable)
     try:
-        while not future.done():
-            if handles._stopping:
-                raise RuntimeError("The event loop was stopped before the task had ended")
-            step()
+        with _cpython.outside_of_its_task(loop):
+            while not future.done():
+                if _cpython.is_stopping(loop):
+                    raise RuntimeError("The event loop was stopped before the task had ended")
+                _cpython.step(loop)
     finally:
-        if outer is not None:
-            asyncio.tasks._enter_task(loop, outer)
-        handles._ready = ready
+        _cpython.set_ready_handles(loop, ready)
         queue.extendleft(reversed(runnable.put_aside))
         # The step in which this was called goes on to take as many handles as there were when it began.
         for _ in range(waiting - len(queue)):
@@ -373,16 +368,17 @@ class _Runnable:
     They would fail, and be lost: ipykernel 7 runs all requests in one context.
     """
 
-    def __init__(self, queue: Any) -> None:
+    def __init__(self, queue: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.put_aside: list[asyncio.Handle] = []
         self.queue = queue
+        self._loop = loop
 
     def popleft(self) -> asyncio.Handle:
-        handle: Any = self.queue.popleft()
-        if not handle._cancelled and _is_entered(handle._context):
+        handle: asyncio.Handle = self.queue.popleft()
+        if not handle.cancelled() and _is_entered(_cpython.context_of(handle)):
             self.put_aside.append(handle)
-            return _cancelled_handle(handle._loop)
-        return handle  # type: ignore[no-any-return]
+            return _cancelled_handle(self._loop)
+        return handle
 
     def __len__(self) -> int:
         return len(self.queue)
