@@ -79,11 +79,6 @@ def discard_silently(task: Any) -> None:
         task._log_destroy_pending = False
 
 
-def target_of(thread: threading.Thread) -> object:
-    """Return the function that a thread was created to run, until it has ended; None if unknown."""
-    return getattr(thread, "_target", None)
-
-
 def call_before_threads_are_joined(function: Callable[[], object]) -> None:
     """Call a function at exit, while new threads can still be started.
 
