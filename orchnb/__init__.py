@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     )
     from orchnb.asgi import ASGIApp
     from orchnb.errors import (
+        AmbiguousReference,
         ClientClosed,
         ClientNotPicklable,
+        FlowRunsFailed,
+        FlowRunWaitTimeout,
         ForeignAddress,
         InvalidParameters,
         InvalidSetting,
@@ -54,10 +57,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASGIApp",
+    "AmbiguousReference",
     "ClientClosed",
     "ClientContext",
     "ClientNotPicklable",
     "FlowRunContext",
+    "FlowRunWaitTimeout",
+    "FlowRunsFailed",
     "ForeignAddress",
     "InvalidParameters",
     "InvalidSetting",
@@ -106,6 +112,9 @@ _HOMES = {
         "use_app",
     ),
     "orchnb.errors": (
+        "AmbiguousReference",
+        "FlowRunWaitTimeout",
+        "FlowRunsFailed",
         "ClientClosed",
         "ClientNotPicklable",
         "ForeignAddress",

@@ -37,7 +37,12 @@ FLOORS = {
     "hosting": 5,
     "openapi": 6,
     "api": 7,
-    "notebook": 8,
+    "runs": 8,
+    # The clients are put together from the operations of both.
+    "api.client": 9,
+    "api.context": 9,
+    "api.status": 9,
+    "notebook": 10,
 }
 
 
@@ -47,7 +52,8 @@ def modules() -> list[Path]:
 
 def floor_of(name: str) -> int:
     """The floor of ``orchnb.http.retry`` is that of ``http``."""
-    return FLOORS[name.split(".")[1]]
+    _, package, *module = name.split(".")
+    return FLOORS.get(".".join([package, *module[:1]]), FLOORS[package])
 
 
 def name_of(path: Path) -> str:

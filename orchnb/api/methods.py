@@ -17,6 +17,7 @@ from typing import (
     Literal,
     Protocol,
     TypeVar,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -26,7 +27,7 @@ from typing import (
 from typing_extensions import ParamSpec, Unpack
 
 from orchnb.api import models
-from orchnb.http.calls import Steps
+from orchnb.http.calls import LongSteps, Steps
 from orchnb.text import did_you_mean, near_names
 
 P = ParamSpec("P")
@@ -41,7 +42,7 @@ class AsyncClient(Protocol):
 
     is_async: ClassVar[Literal[True]]
 
-    async def perform(self, steps: Steps[T], operation: str = "") -> T: ...
+    async def perform(self, steps: LongSteps[T], operation: str = "") -> T: ...
 
 
 class SyncClient(Protocol):
@@ -49,20 +50,20 @@ class SyncClient(Protocol):
 
     is_async: ClassVar[Literal[False]]
 
-    def perform(self, steps: Steps[T], operation: str = "") -> T: ...
+    def perform(self, steps: LongSteps[T], operation: str = "") -> T: ...
 
 
 class operation(Generic[P, T]):
     """A method of both clients, made from a function that returns the calls to make."""
 
-    def __init__(self, function: Callable[P, Steps[T]]) -> None:
+    def __init__(self, function: Callable[P, LongSteps[T]]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
         """Return the operation's calls, for use within another operation."""
-        return self._function(*args, **kwargs)
+        return cast(Steps[T], self._function(*args, **kwargs))  # one that waits is not used so
 
     @functools.cached_property
     def _methods(
@@ -94,7 +95,7 @@ class operation(Generic[P, T]):
 
 
 def _methods(
-    function: Callable[P, Steps[T]],
+    function: Callable[P, LongSteps[T]],
 ) -> tuple[
     Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
     Callable[Concatenate[SyncClient, P], T],

@@ -35,10 +35,20 @@ from orchnb.errors import (
     PrefectHTTPStatusError,
     UnexpectedAnswer,
 )
+from orchnb.http.effects import Sleep
 from orchnb.http.errors import bare_request
 from orchnb.http.json_steps import JSONRefused
 from orchnb.http.response import PrefectResponse
-from orchnb.http.retry import ASIDE, LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS, is_repeatable
+from orchnb.http.retry import (
+    ASIDE,
+    LARGEST,
+    ONCE,
+    OPERATION,
+    RESENT,
+    TRIED_ONCE,
+    UNSENT_ERRORS,
+    is_repeatable,
+)
 from orchnb.redaction import SECRETS, shown_url
 from orchnb.text import one_line
 
@@ -102,6 +112,9 @@ class Call(Generic[T]):
     asterisks are otherwise."""
     largest: int | None = None
     """How many bytes the answer has at most; one that is larger is not read to its end."""
+    timeout: float | None = None
+    """Seconds that the server may take; None for the client's limit. With a limit here the request is not
+    retried: the caller repeats it."""
     look: str = ""
     """How to find out whether the server acted, if it is not ``repeatable``: an operation's name."""
 
@@ -121,6 +134,9 @@ class Call(Generic[T]):
         if self.largest is not None:
             extensions[LARGEST] = self.largest
         options: dict[str, Any] = {"extensions": extensions}
+        if self.timeout is not None:
+            extensions[TRIED_ONCE] = True
+            options["timeout"] = self.timeout
         if self.json is None:
             return options
         hidden: list[ConcealedText] = []
@@ -221,6 +237,12 @@ class Steps(Protocol[T_co]):
     """What an operation's function returns: a `Call`, or a generator of calls."""
 
     def __iter__(self) -> Generator[Call[Any], Any, T_co]: ...
+
+
+class LongSteps(Protocol[T_co]):
+    """What the function of an operation that takes time returns: a generator of calls and waits."""
+
+    def __iter__(self) -> Generator[Call[Any] | Sleep, Any, T_co]: ...
 
 
 # What an answer may be read as.

@@ -59,6 +59,10 @@ that leaves open whether the server acted."""
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods whose requests have the same effect when they are sent twice (RFC 9110, 9.2.2)."""
 
+TRIED_ONCE = "orchnb.tried-once"
+"""The key in a request's ``extensions`` that marks a request that is not retried, because its caller
+repeats it."""
+
 OPERATION = "orchnb.operation"
 """The key in a request's ``extensions`` that names the client operation that sends it."""
 
@@ -356,6 +360,7 @@ class Retrier:
         story = _Story(policy, request, policy.monotonic() if began is None else began)
         waits = waits or Waits(policy)
         once = request.extensions.get(ONCE, False)
+        most_retries = 0 if request.extensions.get(TRIED_ONCE) else policy.max_retries
         earlier: httpx.Response | Exception | None = None
         resent = False
         try:
@@ -380,7 +385,7 @@ class Retrier:
                         retried = False
                     _mask_secrets(exc, request, handled)
                     earlier = exc
-                    if not retried or story.counted > policy.max_retries:
+                    if not retried or story.counted > most_retries:
                         raise
                 else:
                     assert answer is not None, "the result of a `SendRequest` is a response"
@@ -394,7 +399,7 @@ class Retrier:
                     endless = answer.headers.get("Prefect-Maintenance", "").lower() == "true"
                     story.uncounted += endless
                     story.failed(answer)
-                    if story.counted > policy.max_retries:
+                    if story.counted > most_retries or (endless and most_retries == 0):
                         story.tell("gave_up")
                         return answer
                     header = answer.headers.get("Retry-After")
