@@ -6,8 +6,11 @@ never talks to a server never loads an HTTP client.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from orchnb._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell  # noqa: TID251 - types only
@@ -24,8 +27,11 @@ if TYPE_CHECKING:
     )
     from orchnb.asgi import ASGIApp
     from orchnb.errors import (
+        AmbiguousReference,
         ClientClosed,
         ClientNotPicklable,
+        FlowRunsFailed,
+        FlowRunWaitTimeout,
         ForeignAddress,
         InvalidParameters,
         InvalidSetting,
@@ -49,14 +55,15 @@ if TYPE_CHECKING:
     from orchnb.server_type import ServerType, determine_server_type
     from orchnb.settings import Settings, get_settings, temporary_settings
 
-__version__ = "0.1.0"
-
 __all__ = [
     "ASGIApp",
+    "AmbiguousReference",
     "ClientClosed",
     "ClientContext",
     "ClientNotPicklable",
     "FlowRunContext",
+    "FlowRunWaitTimeout",
+    "FlowRunsFailed",
     "ForeignAddress",
     "InvalidParameters",
     "InvalidSetting",
@@ -105,6 +112,9 @@ _HOMES = {
         "use_app",
     ),
     "orchnb.errors": (
+        "AmbiguousReference",
+        "FlowRunWaitTimeout",
+        "FlowRunsFailed",
         "ClientClosed",
         "ClientNotPicklable",
         "ForeignAddress",
@@ -151,7 +161,7 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     """Load the extension; called by ``%load_ext orchnb``."""
     from orchnb.notebook.extension import load
 
-    load(ipython)
+    load(ipython, sys.modules[__name__])
 
 
 def unload_ipython_extension(ipython: InteractiveShell) -> None:

@@ -10,6 +10,9 @@
     ├── ForeignAddress              (ValueError)    a request is for an address outside the API
     ├── OutcomeUnknown              (httpx.TransportError)  the server may or may not have acted
     ├── InvalidParameters           (ValueError)    a deployment does not accept these parameters
+    ├── FlowRunWaitTimeout          (TimeoutError)  flow runs have not ended in time; they go on
+    ├── FlowRunsFailed              (RuntimeError)  flow runs that were waited for have failed
+    ├── AmbiguousReference          (ValueError)    a name or short id fits several objects
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
     ├── ServerStartFailed           (RuntimeError)  the in-kernel server did not start
     ├── UnexpectedAnswer            (ValueError)    the response is not what an API would send
@@ -97,6 +100,47 @@ class OutcomeUnknown(OrchnbError, httpx.TransportError):
 
     def __init__(self, message: str, *, request: httpx.Request, hint: str = "") -> None:
         super().__init__(message, request=request)
+        self.hint = hint
+
+
+class FlowRunWaitTimeout(OrchnbError, TimeoutError):
+    """Flow runs have not ended within the timeout. They go on.
+
+    ``runs`` are all runs that were waited for, as last seen.
+    """
+
+    def __init__(self, message: str, *, runs: Sequence[Any] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.runs = runs
+        self.hint = hint
+
+
+class FlowRunsFailed(OrchnbError, RuntimeError):
+    """Flow runs that were waited for have failed.
+
+    ``runs`` are all runs that were waited for, ``failed`` those that failed, crashed or were cancelled.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        runs: Sequence[Any] = (),
+        failed: Sequence[Any] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.runs = runs
+        self.failed = failed
+        self.hint = hint
+
+
+class AmbiguousReference(OrchnbError, ValueError):
+    """A name or a short id fits several objects. The message lists some; ``candidates`` has their ids."""
+
+    def __init__(self, message: str, *, candidates: Sequence[Any] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.candidates = tuple(candidates)
         self.hint = hint
 
 

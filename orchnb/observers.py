@@ -65,3 +65,6 @@ startup_observers: Observers[Any] = Observers()
 
 switch_observers: Observers[None] = Observers()
 """The observers that are called before `orchnb.use_app` switches to another server."""
+
+follow_observers: Observers[Any] = Observers()
+"""The observers of each `orchnb.runs.following.Following`; called after each look at its runs."""

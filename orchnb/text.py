@@ -1,12 +1,16 @@
-"""Make text from servers and apps fit to show: printable, on one line, of limited length."""
+"""Make text from servers and apps fit to show: printable, on one line, of limited length; and suggest
+similar names."""
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _LONGEST_DETAIL = 500
+_LONGEST_NAME = 200
+_MOST_NAMES = 3
 LONGEST_LOOKED_AT = 20_000
 """How many characters of a text are looked at."""
 
@@ -15,6 +19,22 @@ def one_line(text: str, longest: int = _LONGEST_DETAIL) -> str:
     """Make server text fit for a message: one line, no control characters, limited length."""
     plain = printable(re.sub(r"\s+", " ", text[:LONGEST_LOOKED_AT])).strip()
     return plain if len(plain) <= longest else plain[: longest - 1] + "…"
+
+
+def near_names(name: str, names: Iterable[str], likeness: float = 0.6) -> list[str]:
+    """Return at most three names that are similar to this one, the most similar first.
+
+    ``likeness``: the least similarity, from 0 to 1, as measured by `difflib.SequenceMatcher.ratio`.
+    """
+    by_key = {each.casefold(): each for each in names}
+    keys = difflib.get_close_matches(name.casefold(), by_key, _MOST_NAMES, likeness)
+    return [by_key[key] for key in keys]
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """Return the question; an empty string if there are no names."""
+    words = " or ".join(repr(one_line(name, _LONGEST_NAME)) for name in names)
+    return f"Did you mean {words}?" if words else ""
 
 
 def printable(text: str) -> str:

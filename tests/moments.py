@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dis
 import gc
+import os
 import signal
 import sys
 import threading
@@ -37,6 +38,7 @@ class InterruptAt:
         self._left = number
         self.files = files
         self._paths = {str(FOLDER / file) for file in files}
+        assert all(map(os.path.isfile, self._paths)), files
         self._last: dict[FrameType, str] = {}
         self.place = ""
         """Where it came; empty if there are not so many moments."""

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
+import anyio
 import httpx
 from typing_extensions import Self
 
@@ -35,16 +36,17 @@ from orchnb.forks import in_forked_child
 from orchnb.hosting.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.hosting.host import HostedApp, on_host_thread
 from orchnb.hosting.transport import HostedTransport
-from orchnb.http.calls import Call, Steps, explain_close, explain_silence
+from orchnb.http.calls import Call, LongSteps, Steps, explain_close, explain_silence
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.concealing import BasicAuth, concealed_options
 from orchnb.http.connections import refuse_pickle
-from orchnb.http.effects import drive, drive_async
+from orchnb.http.effects import Sleep, WaitControl, drive, drive_async
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import IDEMPOTENT_METHODS, ONCE
 from orchnb.openapi.discovery import FoundDescription
 from orchnb.openapi.namespace import AsyncOperations, SyncOperations
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
+from orchnb.runs.operations import RunOperations
 from orchnb.runtime.bounded import within
 from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.loops import home_loop
@@ -65,7 +67,7 @@ _FORKED = (
 _TAKES_AN_AWAIT = "This takes an await here: `await client.operations.load()` first"
 
 
-class _ApiClient(Operations):
+class _ApiClient(Operations, RunOperations):
     """What the two clients share: where the API is, and whether it may be talked to now."""
 
     is_async: ClassVar[bool]
@@ -431,7 +433,7 @@ class PrefectClient(_ApiClient):
             return None
         return self._http.aclose()
 
-    async def perform(self, steps: Steps[T], operation: str = "") -> T:
+    async def perform(self, steps: LongSteps[T], operation: str = "") -> T:
         """Make an operation's calls and return its result.
 
         Raises:
@@ -463,7 +465,10 @@ class PrefectClient(_ApiClient):
         except ClientClosed as exc:
             self._raise_closed(exc)
 
-    async def _call(self, call: Call[Any], operation: str) -> Any:
+    async def _call(self, call: Call[Any] | Sleep, operation: str) -> Any:
+        if isinstance(call, Sleep):
+            await anyio.sleep(call.seconds)
+            return None
         try:
             options = call.options(operation)
             response = await self._usable().request(call.method, call.path, **options)
@@ -582,7 +587,7 @@ class SyncPrefectClient(_ApiClient):
         if self._http is not None:
             self._http.close()
 
-    def perform(self, steps: Steps[T], operation: str = "") -> T:
+    def perform(self, steps: LongSteps[T], operation: str = "") -> T:
         """Make an operation's calls and return its result.
 
         Raises:
@@ -614,7 +619,10 @@ class SyncPrefectClient(_ApiClient):
         except ClientClosed as exc:
             self._raise_closed(exc)
 
-    def _call(self, call: Call[Any], operation: str) -> Any:
+    def _call(self, call: Call[Any] | Sleep, operation: str) -> Any:
+        if isinstance(call, Sleep):
+            WaitControl().sleep(call.seconds)
+            return None
         try:
             options = call.options(operation)
             response = self._usable().request(call.method, call.path, **options)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import (
     Any,
@@ -16,6 +17,7 @@ from typing import (
     Literal,
     Protocol,
     TypeVar,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -25,11 +27,14 @@ from typing import (
 from typing_extensions import ParamSpec, Unpack
 
 from orchnb.api import models
-from orchnb.http.calls import Steps
+from orchnb.http.calls import LongSteps, Steps
+from orchnb.text import did_you_mean, near_names
 
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 class AsyncClient(Protocol):
@@ -37,7 +42,7 @@ class AsyncClient(Protocol):
 
     is_async: ClassVar[Literal[True]]
 
-    async def perform(self, steps: Steps[T], operation: str = "") -> T: ...
+    async def perform(self, steps: LongSteps[T], operation: str = "") -> T: ...
 
 
 class SyncClient(Protocol):
@@ -45,20 +50,20 @@ class SyncClient(Protocol):
 
     is_async: ClassVar[Literal[False]]
 
-    def perform(self, steps: Steps[T], operation: str = "") -> T: ...
+    def perform(self, steps: LongSteps[T], operation: str = "") -> T: ...
 
 
 class operation(Generic[P, T]):
     """A method of both clients, made from a function that returns the calls to make."""
 
-    def __init__(self, function: Callable[P, Steps[T]]) -> None:
+    def __init__(self, function: Callable[P, LongSteps[T]]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
         """Return the operation's calls, for use within another operation."""
-        return self._function(*args, **kwargs)
+        return cast(Steps[T], self._function(*args, **kwargs))  # one that waits is not used so
 
     @functools.cached_property
     def _methods(
@@ -90,13 +95,14 @@ class operation(Generic[P, T]):
 
 
 def _methods(
-    function: Callable[P, Steps[T]],
+    function: Callable[P, LongSteps[T]],
 ) -> tuple[
     Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
     Callable[Concatenate[SyncClient, P], T],
 ]:
     async def call_async(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
+            refuse_unknown(function, *kwargs.keys())
             steps = function(*args, **kwargs)
         finally:
             # They may hold secrets, and a traceback can show them.
@@ -105,6 +111,7 @@ def _methods(
 
     def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
+            refuse_unknown(function, *kwargs.keys())
             steps = function(*args, **kwargs)
         finally:
             args, kwargs = (), {}  # type: ignore[assignment] # as above
@@ -128,12 +135,7 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 def dressed(method: F, function: Callable[..., Any], *, returns: Any) -> F:
     """Return a client's method with the name, docstring and signature of the function it is made from, so
     that people and tools see its arguments and its result instead of calls."""
-    hints = hints_of(function)
-    parameters = [
-        shown
-        for parameter in inspect.signature(function).parameters.values()
-        for shown in _named(parameter, hints[parameter.name])
-    ]
+    parameters = _parameters(function)
     client = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     made: Any = method
     functools.update_wrapper(made, function)
@@ -144,6 +146,17 @@ def dressed(method: F, function: Callable[..., Any], *, returns: Any) -> F:
     return method
 
 
+@functools.cache
+def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    """Return a function's parameters with their types; for ``**query: Unpack[Query]``, its keywords."""
+    hints = hints_of(function)
+    return tuple(
+        shown
+        for parameter in inspect.signature(function).parameters.values()
+        for shown in _named(parameter, hints[parameter.name])
+    )
+
+
 def _named(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Parameter]:
     """Yield a parameter with its type; for ``**query: Unpack[Query]``, the keywords of ``Query``."""
     if get_origin(hint) is not Unpack:
@@ -152,3 +165,27 @@ def _named(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Paramete
     (query,) = get_args(hint)
     for name, kind in get_type_hints(query).items():
         yield inspect.Parameter(name, parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def refuse_unknown(function: Callable[..., Any], *keywords: str) -> None:
+    """Check the names of keyword arguments: ``**query: Unpack[Query]`` accepts any at run time.
+
+    It does not take the values: they may hold secrets, and a traceback can show them.
+
+    Raises:
+        TypeError: the function has no such argument; the message suggests similar names.
+    """
+    known = [parameter.name for parameter in _parameters(function)]
+    for name in keywords:
+        if name not in known:
+            words = f"{function.__name__}() got an unexpected keyword argument {name!r}"
+            question = did_you_mean(near_names(name, known))
+            raise TypeError(f"{words}. {question}" if question else words)
+
+
+def warn_caller(message: str) -> None:
+    """Issue a warning that names the line that called this package."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == _PACKAGE:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)

@@ -25,10 +25,10 @@ from typing import (
 from typing_extensions import ParamSpec
 
 from orchnb.api.answers import M
-from orchnb.api.methods import AsyncClient, SyncClient, dressed, hints_of
+from orchnb.api.methods import AsyncClient, SyncClient, dressed, hints_of, refuse_unknown
 from orchnb.api.models.base import ModelList
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
-from orchnb.http.calls import AT_MOST, Call, Steps
+from orchnb.http.calls import AT_MOST, Call, LongSteps, Steps
 
 P = ParamSpec("P")
 
@@ -59,7 +59,7 @@ class Pages(Protocol[Row_co]):
     def done(self) -> bool:
         """Whether there are no more pages."""
 
-    def call(self) -> Steps[Any]:
+    def call(self) -> LongSteps[Any]:
         """Return the calls for the next page."""
 
     def take(self, page: Any, /) -> Sequence[Row_co]:
@@ -128,7 +128,7 @@ def pages_of(query: Steps[ModelList[M]]) -> Callable[[int, int], Call[ModelList[
     )
 
 
-def every(pages: Pages[Row]) -> Generator[Call[Any], Any, list[Row]]:
+def every(pages: Paging[Row]) -> Generator[Call[Any], Any, list[Row]]:
     """Read all pages, within an operation of several calls."""
     found: list[Row] = []
     while not pages.done:
@@ -232,12 +232,14 @@ class iteration(Generic[P, Row]):
         async def iterate_async(
             client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs
         ) -> AsyncIterator[Row]:
+            refuse_unknown(function, *kwargs.keys())
             paging = function(*args, **kwargs)
             while not paging.done:
                 for row in paging.take(await client.perform(paging.call())):
                     yield row
 
         def iterate(client: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Row]:
+            refuse_unknown(function, *kwargs.keys())
             paging = function(*args, **kwargs)
             while not paging.done:
                 yield from paging.take(client.perform(paging.call()))

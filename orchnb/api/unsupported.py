@@ -13,7 +13,8 @@ import httpx
 
 from orchnb.api.server_document import server_version
 from orchnb.errors import OperationNotFound, OrchnbError, PrefectHTTPStatusError
-from orchnb.http.calls import Call, Steps
+from orchnb.http.calls import Call, LongSteps
+from orchnb.http.effects import Sleep
 from orchnb.openapi.discovery import FoundDescription
 from orchnb.text import one_line
 
@@ -24,11 +25,11 @@ _NO_SUCH_ROUTE = "Not Found"
 
 
 def or_unsupported(
-    steps: Steps[T],
+    steps: LongSteps[T],
     name: str,
     api_url: str,
     find: Callable[[], Generator[Call[Any], Any, FoundDescription]],
-) -> Generator[Call[Any], Any, T]:
+) -> Generator[Call[Any] | Sleep, Any, T]:
     """Make the operation's calls; if the server does not have one of them, the error says so.
 
     Args:

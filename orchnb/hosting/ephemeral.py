@@ -39,7 +39,8 @@ from orchnb.hosting.import_app import find_app, is_asgi
 from orchnb.hosting.lifespan import app_lifespan_context, lifespan_state
 from orchnb.hosting.logs import secret_mask
 from orchnb.observers import startup_observers
-from orchnb.prefect_server.app import PrefectServer, import_server, server_packages
+from orchnb.prefect_server.app import PrefectServer, import_server
+from orchnb.prefect_server.internals import server_packages
 from orchnb.runtime.loops import notebook_loop
 from orchnb.runtime.progress import NoProgress, Progress, limited_without_progress
 from orchnb.runtime.sqlite_locks import is_about_a_lock, writer_of

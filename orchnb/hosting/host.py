@@ -8,7 +8,6 @@ process from exiting.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import concurrent.futures.thread  # noqa: F401 - its exit hook must be registered before ours, see below
 import contextvars
 import logging
@@ -21,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 import anyio
 
+from orchnb._cpython import call_before_threads_are_joined
 from orchnb.asgi import ASGIApp
 from orchnb.errors import LifespanStartupFailed, ServerStartFailed
 from orchnb.forks import in_forked_child
@@ -32,7 +32,7 @@ from orchnb.hosting.lifespan import (
     lifespan_state,
 )
 from orchnb.hosting.logs import HostedRecords, LogRing, secret_mask
-from orchnb.runtime.futures import LoopTask, Outcome
+from orchnb.runtime.futures import LoopTask, ThreadFuture
 from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.loops import finish_loop, is_hosted, loop_event
 from orchnb.runtime.progress import Patience
@@ -74,7 +74,7 @@ class Host:
         self.loop.set_exception_handler(_keep_complaint)
         self.stopping = False
         self.ended = False
-        self.over: Outcome[None] = Outcome()  # of the thread; ``ended`` is the loop's
+        self.over: ThreadFuture[None] = ThreadFuture()  # of the thread; ``ended`` is the loop's
         self.calls: set[HostedCall] = set()
         self._predecessor = predecessor
         self._context = contextvars.Context()
@@ -139,7 +139,7 @@ class Host:
             with hosted_records.diverted():
                 self._context.run(self._run_loop)
         finally:
-            self.over.settle()
+            self.over.set_result()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -255,10 +255,10 @@ class HostedApp:
         self._on_wait = on_wait
         self._gave_up_at: object = None  # the mark of progress at which a waiter gave up
         self.state: dict[str, Any] = {}
-        self.started: Outcome[None] = Outcome()
+        self.started: ThreadFuture[None] = ThreadFuture()
         self._closing = False
         self._scope: anyio.CancelScope | None = None
-        self._ended: Outcome[None] = Outcome()
+        self._ended: ThreadFuture[None] = ThreadFuture()
         self.host = _acquire()
         with _tenancy.lock:
             _tenancy.apps.add(self)
@@ -298,12 +298,12 @@ class HostedApp:
                 async with app_lifespan_context(self.app):
                     self.state = lifespan_state(self.app)
                     hosted_records.look()
-                    self.started.settle()
+                    self.started.set_result()
                     await anyio.sleep_forever()
         except LifespanStartupFailed as exc:
             # The in-kernel server's error says more than a lifespan message can.
             cause = exc.__cause__
-            self.started.settle(error=cause if isinstance(cause, ServerStartFailed) else exc)
+            self.started.set_error(cause if isinstance(cause, ServerStartFailed) else exc)
 
     def _end(self) -> None:
         if self._scope is not None:
@@ -312,18 +312,18 @@ class HostedApp:
     def _finished(self, error: BaseException | None) -> None:
         if error is None or isinstance(error, asyncio.CancelledError):
             error = LifespanStartupFailed("The app was stopped before it had started")
-        self.started.settle(error=error)
+        self.started.set_error(error)
         self._give_back()
-        self._ended.settle()
+        self._ended.set_result()
 
     def _host_ended(self) -> None:
         """End the lease: the loop has ended, so `_finished` will not be called."""
         if not self._ended.done():
-            self.started.settle(
-                error=LifespanStartupFailed("The event loop that the app ran on has ended")
+            self.started.set_error(
+                LifespanStartupFailed("The event loop that the app ran on has ended")
             )
             self._give_back()
-            self._ended.settle()
+            self._ended.set_result()
 
     def _give_back(self) -> None:
         with _tenancy.lock:
@@ -331,15 +331,15 @@ class HostedApp:
         _release()
 
     def _abandon_after_fork(self) -> None:
-        """End the lease in a child process: the app, and the thread that sets these outcomes, are the
+        """End the lease in a child process: the app, and the thread that sets these futures, are the
         parent's."""
         self._closing = True
-        self.started = Outcome()
-        self.started.settle(
-            error=LifespanStartupFailed("The app runs in the process that this one was forked from")
+        self.started = ThreadFuture()
+        self.started.set_error(
+            LifespanStartupFailed("The app runs in the process that this one was forked from")
         )
-        self._ended = Outcome()
-        self._ended.settle()
+        self._ended = ThreadFuture()
+        self._ended.set_result()
 
     def close(self) -> None:
         """Release the lease; returns immediately. Closing twice is allowed.
@@ -426,14 +426,14 @@ class HostedApp:
             return _tenancy.host is self.host and _tenancy.leases == 0
 
 
-async def wait_async(outcome: Outcome[Any], timeout: float | None = None) -> None:
-    """Wait on any event loop, at most ``timeout`` seconds, for an outcome from another thread."""
+async def wait_async(future: ThreadFuture[Any], timeout: float | None = None) -> None:
+    """Wait on any event loop, at most ``timeout`` seconds, for a future that another thread sets."""
     event = loop_event()
-    outcome.when_done(event.set)
+    future.when_done(event.set)
     try:
         await event.wait(timeout)
     finally:
-        outcome.forget(event.set)
+        future.forget(event.set)
 
 
 def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
@@ -444,8 +444,8 @@ def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
         app.close()
     if host is None:
         return
-    heard: Outcome[None] = Outcome()
-    host.post(heard.settle)
+    heard: ThreadFuture[None] = ThreadFuture()
+    host.post(heard.set_result)
     now = time.monotonic()
     deadline = now + timeout
 
@@ -463,15 +463,13 @@ def close_all(timeout: float = _CLOSE_TIMEOUT) -> None:
 
 def _register_exit() -> None:
     # Databases are closed by threads that the interpreter joins before it calls atexit functions, so
-    # the apps must be closed before that. concurrent.futures uses the same hook, which has no public
-    # name. Hooks run in reverse order: ours is registered later, so it runs while worker threads are
-    # still available, without which apps cannot shut down properly.
+    # the apps must be closed before that. Ours is registered after that of concurrent.futures, so it is
+    # called while worker threads are still available, without which apps cannot shut down properly.
     global _exit_registered
     if not _exit_registered:
         _exit_registered = True
-        register = getattr(threading, "_register_atexit", atexit.register)
         with suppress(RuntimeError):  # the interpreter is exiting already
-            register(close_all)
+            call_before_threads_are_joined(close_all)
 
 
 @in_forked_child

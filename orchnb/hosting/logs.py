@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import unquote
 
-from orchnb.redaction import MASK, scrub
+from orchnb.redaction import MASK, Secrets
 from orchnb.runtime.progress import report_progress
 from orchnb.settings import configured_for_prefect
 from orchnb.text import printable
@@ -71,7 +71,8 @@ def secret_mask() -> Callable[[str], str]:
                 secrets += map(str, json.loads(value).values())
     secrets += [part for secret in secrets for part in secret.split(":", 1)[1:]]
     secrets += [unquote(secret) for secret in secrets]
-    return lambda text: _WORD.sub(_without_credentials, scrub(printable(text), secrets))
+    mask = Secrets(secrets).mask
+    return lambda text: _WORD.sub(_without_credentials, mask(printable(text)))
 
 
 def _credentials(word: str) -> tuple[str, str, str]:

@@ -20,7 +20,6 @@ import socket
 import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from pydantic import SecretStr
 
 from orchnb.asgi import ASGIApp, Receive, Send
 from orchnb.errors import ServerStartFailed
+from orchnb.hosting._uvicorn import has_started, protocol_maker
 from orchnb.hosting.ephemeral import EphemeralApp, host_app
 from orchnb.hosting.host import HostedApp
 from orchnb.hosting.lifespan import app_call
@@ -121,6 +121,7 @@ class Served:
         self._serving = opened.enter_context(_running(lease, door, listener, connections))
         if app.is_prefect:
             opened.enter_context(known_to_prefect(settings))
+        if pages is not None:
             opened.callback(setattr, app, "pages_url", None)
             app.pages_url = (self.proxied_page if self.proxied else self.page).rstrip("/")
 
@@ -261,15 +262,9 @@ def _running(
     )
     config.load()
     server = uvicorn.Server(config)
+    make_protocol = protocol_maker(server)
 
     async def serve() -> None:
-        protocol: Any = config.http_protocol_class
-        make_protocol = partial(
-            protocol,
-            config=config,
-            server_state=server.server_state,
-            app_state={},
-        )
         accepting = asyncio.ensure_future(connections.accept(listener, make_protocol))
         # A port that accepts no more connections is not open.
         accepting.add_done_callback(lambda _: setattr(server, "should_exit", True))
@@ -293,6 +288,6 @@ def _running(
 
 
 def _wait_until_it_answers(server: uvicorn.Server, ended: LoopTask[None]) -> None:
-    while not server.started:
+    while not has_started(server):
         if ended.wait(0.01):
             raise ServerStartFailed(f"The port could not be served: {ended.error}", phase="start")

@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from orchnb.asgi import ASGIApp, Receive, Send
+from orchnb.asgi import ASGIApp, Message, Receive, Send
 from orchnb.hosting.port_connections import Connections, Use
 from orchnb.hosting.port_guard import (
     AwaitAuthMessage,
@@ -27,7 +27,6 @@ from orchnb.hosting.port_guard import (
     decide,
 )
 
-Message = MutableMapping[str, Any]
 Headers = list[tuple[bytes, bytes]]
 
 MOST_REQUESTS = 24

@@ -19,7 +19,7 @@ import httpx
 from orchnb.hosting.host import HostedApp, on_host_thread
 from orchnb.hosting.lifespan import app_call
 from orchnb.http.closing import IN_FLIGHT, Flight
-from orchnb.runtime.futures import Outcome
+from orchnb.runtime.futures import ThreadFuture
 from orchnb.runtime.loops import LoopEvent, loop_event
 
 logger = logging.getLogger(__name__)
@@ -85,8 +85,8 @@ class HostedTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
             if not hosted.is_up:
                 hosted.wait_started()
                 self._refuse_ended(hosted, request)
-            told: Outcome[None] = Outcome()
-            exchange = _Exchange(hosted, request, body, told.settle, self._exchanges)
+            told: ThreadFuture[None] = ThreadFuture()
+            exchange = _Exchange(hosted, request, body, told.set_result, self._exchanges)
             stream = _SyncStream(exchange)
             self._begin(exchange)
             stream.wait(told)
@@ -397,7 +397,7 @@ class _SyncStream(httpx.SyncByteStream):
         self._exchange = exchange
         self._ended = False
 
-    def wait(self, told: Outcome[None]) -> None:
+    def wait(self, told: ThreadFuture[None]) -> None:
         exchange = self._exchange
         try:
             answered = told.wait(
@@ -412,8 +412,8 @@ class _SyncStream(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
-            told: Outcome[None] = Outcome()
-            data = self._exchange.take(told.settle)
+            told: ThreadFuture[None] = ThreadFuture()
+            data = self._exchange.take(told.set_result)
             if data is None:
                 self._ended = True
                 return

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import (
     Any,
     Generic,
@@ -25,7 +26,7 @@ from pydantic import Secret, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 from typing_extensions import LiteralString
 
-from orchnb.concealed import Body
+from orchnb.concealed import Body, ConcealedText
 from orchnb.errors import (
     ClientClosed,
     ObjectAlreadyExists,
@@ -34,11 +35,21 @@ from orchnb.errors import (
     PrefectHTTPStatusError,
     UnexpectedAnswer,
 )
+from orchnb.http.effects import Sleep
 from orchnb.http.errors import bare_request
 from orchnb.http.json_steps import JSONRefused
 from orchnb.http.response import PrefectResponse
-from orchnb.http.retry import ASIDE, LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS, is_repeatable
-from orchnb.redaction import shown_url
+from orchnb.http.retry import (
+    ASIDE,
+    LARGEST,
+    ONCE,
+    OPERATION,
+    RESENT,
+    TRIED_ONCE,
+    UNSENT_ERRORS,
+    is_repeatable,
+)
+from orchnb.redaction import SECRETS, shown_url
 from orchnb.text import one_line
 
 T = TypeVar("T")
@@ -101,6 +112,9 @@ class Call(Generic[T]):
     asterisks are otherwise."""
     largest: int | None = None
     """How many bytes the answer has at most; one that is larger is not read to its end."""
+    timeout: float | None = None
+    """Seconds that the server may take; None for the client's limit. With a limit here the request is not
+    retried: the caller repeats it."""
     look: str = ""
     """How to find out whether the server acted, if it is not ``repeatable``: an operation's name."""
 
@@ -120,14 +134,19 @@ class Call(Generic[T]):
         if self.largest is not None:
             extensions[LARGEST] = self.largest
         options: dict[str, Any] = {"extensions": extensions}
+        if self.timeout is not None:
+            extensions[TRIED_ONCE] = True
+            options["timeout"] = self.timeout
         if self.json is None:
             return options
+        hidden: list[ConcealedText] = []
+        plain = partial(_revealed, hidden) if self.reveals else _plain
         try:
             options["content"] = Body(
-                json.dumps(
-                    self.json, default=_revealed if self.reveals else _plain, allow_nan=False
-                ).encode()
+                json.dumps(self.json, default=plain, allow_nan=False).encode()
             )
+            if hidden:
+                extensions[SECRETS] = tuple(hidden)
         except (TypeError, ValueError, RecursionError) as exc:
             complaint = _complaint(self.json, exc)
         else:
@@ -220,6 +239,12 @@ class Steps(Protocol[T_co]):
     def __iter__(self) -> Generator[Call[Any], Any, T_co]: ...
 
 
+class LongSteps(Protocol[T_co]):
+    """What the function of an operation that takes time returns: a generator of calls and waits."""
+
+    def __iter__(self) -> Generator[Call[Any] | Sleep, Any, T_co]: ...
+
+
 # What an answer may be read as.
 
 
@@ -260,11 +285,21 @@ def _plain(value: object) -> Any:
     return dict(value) if isinstance(value, Mapping) else to_jsonable_python(value)
 
 
-def _revealed(value: object) -> Any:
-    """As `_plain`; a wrapped secret is what it holds."""
-    if isinstance(value, (Secret, SecretStr, SecretBytes)):
-        return value.get_secret_value()
-    return _plain(value)
+def _revealed(hidden: list[ConcealedText], value: object) -> Any:
+    """As `_plain`, but a wrapped secret in its value, which is also added to ``hidden``."""
+    if not isinstance(value, (Secret, SecretStr, SecretBytes)):
+        return _plain(value)
+    plain = to_jsonable_python(value.get_secret_value())
+    hidden.extend(_texts(plain))
+    return plain
+
+
+def _texts(value: object) -> Iterator[ConcealedText]:
+    """Yield the texts and numbers in plain data."""
+    for _, item in _items(value):
+        yield from _texts(item)
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield ConcealedText(value)
 
 
 def _complaint(body: object, error: Exception) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import httpx
 
-from orchnb import __version__
+from orchnb._version import __version__
 from orchnb.concealed import ConcealedText
 from orchnb.http.body import ENCODINGS, LARGEST_SMALL_ANSWER
 from orchnb.http.closing import AsyncFlight, Flight, InFlight, on_asyncio

@@ -18,10 +18,10 @@ from orchnb.concealed import (
     concealed,
     concealed_url,
     forget_frames,
-    with_causes,
 )
+from orchnb.http._httpx import H11_MODULES, TRANSPORT_MODULE, set_content
 from orchnb.http.cookies import HostCookies
-from orchnb.redaction import HARMLESS_HEADERS, scrub, secrets_of
+from orchnb.redaction import HARMLESS_HEADERS
 
 _HARMLESS = frozenset(name.encode() for name in HARMLESS_HEADERS)
 _COOKIE_HEADERS = frozenset({b"set-cookie", b"set-cookie2"})
@@ -38,7 +38,6 @@ _WIRE = frozenset(
     }
 )
 """The packages whose functions write requests to the network."""
-_H11 = ("h11._events", "h11._headers")
 _BODIES = ("json", "data", "files")
 
 
@@ -101,26 +100,18 @@ def conceal(request: httpx.Request) -> None:
         if content and type(content) is bytes:
             body = Body(content)
             request.stream = httpx.ByteStream(body)
-            request._content = body
+            set_content(request, body)
 
 
 def _header(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     return name, value if name.lower() in _HARMLESS else ConcealedBytes(value)
 
 
-def conceal_failure(
-    error: BaseException, request: httpx.Request, handled: BaseException | None
-) -> None:
-    """Take the secrets of a request that failed on its way out of its error. Functions that write to the
-    network hold what they write in local variables; h11 quotes a header that it cannot send."""
+def conceal_failure(error: BaseException, handled: BaseException | None) -> None:
+    """Take the frames that hold what was sent out of the error of a request that failed on its way."""
     forget_frames(error, _WIRE, handled=handled, if_=_holds_data)
     if isinstance(error, httpx.ProtocolError):
-        forget_frames(error, ("httpx._transports.default",), handled=handled)  # one has the message
-        secrets = secrets_of(request)
-        for each in with_causes(error, handled=handled):
-            each.args = tuple(
-                scrub(part, secrets) if isinstance(part, str) else part for part in each.args
-            )
+        forget_frames(error, (TRANSPORT_MODULE,), handled=handled)  # one has the message
 
 
 def _holds_data(frame: FrameType) -> bool:
@@ -131,7 +122,9 @@ def _is_data(value: object) -> bool:
     """Whether a value is data on its way to the network, or headers."""
     if isinstance(value, (list, tuple)):
         return any(map(_is_data, value))
-    return isinstance(value, (bytes, bytearray, memoryview)) or type(value).__module__ in _H11
+    return (
+        isinstance(value, (bytes, bytearray, memoryview)) or type(value).__module__ in H11_MODULES
+    )
 
 
 def concealed_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,6 @@
 Connections cannot be shared. A forked child that reads from its parent's socket gets the parent's
 responses, and a connection opened on one event loop cannot be used on another. So each transport here
 keeps one httpx transport per process, and per loop.
-
-The two mix-ins override methods of httpx's clients that have no public equivalent: a client accepts a
-transport as an argument, but then ignores the proxies set in the environment. If httpx renames the
-methods, its own transports are used, and a test fails.
 """
 
 from __future__ import annotations
@@ -21,6 +17,7 @@ import httpx
 from orchnb.errors import ClientNotPicklable
 from orchnb.event_loop import Loop, current_loop, is_closed
 from orchnb.forks import in_forked_child
+from orchnb.http._httpx import DefaultTransports
 from orchnb.http.concealing import conceal_failure
 
 _CONNECTIONS = "orchnb_connections"
@@ -44,7 +41,7 @@ class ProcessTransport(httpx.BaseTransport):
         try:
             return self._transport.handle_request(request)
         except BaseException as exc:
-            conceal_failure(exc, request, handled)
+            conceal_failure(exc, handled)
             raise
 
     def close(self) -> None:
@@ -77,7 +74,7 @@ class LoopTransport(httpx.AsyncBaseTransport):
         try:
             response = await here.transport.handle_async_request(request)
         except BaseException as exc:
-            conceal_failure(exc, request, handled)
+            conceal_failure(exc, handled)
             raise
         response.extensions[_CONNECTIONS] = here  # they stay open while the response is read
         return response
@@ -154,31 +151,23 @@ def refuse_pickle(client: object) -> NoReturn:
     )
 
 
-class ProcessConnections:
+class ProcessConnections(DefaultTransports):
     """A mix-in for ``httpx.Client`` that makes its default transports `ProcessTransport`s."""
 
     def __reduce__(self) -> NoReturn:
         refuse_pickle(self)
 
-    def _init_transport(self, transport: Any = None, app: Any = None, **options: Any) -> Any:
-        if transport is not None or app is not None:  # httpx 0.27 passes an app as well
-            return transport or super()._init_transport(app=app, **options)  # type: ignore[misc]
+    def make_transport(self, **options: Any) -> ProcessTransport:
+        """Return a new transport for this process."""
         return ProcessTransport(partial(httpx.HTTPTransport, **options))
 
-    def _init_proxy_transport(self, proxy: httpx.Proxy, **options: Any) -> Any:
-        return ProcessTransport(partial(httpx.HTTPTransport, proxy=proxy, **options))
 
-
-class LoopConnections:
+class LoopConnections(DefaultTransports):
     """A mix-in for ``httpx.AsyncClient`` that makes its default transports `LoopTransport`s."""
 
     def __reduce__(self) -> NoReturn:
         refuse_pickle(self)
 
-    def _init_transport(self, transport: Any = None, app: Any = None, **options: Any) -> Any:
-        if transport is not None or app is not None:  # httpx 0.27 passes an app as well
-            return transport or super()._init_transport(app=app, **options)  # type: ignore[misc]
+    def make_transport(self, **options: Any) -> LoopTransport:
+        """Return a new transport for any event loop."""
         return LoopTransport(partial(httpx.AsyncHTTPTransport, **options))
-
-    def _init_proxy_transport(self, proxy: httpx.Proxy, **options: Any) -> Any:
-        return LoopTransport(partial(httpx.AsyncHTTPTransport, proxy=proxy, **options))

@@ -12,7 +12,14 @@ import httpx
 
 from orchnb.errors import FieldProblem, PrefectHTTPStatusError
 from orchnb.http.retry import ASIDE, NOT_AWAITED, RESENT, UNREAD
-from orchnb.redaction import redact_headers, redact_url, scrub, scrub_json, secrets_of, shown_url
+from orchnb.redaction import (
+    Secrets,
+    redact_headers,
+    redact_url,
+    secrets_of,
+    shown_url,
+    without_query,
+)
 from orchnb.text import LONGEST_LOOKED_AT, one_line
 
 _MOST_ROWS = 10
@@ -50,21 +57,14 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     secrets = secrets_of(request, *(earlier.request for earlier in response.history))
     unread = response.extensions.get(UNREAD)
     body = None if unread else _body(response)
-    clean = scrub_json(body, secrets)
-    words, fields = _explain(clean)
-    # Scrubbed again: markup, escapes and invisible characters may have hidden secrets.
-    detail = one_line(scrub(one_line(words, LONGEST_LOOKED_AT), secrets))
+    clean = secrets.mask_json(body)
+    detail, fields = _explain(clean, secrets)
 
     # The standard reason phrase, as the server's may contain anything.
     status = f"{response.status_code} {httpx.codes.get_reason_phrase(response.status_code)}".strip()
-    bare = bare_request(request)
-    if response.history:  # then the server chose the URL, and may repeat what was sent in it
-        bare = httpx.Request(
-            bare.method,
-            scrub(str(bare.url), secrets),
-            headers=bare.headers,
-            extensions=bare.extensions,
-        )
+    # After a redirect the server chose the URL, and may repeat what was sent in it.
+    url = secrets.mask(without_query(request.url)) if response.history else request.url
+    bare = bare_request(request, url)
     message = f"{status} for {bare.method} {shown_url(bare.url)}"
     if detail:
         message += f": {detail}"
@@ -108,52 +108,56 @@ def _body(response: httpx.Response) -> Any:
         return text
 
 
-def _explain(body: Any) -> tuple[str, list[FieldProblem]]:
-    """Return the server's explanation as one text, and the rows of a 422."""
+def _explain(body: Any, secrets: Secrets) -> tuple[str, list[FieldProblem]]:
+    """Return the server's explanation as one line, and the rows of a 422."""
+    words: list[str] = []
+    rows: list[FieldProblem] = []
     if isinstance(body, str):
         title = _TITLE.search(body)
-        if title:
-            return html.unescape(title.group(1)), []
-        return ("" if _is_page(body) else body), []
-    if not isinstance(body, dict):
-        return "", []
-    rows: list[FieldProblem] = []
-    words: list[str] = []
-    # exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's.
-    for key in ("exception_message", "title", "message", "error", "detail", "exception_detail"):
-        value = body.get(key)
-        if isinstance(value, dict):  # FastAPI lets an app put anything into its detail
-            value, more = _explain(value)
-            rows.extend(more)
-        if isinstance(value, str) and value and value not in words:
-            words.append(value)
-        elif isinstance(value, list):
-            rows.extend(_rows(value))
-    return ": ".join(words), rows
+        words = [html.unescape(title.group(1)) if title else "" if _is_page(body) else body]
+    elif isinstance(body, dict):
+        # exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's.
+        for key in ("exception_message", "title", "message", "error", "detail", "exception_detail"):
+            value = body.get(key)
+            if isinstance(value, dict):  # FastAPI lets an app put anything into its detail
+                value, more = _explain(value, secrets)
+                rows.extend(more)
+            if isinstance(value, str) and value and value not in words:
+                words.append(value)
+            elif isinstance(value, list):
+                rows.extend(_rows(value, secrets))
+    return _line(": ".join(words), secrets), rows
+
+
+def _line(text: str, secrets: Secrets) -> str:
+    """Return text as one line. Secrets are masked again: markup, escapes and invisible characters may
+    have hidden them."""
+    return one_line(secrets.mask(one_line(text, LONGEST_LOOKED_AT)))
 
 
 def _is_page(body: Any) -> bool:
     return isinstance(body, str) and body.lstrip("\ufeff \t\r\n").startswith("<")
 
 
-def _rows(problems: Iterable[Any]) -> Iterable[FieldProblem]:
+def _rows(problems: Iterable[Any], secrets: Secrets) -> Iterable[FieldProblem]:
     for problem in problems:
         if isinstance(problem, dict):
             location = problem.get("loc")
             parts = location if isinstance(location, list) else [location or ""]
-            yield FieldProblem(
-                one_line(".".join(str(part) for part in parts)),
-                one_line(str(problem.get("msg") or problem.get("message") or "")),
-                one_line(str(problem.get("type") or "")),
+            texts = (
+                ".".join(str(part) for part in parts),
+                str(problem.get("msg") or problem.get("message") or ""),
+                str(problem.get("type") or ""),
             )
+            yield FieldProblem(*(_line(text, secrets) for text in texts))
         elif isinstance(problem, str):
-            yield FieldProblem("", one_line(problem))
+            yield FieldProblem("", _line(problem, secrets))
 
 
-def _hint(response: httpx.Response, body: Any, secrets: Iterable[str]) -> str:
+def _hint(response: httpx.Response, body: Any, secrets: Secrets) -> str:
     code = response.status_code
     if 300 <= code < 400:
-        target = one_line(scrub(redact_url(response.headers.get("location", "")), secrets))
+        target = _line(without_query(response.headers.get("location", "")), secrets)
         return (
             f"The server redirects to {target or 'another address'}: use that address as "
             "PREFECT_API_URL, or, if it is a login page, log in or get past the proxy first."
@@ -176,16 +180,20 @@ def _hint_of_waits(response: httpx.Response) -> str:
     return f"{refusal}. Try again later, or allow longer waits." if refusal else ""
 
 
-def bare_request(request: httpx.Request) -> httpx.Request:
-    """Return the request without secrets: no credentials, no header values set by the user, no body."""
-    url = redact_url(request.url)[:_LONGEST_URL]
-    headers = _as_bytes(redact_headers(request.headers))
+def bare_request(request: httpx.Request, url: object = None) -> httpx.Request:
+    """Return the request without secrets: no credentials, no header values set by the user, no body.
+    ``url`` is shown in place of its own."""
     extensions = {ASIDE: True} if request.extensions.get(ASIDE) else None
-    return httpx.Request(one_line(request.method), url, headers=headers, extensions=extensions)
+    return httpx.Request(
+        one_line(request.method),
+        redact_url(url or request.url)[:_LONGEST_URL],
+        headers=_as_bytes(redact_headers(request.headers, Secrets())),
+        extensions=extensions,
+    )
 
 
 def _bare_response(
-    response: httpx.Response, request: httpx.Request, clean: Any, secrets: Iterable[str]
+    response: httpx.Response, request: httpx.Request, clean: Any, secrets: Secrets
 ) -> httpx.Response:
     headers = {
         name: value

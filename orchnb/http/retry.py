@@ -6,8 +6,9 @@ import itertools
 import logging
 import random
 import re
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timezone
@@ -16,11 +17,12 @@ from typing import Literal, Protocol
 
 import httpx
 
+from orchnb.concealed import with_causes
 from orchnb.errors import ClientClosed, OrchnbError
 from orchnb.http.effects import RequestFlow, SendRequest, Sleep, WaitControl
 from orchnb.http.proxies import proxy_secrets
 from orchnb.observers import retry_observers
-from orchnb.redaction import redact_url, scrub, secrets_of, shown_url
+from orchnb.redaction import Secrets, redact_url, secrets_of, shown_url
 from orchnb.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,10 @@ that leaves open whether the server acted."""
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods whose requests have the same effect when they are sent twice (RFC 9110, 9.2.2)."""
+
+TRIED_ONCE = "orchnb.tried-once"
+"""The key in a request's ``extensions`` that marks a request that is not retried, because its caller
+repeats it."""
 
 OPERATION = "orchnb.operation"
 """The key in a request's ``extensions`` that names the client operation that sends it."""
@@ -349,10 +355,12 @@ class Retrier:
         there is no further try.
         """
         policy = self.policy
+        handled = sys.exc_info()[1]
         send = SendRequest(request, aside)
         story = _Story(policy, request, policy.monotonic() if began is None else began)
         waits = waits or Waits(policy)
         once = request.extensions.get(ONCE, False)
+        most_retries = 0 if request.extensions.get(TRIED_ONCE) else policy.max_retries
         earlier: httpx.Response | Exception | None = None
         resent = False
         try:
@@ -375,9 +383,10 @@ class Retrier:
                     retried = policy.retries_error(exc, connected=self.connected)
                     if once and policy.leaves_open(exc):
                         retried = False
-                    earlier = without_secrets(exc, request)
-                    if not retried or story.counted > policy.max_retries:
-                        raise earlier from (None if earlier is not exc else exc.__cause__)
+                    _mask_secrets(exc, request, handled)
+                    earlier = exc
+                    if not retried or story.counted > most_retries:
+                        raise
                 else:
                     assert answer is not None, "the result of a `SendRequest` is a response"
                     self.connected = True
@@ -390,7 +399,7 @@ class Retrier:
                     endless = answer.headers.get("Prefect-Maintenance", "").lower() == "true"
                     story.uncounted += endless
                     story.failed(answer)
-                    if story.counted > policy.max_retries:
+                    if story.counted > most_retries or (endless and most_retries == 0):
                         story.tell("gave_up")
                         return answer
                     header = answer.headers.get("Retry-After")
@@ -436,14 +445,14 @@ class Retrier:
             raise
 
 
-def without_secrets(error: httpx.TransportError, request: httpx.Request) -> httpx.TransportError:
-    """Return the error, or one of the same type without the request's secrets: h11 quotes a header that
-    it cannot send, and a line of a response that it cannot parse."""
-    words = str(error)
-    secrets: Iterable[str] = secrets_of(request)
+def _mask_secrets(
+    error: httpx.TransportError, request: httpx.Request, handled: BaseException | None
+) -> None:
+    """Mask the request's secrets in the messages of an error and its causes: h11 quotes a header that it
+    cannot send, and a line of a response that it cannot parse."""
+    masks = [secrets_of(request).mask]
     if isinstance(error, httpx.ProxyError):  # the message comes from the proxy
-        secrets = {*secrets, *proxy_secrets()}
-    scrubbed = scrub(words, secrets)
-    if scrubbed == words:
-        return error
-    return type(error)(scrubbed, request=request).with_traceback(error.__traceback__)
+        masks.append(Secrets(proxy_secrets()).mask)
+    for each in with_causes(error, handled=handled):
+        for mask in masks:
+            each.args = tuple(mask(part) if isinstance(part, str) else part for part in each.args)

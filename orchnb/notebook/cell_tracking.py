@@ -1,30 +1,26 @@
-"""Find the cell that code belongs to: for the cell's own code, its tasks, and its threads.
+"""Find the cell that code belongs to: for the cell's own code, its tasks, and threads.
 
 A context variable holds it for a cell's code and for the tasks that it creates, which get a copy of its
-context. Threads get no copy (at least before Python 3.14), so the cell that starts one is recorded. A
-pool's worker runs work from any cell, so it belongs to the cell that started it only while that cell
-runs. If the cell is unknown the answer is no cell, rather than a wrong one. A forked child has no cell:
-its output would only reach Jupyter's log.
+context. Most threads get no copy; what they do belongs to the running cell, as does the work of pools,
+which comes from any cell. So a thread that outlives its cell shows in the cell that runs then, if one
+does. A forked child has no cell: its output would only reach Jupyter's log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import threading
-import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchnb.event_loop import current_loop
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.runtime.loops import is_hosted
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
-
-_POOLS = frozenset({"concurrent.futures.thread", "multiprocessing.pool"})
 
 
 @dataclass(eq=False)
@@ -57,13 +53,7 @@ class Cells:
         self._pid = os.getpid()
         self._on_end = on_end
         self._running: dict[str, Cell] = {}
-        self._threads: weakref.WeakKeyDictionary[threading.Thread, tuple[Cell, bool]] = (
-            weakref.WeakKeyDictionary()
-        )
         self._hooks = CellHooks(shell, before=self._begin, after=self._end)
-        self._start_thread = threading.Thread.start
-        self._ours = self._starter(threading.Thread.start)
-        threading.Thread.start = self._ours  # type: ignore[method-assign] # see the module's docstring
         # The cell that loads the extension may continue to use it; if the shell loads it at startup
         # instead, the next cell takes that place.
         self._first: Cell | None = None
@@ -71,12 +61,8 @@ class Cells:
         self._first = _cell.get()
 
     def remove(self) -> None:
-        """Unregister from the shell's events, and restore ``Thread.start``."""
+        """Unregister from the shell's events."""
         self._hooks.remove()
-        if (
-            threading.Thread.start is self._ours
-        ):  # otherwise another wrapper is in front of ours, which passes calls on
-            threading.Thread.start = self._start_thread  # type: ignore[method-assign]
         self._running.clear()
         _cell.set(None)
 
@@ -85,11 +71,12 @@ class Cells:
         if is_hosted.get() or os.getpid() != self._pid:
             return None
         cell = _cell.get()
-        starter, in_pool = self._threads.get(threading.current_thread(), (None, False))
-        if cell is None:
-            cell = starter
-        # A worker may have the context of the code that started it, since Python 3.14.
-        return None if in_pool and cell is starter and cell is not None and cell.ended else cell
+        if cell is not None and (not cell.ended or current_loop() is not None):
+            return cell
+        # Without an event loop this is no task of an ended cell. It is a thread, perhaps a pool's, that
+        # has inherited the cell's context, as threads can since Python 3.14.
+        running = [other for other in list(self._running.values()) if not other.ended]
+        return running[-1] if running else cell
 
     @property
     def in_a_cell(self) -> bool:
@@ -129,17 +116,6 @@ class Cells:
     def _parent(self) -> dict[str, Any]:
         get = getattr(self._shell, "get_parent", None)
         return dict(get() or {}) if get is not None else {}
-
-    def _starter(self, start: Callable[[threading.Thread], None]) -> Callable[..., None]:
-        def start_in_cell(thread: threading.Thread) -> None:
-            cell = self.current()
-            # Our own threads belong to no cell: they outlive the cell in which they happen to start.
-            if cell is not None and not thread.name.startswith("orchnb-"):
-                target = getattr(thread, "_target", None)
-                self._threads[thread] = cell, getattr(target, "__module__", "") in _POOLS
-            start(thread)
-
-        return start_in_cell
 
 
 def _id(parent: dict[str, Any]) -> str:

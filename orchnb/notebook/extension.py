@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.async_helpers import get_asyncio_loop
-from IPython.core.error import UsageError
 
-import orchnb
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
 from orchnb.notebook.magics import OrchMagics
 from orchnb.notebook.prewarm import Prewarm
+from orchnb.notebook.session import Session
 from orchnb.notebook.stop_button import Pulse
 from orchnb.notebook.terminal import AwaitingCells
 from orchnb.notebook.tracebacks import ErrorCards
 from orchnb.observers import retry_observers, startup_observers, switch_observers
 from orchnb.runtime import loops
+from orchnb.runtime.background_imports import loaded_module
 from orchnb.runtime.interrupts import deferred_interrupts
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from orchnb.hosting.ephemeral import EphemeralApp
-    from orchnb.hosting.port import Served
     from orchnb.notebook.live_displays import LiveDisplays
-    from orchnb.runtime.temporary_folder import FreshFolder
 
 # Types that are displayed as more than their repr, by name so that nothing is imported yet, and the
 # function of `object_views` that makes a view of each.
@@ -50,22 +45,18 @@ _SHOWN = {
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
 
-_SERVED_BY = "%orch_serve"
-
 
 class Extension:
     """Everything that one load has added to one shell."""
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, package: ModuleType) -> None:
         self.shell = shell
+        self._package = package
+        self.session = Session()
         self.mode = DisplayMode()
         self._pid = os.getpid()
         self._making = threading.Lock()
         self._displays: LiveDisplays | None = None
-        self._fresh: tuple[EphemeralApp, FreshFolder] | None = None
-        self._served: Served | None = None
-        self._chosen_before: tuple[dict[str, Any], str] = {}, ""
-        self._chosen_to_serve: tuple[dict[str, Any], str] = {}, ""
         with ExitStack() as out:
             self._put_in(out)
             self._out = out.pop_all()
@@ -81,8 +72,10 @@ class Extension:
         out.callback(self._close_displays)
         out.enter_context(retry_observers.observe(self._retried))
         out.enter_context(startup_observers.observe(self._started))
-        out.enter_context(switch_observers.observe(lambda _: self.switched()))
-        shell.register_magics(OrchMagics(shell, self))
+        out.enter_context(switch_observers.observe(lambda _: self.session.close()))
+        shell.register_magics(
+            OrchMagics(shell, self.session, self.mode, lambda: self.displays.history)
+        )
         out.callback(self._remove_magics)
         for (module, name), view in _SHOWN.items():
             shows = {"text/html": _as_html(view, self.mode), "text/plain": _as_text(view)}
@@ -93,10 +86,10 @@ class Extension:
         out.callback(_end_runners)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
-            shell.user_ns["orchnb"] = orchnb
+            shell.user_ns["orchnb"] = self._package
             out.callback(self._forget_name)
         out.callback(Prewarm(shell, after_cell=self.cells.in_a_cell).remove)
-        out.callback(_forget_choice)
+        out.callback(self.session.forget_choice)
 
     @property
     def displays(self) -> LiveDisplays:
@@ -126,89 +119,6 @@ class Extension:
         if self._displays is not None:
             self._displays.cell_ended(cell, interrupted)
 
-    def switched(self) -> None:
-        """Close everything that is open for the previous server, after a switch to another one."""
-        self._switched(None)
-
-    def _switched(self, fresh: tuple[EphemeralApp, FreshFolder] | None) -> None:
-        """Do the work of `switched`; ``fresh`` is the server in a new folder, if there is one. An
-        interrupt ends only the wait for things to close."""
-        before, self._fresh = self._fresh, fresh
-        try:
-            try:
-                self.stop_serving()
-            finally:
-                close_clients()
-        finally:
-            if before is not None:
-                from orchnb.hosting.ephemeral import forget_app
-
-                app, folder = before
-                forget_app(app)
-                app.when_down(folder.remove)
-
-    def switch_to_fresh(self, choose: Callable[[Path], None]) -> None:
-        """Let ``choose`` point the session at a server in a new folder, which is removed after use."""
-        from orchnb.hosting.ephemeral import ephemeral_app
-        from orchnb.runtime.temporary_folder import FreshFolder
-        from orchnb.settings import get_settings
-
-        folder = FreshFolder()
-        try:
-            choose(folder.path)
-        except BaseException:  # also an interrupt: nothing else would remove the folder
-            folder.remove()
-            raise
-        self._switched((ephemeral_app(get_settings()), folder))
-
-    def serve(self) -> Served:
-        """Open the in-kernel server on a port, unless it is open already.
-
-        Raises:
-            UsageError: the session uses a server elsewhere.
-            ServerStartFailed: the server does not start.
-        """
-        from orchnb.api.client import api_of
-        from orchnb.hosting.ephemeral import EphemeralApp
-        from orchnb.hosting.port import Served
-        from orchnb.settings import (
-            EPHEMERAL,
-            choose_for_session,
-            get_settings,
-            session_choice,
-        )
-
-        settings = get_settings()
-        app = api_of(settings)
-        if not isinstance(app, EphemeralApp):
-            raise UsageError(
-                "%orch_serve opens the in-kernel server, but the session uses another server: run "
-                "%orch_server_type ephemeral first"
-            )
-        if self._served is None or self._served.app is not app or not self._served.is_open:
-            self.stop_serving()
-            settings = get_settings()  # again: the values that an earlier port has set are gone
-            self._served = Served(app)
-            # From now on Prefect's variables hold the port and its credentials, for other programs.
-            # Here the settings stay as they are, so that no other server is sent the port's credentials.
-            self._chosen_before = chosen, place = session_choice()
-            kept = ("api_auth_string", "client_custom_headers")
-            own = {**EPHEMERAL, **{name: getattr(settings, name) for name in kept}}
-            choose_for_session({**chosen, **own}, place or _SERVED_BY)
-            self._chosen_to_serve = session_choice()
-        return self._served
-
-    def stop_serving(self) -> bool:
-        """Close the port, and return whether one was open."""
-        from orchnb.settings import choose_for_session, session_choice
-
-        served, self._served = self._served, None
-        if served is not None:
-            served.close()
-            if session_choice() == self._chosen_to_serve:
-                choose_for_session(*self._chosen_before)
-        return served is not None
-
     def take_out(self) -> None:
         """Remove everything from the shell."""
         self._out.close()
@@ -224,7 +134,7 @@ class Extension:
         manager.registry.pop(OrchMagics.__name__, None)
 
     def _forget_name(self) -> None:
-        if self.shell.user_ns.get("orchnb") is orchnb:
+        if self.shell.user_ns.get("orchnb") is self._package:
             del self.shell.user_ns["orchnb"]
 
 
@@ -252,13 +162,14 @@ class _NotebookLoop:
 _loaded: Extension | None = None
 
 
-def load(shell: InteractiveShell) -> None:
-    """Load the extension; do nothing if it is loaded already."""
+def load(shell: InteractiveShell, package: ModuleType) -> None:
+    """Load the extension; do nothing if it is loaded already. ``package`` is orchnb itself, which this
+    module cannot import without an import cycle."""
     global _loaded
     if _loaded is None:
         try:
             with deferred_interrupts():
-                _loaded = Extension(shell)
+                _loaded = Extension(shell, package)
         except BaseException:  # an interrupt: IPython does not regard it as loaded, nor unload it
             unload(shell)
             raise
@@ -271,9 +182,9 @@ def unload(shell: InteractiveShell) -> None:
     if _loaded is not None:
         try:
             try:
-                _loaded.switched()
+                _loaded.session.close()
             finally:
-                _loaded.switched()  # again, as an interrupt may end the first before it begins
+                _loaded.session.close()  # again, as an interrupt may end the first before it begins
         finally:
             # If interrupted before this, it is still loaded, also for IPython, and can be unloaded again.
             with deferred_interrupts():
@@ -281,28 +192,10 @@ def unload(shell: InteractiveShell) -> None:
                 _loaded = None
 
 
-def close_clients() -> None:
-    """Close the notebook's clients; connections of async clients are closed right after the cell."""
-    context = _loaded_module("orchnb.api.context")
-    if context is not None:
-        context.close_notebook_clients()
-
-
-def _loaded_module(name: str) -> Any:
-    """Return a module if it was imported; wait for one that is being imported in the background."""
-    return importlib.import_module(name) if name in sys.modules else None
-
-
 def _end_runners() -> None:
-    run = _loaded_module("orchnb.runtime.run")
+    run = loaded_module("orchnb.runtime.run")
     if run is not None:
         run.end_runners()
-
-
-def _forget_choice() -> None:
-    settings = _loaded_module("orchnb.settings")
-    if settings is not None:
-        settings.choose_for_session({}, "")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

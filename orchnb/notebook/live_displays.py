@@ -26,7 +26,7 @@ from orchnb.notebook.display_output import Output
 from orchnb.notebook.pacer import Pacer
 from orchnb.notebook.startup_displays import StartupDisplays
 from orchnb.notebook.views.model import Line
-from orchnb.notebook.views.retries import MOST_ROWS, Retried, Retries, RetryHistory
+from orchnb.notebook.views.retries import MOST_WAITS_SHOWN, Retried, Retries, RetryHistory
 from orchnb.runtime.loops import waker
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class RetryDisplay:
 
     def _tell_news(self, mode: Mode) -> None:
         """Show each wait once, when it begins, for front ends that cannot replace output."""
-        steps = [entry.step(entry.at) for entry in self._news[:MOST_ROWS]]
+        steps = [entry.step(entry.at) for entry in self._news[:MOST_WAITS_SHOWN]]
         more = len(self._news) - len(steps)
         self._news.clear()
         for step in steps:

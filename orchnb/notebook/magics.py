@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from orchnb.notebook.display_mode import MODES
+from orchnb.notebook.display_mode import MODES, DisplayMode
+from orchnb.notebook.session import InvalidChoice, Session
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.api.status import ServerStatus
-    from orchnb.notebook.extension import Extension
     from orchnb.notebook.views.model import Card, Line
-    from orchnb.notebook.views.retries import RetriedList
-    from orchnb.settings import Settings
+    from orchnb.notebook.views.retries import RetriedList, RetryHistory
 
-_CHOSEN_BY = "%orch_server_type"
 LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
-_KINDS = ("ephemeral", "server", "cloud", "auto")
 
 
 @magics_class
 class OrchMagics(Magics):
-    """The line magics of orchnb."""
+    """The line magics of orchnb. ``history`` returns the retries of the notebook."""
 
-    def __init__(self, shell: InteractiveShell, extension: Extension) -> None:
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        session: Session,
+        mode: DisplayMode,
+        history: Callable[[], RetryHistory],
+    ) -> None:
         super().__init__(shell)
-        self._extension = extension
+        self._session = session
+        self._mode = mode
+        self._history = history
 
     @magic_arguments()
     @argument(
@@ -62,30 +67,15 @@ class OrchMagics(Magics):
         """
         # Imported on first use, so that %load_ext returns at once.
         from orchnb.api.status import server_status
-        from orchnb.redaction import redact_url
         from orchnb.settings import get_settings
 
         given = _given(OrchMagics.orch_server_type, line)
-        if given.kind is not None and given.kind not in _KINDS:
-            raise UsageError(
-                f"%orch_server_type accepts {', '.join(_KINDS)}; {redact_url(given.kind)!r} is not one "
-                "of them. To use the server at an address: %orch_server_type server URL"
-            )
-        if given.fresh:
-            if given.kind != "ephemeral" or given.profile is not None:
-                raise UsageError(
-                    "--fresh works only with `ephemeral`: %orch_server_type ephemeral --fresh"
+        if given.kind is not None or given.profile is not None or given.fresh:
+            with _usage_errors():
+                self._session.switch(
+                    given.kind, given.url, profile=given.profile, fresh=given.fresh
                 )
-            self._extension.switch_to_fresh(switch_to_home)
-        elif given.profile is not None or given.kind is not None:
-            before = _settings_or_none()
-            switch(given.kind, given.url, given.profile)
-            if get_settings() != before:  # otherwise keep the clients
-                self._extension.switched()
-        settings = get_settings()
-        if given.kind == "ephemeral":
-            start_ephemeral(settings)
-        return server_status(settings, verbose=given.verbose)
+        return server_status(get_settings(), verbose=given.verbose)
 
     @magic_arguments()
     @argument("--stop", action="store_true", help="close the port")
@@ -101,8 +91,10 @@ class OrchMagics(Magics):
 
         given = _given(OrchMagics.orch_serve, line)
         if given.stop:
-            return not_served_line(self._extension.stop_serving())
-        return served_card(self._extension.serve())
+            return not_served_line(self._session.stop_serving())
+        with _usage_errors():
+            served = self._session.serve()
+        return served_card(served)
 
     @magic_arguments()
     @argument("-n", type=int, default=50, help="show at most this many lines; the default is 50")
@@ -130,7 +122,7 @@ class OrchMagics(Magics):
         Returns them as a list: ``retried = %orch_retries``. The last five hundred are kept.
         """
         given = _given(OrchMagics.orch_retries, line)
-        history = self._extension.displays.history
+        history = self._history()
         if given.clear:
             history.clear()
         return history.entries()
@@ -150,7 +142,7 @@ class OrchMagics(Magics):
         from orchnb.notebook.views.model import Line
 
         given = _given(OrchMagics.orch_display, line)
-        mode = self._extension.mode
+        mode = self._mode
         if given.mode == "settings":
             mode.chosen = None
         elif given.mode in MODES:
@@ -173,6 +165,15 @@ class OrchMagics(Magics):
         print(whole_traceback(self.shell))  # noqa: T201 - a text to read, not an error of this cell
 
 
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Raise an `InvalidChoice` as IPython's error for a line that a magic does not accept."""
+    try:
+        yield
+    except InvalidChoice as error:
+        raise UsageError(str(error)) from None
+
+
 def _given(magic: Any, line: str) -> Any:
     """Parse the arguments on a magic's line, ignoring a trailing comment, which IPython passes on.
 
@@ -180,137 +181,3 @@ def _given(magic: Any, line: str) -> Any:
         UsageError: the magic does not have such arguments.
     """
     return parse_argstring(magic, re.sub(r"(^|\s)#.*", "", line))
-
-
-def switch(kind: str | None, url: str | None, profile: str | None) -> None:
-    """Point the session at another server; nothing changes if the new settings are invalid.
-
-    Raises:
-        UsageError: the arguments contradict each other, or name something that was not found.
-        InvalidSetting: the address is invalid, or there is no such profile.
-    """
-    if url is not None and kind not in ("server", "cloud"):
-        raise UsageError("to use an address, add `server`: %orch_server_type server URL")
-    if profile is not None and kind is not None:
-        raise UsageError("--profile already selects a server; omit the kind")
-    _choose(*_wanted(kind, url, profile))
-
-
-def switch_to_home(home: Path) -> None:
-    """Point the session at an in-kernel Prefect server with its database in ``home``.
-
-    Raises:
-        UsageError: the settings select an app other than Prefect's server.
-    """
-    from orchnb.settings import EPHEMERAL, session_choice
-
-    settings = _settings_or_none()
-    if (
-        settings is not None
-        and settings.ephemeral_app
-        and "ephemeral_app" not in session_choice()[0]
-    ):
-        raise UsageError(
-            "--fresh works only with Prefect's server, but another app is set: "
-            f"{settings.source('ephemeral_app')}"
-        )
-    _choose({**EPHEMERAL, "ephemeral_home": str(home)}, f"{_CHOSEN_BY} --fresh")
-
-
-def _choose(values: dict[str, Any], place: str) -> None:
-    from orchnb.settings import choose_for_session, session_choice, temporary_settings
-
-    before, place_before = session_choice()
-    choose_for_session(values, place)
-    try:
-        with temporary_settings():
-            pass  # reading the settings validates them
-    except BaseException:
-        choose_for_session(before, place_before)
-        raise
-
-
-def _settings_or_none() -> Settings | None:
-    from orchnb.errors import InvalidSetting
-    from orchnb.settings import get_settings
-
-    try:
-        return get_settings()
-    except InvalidSetting:
-        return None  # switching may fix them
-
-
-def start_ephemeral(settings: Settings) -> None:
-    """Start the in-kernel server in the background and show its progress in this cell."""
-    from orchnb.api.context import notebook_session
-
-    session = notebook_session()
-    if session is not None:
-        session.client(settings).announce_wait()
-
-
-def _wanted(kind: str | None, url: str | None, profile: str | None) -> tuple[dict[str, Any], str]:
-    if profile is not None:
-        from orchnb.settings import profile_values
-
-        values = {"api_url": None, **profile_values(profile), "profile": profile}
-        return values, f"profile {profile!r}, chosen by {_CHOSEN_BY}"
-    if kind == "ephemeral":
-        from orchnb.settings import EPHEMERAL
-
-        return dict(EPHEMERAL), _CHOSEN_BY
-    if kind == "server":
-        return _server(url), _CHOSEN_BY
-    if kind == "cloud":
-        return _cloud(url)
-    return {}, ""
-
-
-def _server(url: str | None) -> dict[str, Any]:
-    from orchnb.server_type import ServerType, determine_server_type
-    from orchnb.settings import Settings, choose_for_session, session_choice
-
-    if url is None:
-        raise UsageError("the URL is missing: %orch_server_type server http://127.0.0.1:4200/api")
-    Settings(api_url=url)  # validate it before anything changes
-    values: dict[str, Any] = {"api_url": url}
-    chosen, place = session_choice()
-    choose_for_session({}, "")
-    try:
-        if determine_server_type() is ServerType.CLOUD:
-            values["api_key"] = None  # never send the cloud's key to another server
-    finally:
-        choose_for_session(chosen, place)
-    return values
-
-
-def _cloud(url: str | None) -> tuple[dict[str, Any], str]:
-    """Return the cloud workspace at ``url``, or by default the one in the settings or a profile."""
-    from orchnb.server_type import ServerType, server_type_of_url
-    from orchnb.settings import Settings, all_profiles, get_settings, profile_values
-
-    settings = get_settings()
-
-    def is_cloud(address: object) -> bool:
-        return bool(address) and (
-            server_type_of_url(str(address), cloud_api_url=settings.cloud_api_url)
-            is ServerType.CLOUD
-        )
-
-    if url is not None:
-        Settings(api_url=url)
-        if not is_cloud(url):
-            raise UsageError("this is not a Prefect Cloud URL; use: %orch_server_type server URL")
-        return {"api_url": url}, _CHOSEN_BY
-    if is_cloud(settings.api_url):
-        return {"api_url": settings.api_url}, str(settings.source("api_url"))
-    for name in all_profiles():
-        values = profile_values(name)
-        if is_cloud(values.get("api_url")):
-            place = f"profile {name!r}, chosen by {_CHOSEN_BY}"
-            return {**values, "profile": name}, place
-    raise UsageError(
-        "no Prefect Cloud workspace is configured: log in with `prefect cloud login` in a terminal, or "
-        "give its URL: %orch_server_type cloud https://api.prefect.cloud/api/accounts/.../"
-        "workspaces/..."
-    )

@@ -6,12 +6,12 @@ import logging
 import threading
 from typing import Protocol
 
-from orchnb.runtime.futures import Outcome
+from orchnb.runtime.futures import ThreadFuture
 from orchnb.runtime.interrupts import deferred_interrupts
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 1 / 3
+_DRAW_INTERVAL = 1 / 3
 """Seconds between two drawings: with the last one, which the end of a cell brings forward, there are
 four in a second at the most."""
 
@@ -30,12 +30,12 @@ class Display(Protocol):
 class Pacer:
     """The thread that draws, there only while something goes on."""
 
-    def __init__(self, interval: float = INTERVAL) -> None:
+    def __init__(self, interval: float = _DRAW_INTERVAL) -> None:
         self._interval = interval
         self._lock = threading.Lock()
         self._displays: dict[Display, None] = {}
         self._thread: threading.Thread | None = None
-        self._closed: Outcome[None] = Outcome()
+        self._closed: ThreadFuture[None] = ThreadFuture()
 
     def add(self, display: Display) -> None:
         """Draw a display soon, and again and again until it goes on no more."""
@@ -57,7 +57,7 @@ class Pacer:
 
     def close(self) -> None:
         """End the thread, and draw everything for the last time."""
-        self._closed.settle()
+        self._closed.set_result()
         with self._lock:
             thread = self._thread
         if thread is not None:

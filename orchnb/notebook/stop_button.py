@@ -18,7 +18,7 @@ from orchnb.notebook.cell_hooks import CellHooks
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-INTERVAL = 0.25
+_BEAT_INTERVAL = 0.25
 """Seconds between two wake-ups, and so the longest that an interrupt goes unnoticed."""
 
 
@@ -48,7 +48,7 @@ class Pulse:
             self._again(asyncio.get_running_loop())
 
     def _again(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._beat = loop.call_later(INTERVAL, self._again, loop)
+        self._beat = loop.call_later(_BEAT_INTERVAL, self._again, loop)
 
     def _end(self, result: Any = None) -> None:
         del result

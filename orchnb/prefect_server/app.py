@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib
-import importlib.util
 import json
 import logging
 import os
@@ -26,7 +24,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableM
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import anyio
@@ -35,6 +32,7 @@ from pydantic import SecretStr
 from orchnb.asgi import ASGIApp, Receive, Send
 from orchnb.errors import ServerStartFailed
 from orchnb.forks import in_forked_child
+from orchnb.prefect_server import internals
 from orchnb.prefect_server.database_template import file_of, made_from_an_empty_one
 from orchnb.prefect_server.routing import remember_routes
 from orchnb.prefect_server.services import well_behaved_services
@@ -62,13 +60,13 @@ def import_server(home: Path, *, own_database: bool = False) -> Callable[[], Pre
     With ``own_database`` it is there whatever Prefect's settings say of the database's address.
 
     Raises:
-        ServerStartFailed: it is not installed, or ``home`` cannot be made.
+        ServerStartFailed: it is not installed or not supported, or ``home`` cannot be made.
     """
-    if importlib.util.find_spec("prefect") is None:
+    if not internals.is_installed():
         raise ServerStartFailed(
             "The Prefect server is not installed, so none can run in this process",
             phase="import",
-            hint=f"Install it: pip install {server_packages()}. Or use a server elsewhere: set "
+            hint=f"Install it: pip install {internals.server_packages()}. Or use a server elsewhere: set "
             "PREFECT_API_URL, or %orch_server_type server URL.",
         )
     clear_stale(Path(tempfile.gettempdir()))
@@ -82,63 +80,32 @@ def import_server(home: Path, *, own_database: bool = False) -> Callable[[], Pre
             phase="import",
             hint="Set PREFECT_HOME to a folder that can be written to.",
         ) from None
-    server = import_modules()
+    import_modules()
 
     def make() -> PrefectServer:
-        return PrefectServer(server.create_app, home, own_database=own_database)
+        return PrefectServer(internals.CREATE_APP.get(), home, own_database=own_database)
 
     return make
 
 
-def server_packages() -> str:
-    """What ``pip install`` takes to bring a server that fits: what the extra ``server`` is made of."""
-    try:
-        required = metadata.requires("orchnb") or []
-    except metadata.PackageNotFoundError:  # a source tree that was never installed
-        required = []
-    named = (each.partition(";") for each in required)
-    return " ".join(f'"{what.strip()}"' for what, _, when in named if "server" in when) or "prefect"
-
-
-def import_modules() -> ModuleType:
+def import_modules() -> None:
     """Import what Prefect's server is made of, which takes seconds; it opens no database.
 
     Raises:
+        ServerStartFailed: this version of it is not supported.
         ImportError: it is not installed, or not whole.
     """
     # Its telemetry begins with the import, and logs an error where there is no internet.
     with _environment(_NO_TELEMETRY):
-        import_each(_PARTS)
+        import_each(internals.MODULES)
         with importing():
-            return importlib.import_module("prefect.server.api.server")
-
-
-_PARTS = (
-    "jsonschema",
-    "sqlalchemy.ext.asyncio",
-    "fastapi",
-    "docket",
-    "prefect",
-    "prefect.server.database",
-    "prefect.server.models",
-)
-"""What takes long in the import of the server, each of which takes a fraction of the whole: a fork waits
-for one of them at most."""
-
-_IN_A_START = (
-    "alembic.command",
-    "aiosqlite",
-    "burner_redis",
-    "docket.tasks",
-    "prefect.logging.formatters",
-)
-"""What a start of Prefect's server imports when it comes to it."""
+            internals.check()
 
 
 def warm_modules() -> None:
     """`import_modules`, and what a start imports later on, for whoever has the time."""
     import_modules()
-    import_each(_IN_A_START)  # another version of Prefect may not need all of them
+    import_each(internals.MODULES_OF_A_START)
 
 
 class PrefectServer:
@@ -153,7 +120,7 @@ class PrefectServer:
     def __init__(
         self, create_app: Callable[..., ASGIApp], home: Path, *, own_database: bool
     ) -> None:
-        context = importlib.import_module("prefect.context").root_settings_context()
+        context = internals.ROOT_SETTINGS_CONTEXT.get()()
         self._home = home
         self._lock = lock_at(home / _LOCK_NAME)
         self._migrates = context.settings.server.database.migrate_on_start
@@ -210,24 +177,30 @@ class PrefectServer:
             if _holder is self:
                 _holder = None
 
-    def web_pages(self, base: str, api_url: str, folder: Path) -> ASGIApp:
+    def web_pages(self, base: str, api_url: str, folder: Path) -> ASGIApp | None:
         """The app of Prefect's web pages, which are copied to ``folder``, for paths below ``base``.
 
-        They ask for the API at ``api_url``, which may be a mere path.
+        They ask for the API at ``api_url``, which may be a mere path. None: this Prefect does not have
+        pages that can be served separately.
         """
-        names: Any = importlib.import_module("prefect.settings")
-        settings = self._context.settings.copy_with_update(
-            {
-                names.PREFECT_UI_ENABLED: True,
-                names.PREFECT_UI_SERVE_BASE: base,
-                names.PREFECT_UI_API_URL: api_url,
-                names.PREFECT_UI_STATIC_DIRECTORY: str(folder),
+        create_pages = internals.CREATE_UI_APP.get()
+        if create_pages is None:
+            return None
+        settings = self._context.settings
+        ui = settings.server.ui.model_copy(
+            update={
+                "enabled": True,
+                "serve_base": base,
+                "api_url": api_url,
+                "static_directory": str(folder),
             }
         )
-        context = self._context.model_copy(update={"settings": settings})
-        server = importlib.import_module("prefect.server.api.server")
+        server = settings.server.model_copy(update={"ui": ui})
+        context = self._context.model_copy(
+            update={"settings": settings.model_copy(update={"server": server})}
+        )
         with context.model_copy():
-            pages: ASGIApp = server.create_ui_app(ephemeral=False)
+            pages: ASGIApp = create_pages(ephemeral=False)
 
         async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, /) -> None:
             with context.model_copy():  # the pages' settings are read at each request
@@ -258,16 +231,16 @@ class PrefectServer:
         """
         if not self._migrates:
             return
-        commands = importlib.import_module("prefect.server.database.alembic_commands")
+        upgrade = internals.ALEMBIC_UPGRADE.get()
         # A second hold on the lock: nobody who gave up waiting for this thread takes it from it.
         has_locked(self._lock)
         try:
             address = self._context.settings.server.database.connection_url.get_secret_value()
             with self._context.model_copy(), made_from_an_empty_one(address), _told_migrations():
                 if _is_in_memory():
-                    commands.alembic_upgrade()  # such a database is a connection of the server's loop
+                    upgrade()  # such a database is a connection of the server's loop
                 else:
-                    _on_a_loop_of_its_own(commands.alembic_upgrade)
+                    _on_a_loop_of_its_own(upgrade)
         finally:
             self._lock.release()
 
@@ -332,14 +305,14 @@ def known_to_prefect(ours: Mapping[str, str]) -> Iterator[None]:
     """Have Prefect's own client use `client_settings`, here and in processes that are started from
     here."""
     before = {name: os.environ.get(name) for name in ours}
-    context: Any = importlib.import_module("prefect.context")
-    settings, known = context.GLOBAL_SETTINGS_CONTEXT, None
+    is_known = False
     try:
         os.environ.update(ours)
-        context.GLOBAL_SETTINGS_CONTEXT = known = context.root_settings_context()
+        internals.refresh_settings()
+        is_known = True
         yield
     finally:
-        if known is not None:
+        if is_known:
             _send_waiting_logs()
         for name, value in before.items():
             # A value that was changed since then was changed on purpose.
@@ -347,17 +320,19 @@ def known_to_prefect(ours: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
                 if value is not None:
                     os.environ[name] = value
-        if known is not None and context.GLOBAL_SETTINGS_CONTEXT is known:
-            context.GLOBAL_SETTINGS_CONTEXT = settings
+        if is_known:
+            try:
+                internals.refresh_settings()
+            except Exception:  # the port closes even if the user's settings are invalid by now
+                logger.warning("Prefect did not read its settings again", exc_info=True)
 
 
 def _send_waiting_logs() -> None:
     """Prefect sends what flows log in batches; what waits still is to reach the API while it is there."""
-    handlers = importlib.import_module("prefect.logging.handlers")
 
     def send() -> None:
         try:
-            handlers.APILogHandler().flush()
+            internals.send_waiting_logs()
         except Exception:  # the port closes all the same
             logger.warning("What flows in this process have logged was not sent", exc_info=True)
 
@@ -370,9 +345,7 @@ def _send_waiting_logs() -> None:
 @contextmanager
 def _database_of_its_own(settings: Any) -> Iterator[None]:
     """Have Prefect open the database that its settings name now, not the first one they ever did."""
-    known: dict[str, Any] = importlib.import_module(
-        "prefect.server.database.dependencies"
-    ).MODELS_DEPENDENCIES
+    known: dict[str, Any] = internals.DATABASE_PARTS.get()
     before = dict(known)
     known.update(dict.fromkeys(("database_config", "query_components", "orm")))
     url = settings.server.database.connection_url.get_secret_value()
@@ -386,8 +359,7 @@ def _database_of_its_own(settings: Any) -> Iterator[None]:
 
 def _is_in_memory() -> bool:
     """Whether the database that Prefect opens now is nowhere else."""
-    dependencies: Any = importlib.import_module("prefect.server.database.dependencies")
-    return bool(dependencies.provide_database_interface().database_config.is_inmemory())
+    return bool(internals.DATABASE_INTERFACE.get()().database_config.is_inmemory())
 
 
 @contextmanager
@@ -396,13 +368,7 @@ def _forgotten_in_the_end(app: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        server: Any = importlib.import_module("prefect.server.api.server")
-        getattr(server, "LIFESPAN_RAN_FOR_APP", set()).discard(app)
-        ours = [app, *(getattr(route, "app", None) for route in app.routes)]
-        for name in ("APP_CACHE", "API_APP_CACHE"):
-            kept: dict[Any, Any] = getattr(server, name, {})
-            for key in [key for key, known in kept.items() if known in ours]:
-                del kept[key]
+        internals.forget_app(app)
 
 
 @contextmanager

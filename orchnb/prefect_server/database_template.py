@@ -13,12 +13,12 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from orchnb.file_cache import FileCache, user_cache_folder
+from orchnb.prefect_server import internals
 
 _cache = FileCache(
     lambda: user_cache_folder("databases"), suffix=".db", largest=20_000_000, most_files=4
@@ -37,7 +37,7 @@ def made_from_an_empty_one(address: str, cache: FileCache = _cache) -> Iterator[
     if path is None or path.exists():
         yield
         return
-    key = metadata.version("prefect")
+    key = internals.version()
     kept = cache.read(key)
     if kept is not None and _put(kept, path):
         yield

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -18,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from orchnb.prefect_server import internals
 from orchnb.runtime.file_locks import lock_at, locked
 
 _WATCH_LOCK_NAME = ".orchnb-watch.lock"
@@ -53,26 +53,29 @@ def watching_in_turn(path: Path) -> Iterator[None]:
 
         return look_in_turn
 
-    with _replaced("evaluate_proactive_triggers", in_turn):
+    with _replaced(internals.EVALUATE_PROACTIVELY, in_turn):
         yield
 
 
 @contextmanager
-def _replaced(name: str, make: Callable[[Any], Any]) -> Iterator[None]:
-    """Replace one of Prefect's functions that evaluate triggers with a wrapper.
+def _replaced(internal: internals.Internal, make: Callable[[Any], Any]) -> Iterator[None]:
+    """Replace one of Prefect's functions that evaluate triggers with a wrapper, if Prefect has it.
 
     If it is already replaced, because this is a fork or because an abandoned server is still ending, the
     new wrapper is still made from Prefect's function.
     """
-    triggers: Any = importlib.import_module("prefect.server.events.triggers")
-    real = inspect.unwrap(getattr(triggers, name))
+    found = internal.get()
+    if found is None:
+        yield
+        return
+    real = inspect.unwrap(found)
     ours = functools.wraps(real)(make(real))
-    setattr(triggers, name, ours)
+    internal.replace(ours)
     try:
         yield
     finally:
-        if getattr(triggers, name) is ours:
-            setattr(triggers, name, real)
+        if internal.get() is ours:
+            internal.replace(real)
 
 
 @contextmanager
@@ -98,14 +101,14 @@ def _evaluations_that_end() -> Iterator[None]:
 
         return evaluate_until_cancelled
 
-    with _replaced("evaluate_periodically", ending):
+    with _replaced(internals.EVALUATE_PERIODICALLY, ending):
         yield
 
 
 async def _end_services() -> None:
     """End the remaining Prefect tasks on this loop: a service that was stopped before it began still
     begins, when Prefect's functions are no longer replaced."""
-    folder = os.path.dirname(str(importlib.import_module("prefect").__file__)) + os.sep
+    folder = f"{internals.package_folder()}{os.sep}"
 
     def is_prefects(task: asyncio.Task[Any]) -> bool:
         code = getattr(task.get_coro(), "cr_code", None)  # some coroutines are not Python code

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +17,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from orchnb.forks import around_forks, in_forked_child
+from orchnb.prefect_server import internals
 
 
 @functools.cache
@@ -26,9 +26,9 @@ def sqlite_configuration() -> Any:
 
     It is one class for the whole process, because Prefect keeps databases by class and address.
     """
-    configurations = importlib.import_module("prefect.server.database.configurations")
+    begin_mode = internals.SQLITE_BEGIN_MODE.get()
 
-    class WritesInTurn(configurations.AioSqliteConfiguration):  # type: ignore[misc, name-defined] # found at run time, when Prefect is there
+    class WritesInTurn(internals.SQLITE_CONFIGURATION.get()):  # type: ignore[misc] # found at run time, when Prefect is there
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
@@ -52,12 +52,12 @@ def sqlite_configuration() -> Any:
                     stack.callback(_may_fork.release)
                     self._writer = task
                     stack.callback(setattr, self, "_writer", None)
-                mode = configurations.SQLITE_BEGIN_MODE.set("IMMEDIATE")
+                mode = begin_mode.set("IMMEDIATE")
                 try:
                     transaction = await stack.enter_async_context(session.begin())
                     await session.connection()  # the transaction begins here
                 finally:
-                    configurations.SQLITE_BEGIN_MODE.reset(mode)
+                    begin_mode.reset(mode)
                 yield transaction
 
     return WritesInTurn

@@ -8,12 +8,14 @@ background threads are between two imports.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from typing import Any
 
 from orchnb.forks import around_forks, in_forked_child
 from orchnb.runtime.interrupts import held_interrupts
@@ -93,6 +95,11 @@ def import_each(names: Iterable[str]) -> None:
     for name in names:
         with suppress(ImportError), importing():
             import_module(name)
+
+
+def loaded_module(name: str) -> Any:
+    """Return a module if it was imported, else None; wait for one that another thread is importing."""
+    return import_module(name) if name in sys.modules else None
 
 
 _this_fork = threading.local()

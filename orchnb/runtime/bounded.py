@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from orchnb.runtime.futures import Outcome
+from orchnb.runtime.futures import ThreadFuture
 from orchnb.runtime.interrupts import deferred_interrupts
 
 T = TypeVar("T")
@@ -26,23 +26,23 @@ def within(seconds: float, call: Callable[[], T], *, give_up: Callable[[], objec
     Raises:
         TimeoutError: the call has not ended in ``seconds``.
     """
-    outcome: Outcome[T] = Outcome()
+    future: ThreadFuture[T] = ThreadFuture()
     context = contextvars.copy_context()
 
     def run() -> None:
         try:
             result = context.run(call)
         except BaseException as exc:  # noqa: BLE001 - raised where the result is waited for
-            outcome.settle(error=exc)
+            future.set_error(exc)
         else:
-            outcome.settle(result)
+            future.set_result(result)
 
     try:
         with deferred_interrupts():
             threading.Thread(target=run, name="orchnb-bounded", daemon=True).start()
-        if outcome.wait(seconds):
-            return outcome.result()
+        if future.wait(seconds):
+            return future.result()
     finally:
-        if not outcome.done():
+        if not future.done():
             give_up()
     raise TimeoutError(f"not done within {seconds:g} s")

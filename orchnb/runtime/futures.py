@@ -18,7 +18,7 @@ T = TypeVar("T")
 _LONGEST_WAIT = 0.2
 
 
-class Outcome(Generic[T]):
+class ThreadFuture(Generic[T]):
     """A result that is set once, on any thread, and waited for on any other.
 
     It replaces ``concurrent.futures.Future`` and ``threading.Event``, which do not work here. They
@@ -28,7 +28,7 @@ class Outcome(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._settling = threading.Lock()  # only for setters, and acquired in C in one step
+        self._setting = threading.Lock()  # only for setters, and acquired in C in one step
         self._result: T | None = None
         self._error: BaseException | None = None
         self._is_done = False
@@ -38,9 +38,17 @@ class Outcome(Generic[T]):
         """Return whether it has been set."""
         return self._is_done
 
-    def settle(self, result: T | None = None, error: BaseException | None = None) -> bool:
-        """Set it unless it is already set, and wake all waiters; return whether this call set it."""
-        with self._settling:
+    def set_result(self, result: T | None = None) -> bool:
+        """Set the result unless the future is done, and wake all waiters; return whether this call set
+        it."""
+        return self._set(result, None)
+
+    def set_error(self, error: BaseException) -> bool:
+        """Set the error that `result` raises, in the same way."""
+        return self._set(None, error)
+
+    def _set(self, result: T | None, error: BaseException | None) -> bool:
+        with self._setting:
             if self._is_done:
                 return False
             self._result, self._error = result, error
@@ -98,9 +106,9 @@ class Outcome(Generic[T]):
         return self._error
 
 
-class LoopTask(Outcome[T]):
-    """A task on an event loop of another thread, in the context in which this is created. Its result or
-    error is the outcome."""
+class LoopTask(ThreadFuture[T]):
+    """A task on an event loop of another thread, in the context in which this is created, and the future
+    of its result."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> None:
         super().__init__()
@@ -115,7 +123,7 @@ class LoopTask(Outcome[T]):
             raise
 
     def cancel(self) -> None:
-        """Cancel the task, from any thread. Unless it has ended, its outcome is then a CancelledError."""
+        """Cancel the task, from any thread. Unless it has ended, its error is then a CancelledError."""
         self._is_unwanted = True
         with suppress(RuntimeError):  # the loop has ended, and the task with it
             self._loop.call_soon_threadsafe(self._cancel)
@@ -132,11 +140,11 @@ class LoopTask(Outcome[T]):
 
     def _take(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            self.settle(error=asyncio.CancelledError())
+            self.set_error(asyncio.CancelledError())
         elif (error := task.exception()) is not None:
-            self.settle(error=error)
+            self.set_error(error)
         else:
-            self.settle(task.result())
+            self.set_result(task.result())
 
 
 def parts(timeout: float, longest: float = _LONGEST_WAIT) -> Iterator[float]:

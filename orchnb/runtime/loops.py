@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import anyio
 
+from orchnb._cpython import discard_silently
 from orchnb.event_loop import Loop, current_loop
 
 T = TypeVar("T")
@@ -197,7 +198,7 @@ def discard_task(task: object) -> None:
     pending: Any = task  # of one of asyncio's two classes, which nest-asyncio swaps
     if pending is not None and not pending.done():
         # Otherwise it is reported on stderr when it is collected, in whichever cell runs then.
-        pending._log_destroy_pending = False
+        discard_silently(pending)
         with suppress(BaseException):
             pending.get_coro().close()
 

@@ -15,9 +15,10 @@ from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from orchnb import _cpython
 from orchnb.event_loop import Loop, current_loop
 from orchnb.forks import in_forked_child
-from orchnb.runtime.futures import LoopTask, Outcome
+from orchnb.runtime.futures import LoopTask, ThreadFuture
 from orchnb.runtime.interrupts import deferred_interrupts, interrupts_handled_by
 from orchnb.runtime.loops import (
     cancel_tasks,
@@ -131,7 +132,7 @@ def _wait_or_end(job: _Job[Any]) -> None:
         raise
 
 
-class _Job(Outcome[T]):
+class _Job(ThreadFuture[T]):
     """A coroutine to run. It is done when all tasks that the coroutine has left are cancelled as well."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], home: Loop | None, *, keep: bool) -> None:
@@ -172,7 +173,7 @@ class _Job(Outcome[T]):
             )
 
     def run_on(self, loop: asyncio.AbstractEventLoop) -> Callable[[], object]:
-        """Run it to its end on a loop; return what settles it."""
+        """Run it to its end on a loop; return a function that sets its result or error."""
         self._thread = threading.get_ident()
         _on_this_thread.job = self
         try:
@@ -188,11 +189,11 @@ class _Job(Outcome[T]):
             error = exc.with_traceback(_callers_part(exc.__traceback__))
             with suppress(BaseException):  # the coroutine's own error is the one to tell
                 cancel_tasks(loop, timeout=None)
-            return lambda: self.settle(error=error)
+            return lambda: self.set_error(error)
         finally:
             self._cancel = self._thread = None
             del _on_this_thread.job
-        return lambda: self.settle(result)
+        return lambda: self.set_result(result)
 
 
 _on_this_thread = threading.local()
@@ -232,21 +233,21 @@ class _Runner:
             self._do_jobs(asyncio.new_event_loop())
 
     def _do_jobs(self, loop: asyncio.AbstractEventLoop) -> None:
-        settle: Callable[[], object] = bool
+        set_done: Callable[[], object] = bool
         try:
             while (job := self._jobs.get()) is not None:
-                settle = job.run_on(loop)
+                set_done = job.run_on(loop)
                 keep = job.keep and notebook_loop() is not None  # the job may have unloaded orchnb
                 del job  # it holds the caller's objects
                 if not keep:
                     break
                 _spare.append(self)  # first, so that the caller's next job finds it
-                settle()
-                settle = bool
+                set_done()
+                set_done = bool
         finally:
             with suppress(KeyboardInterrupt):
                 finish_loop(loop, timeout=None)
-            settle()
+            set_done()
 
 
 _spare: list[_Runner] = []
@@ -333,34 +334,28 @@ def _wait_for(future: asyncio.Future[Any]) -> Any:
 def _step_until_done(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
     """Run the loop that runs this very code, step by step, until the future is done.
 
-    asyncio has no public way to do this. Used are ``_run_once``, ``_ready`` and ``_stopping`` of its
-    loops and ``_context`` of its handles, which are the same from Python 3.10 to 3.14. nest-asyncio, the
-    well-known library for it, replaces functions and classes of asyncio for the whole process.
+    asyncio has no public way to do this. nest-asyncio, the well-known library for it, replaces functions
+    and classes of asyncio for the whole process.
     """
-    step: Callable[[], None] | None = getattr(loop, "_run_once", None)
-    ready: Any = getattr(loop, "_ready", None)
-    if step is None or ready is None:
+    if not _cpython.can_be_stepped(loop):
         raise RuntimeError(
             f"run() cannot wait for a task of the running {type(loop).__module__} loop: use await"
         )
-    handles: Any = loop
+    ready = _cpython.ready_handles(loop)
     # A wait within a wait keeps its own list. What it puts aside goes back when it ends: the outer wait
     # would keep it longer, and run first what came later.
     queue = ready.queue if isinstance(ready, _Runnable) else ready
     waiting = len(queue)
-    outer = asyncio.current_task(loop)
-    runnable = handles._ready = _Runnable(queue)
-    if outer is not None:
-        asyncio.tasks._leave_task(loop, outer)  # see "Extending asyncio" in Python's documentation
+    runnable = _Runnable(queue, loop)
+    _cpython.set_ready_handles(loop, runnable)
     try:
-        while not future.done():
-            if handles._stopping:
-                raise RuntimeError("The event loop was stopped before the task had ended")
-            step()
+        with _cpython.outside_of_its_task(loop):
+            while not future.done():
+                if _cpython.is_stopping(loop):
+                    raise RuntimeError("The event loop was stopped before the task had ended")
+                _cpython.step(loop)
     finally:
-        if outer is not None:
-            asyncio.tasks._enter_task(loop, outer)
-        handles._ready = ready
+        _cpython.set_ready_handles(loop, ready)
         queue.extendleft(reversed(runnable.put_aside))
         # The step in which this was called goes on to take as many handles as there were when it began.
         for _ in range(waiting - len(queue)):
@@ -373,16 +368,17 @@ class _Runnable:
     They would fail, and be lost: ipykernel 7 runs all requests in one context.
     """
 
-    def __init__(self, queue: Any) -> None:
+    def __init__(self, queue: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.put_aside: list[asyncio.Handle] = []
         self.queue = queue
+        self._loop = loop
 
     def popleft(self) -> asyncio.Handle:
-        handle: Any = self.queue.popleft()
-        if not handle._cancelled and _is_entered(handle._context):
+        handle: asyncio.Handle = self.queue.popleft()
+        if not handle.cancelled() and _is_entered(_cpython.context_of(handle)):
             self.put_aside.append(handle)
-            return _cancelled_handle(handle._loop)
-        return handle  # type: ignore[no-any-return]
+            return _cancelled_handle(self._loop)
+        return handle
 
     def __len__(self) -> int:
         return len(self.queue)

@@ -27,6 +27,7 @@ import orchnb
 from orchnb import PrefectClient, SyncPrefectClient
 from orchnb.concealed import Body, ConcealedBytes, ConcealedDict, ConcealedText, ConcealedUrl
 from orchnb.errors import InvalidSetting
+from orchnb.redaction import SECRETS
 from orchnb.settings import Settings
 from tests.http.echo import echo_server
 from tests.http.wire import Answer, http, wire
@@ -516,6 +517,27 @@ def test_the_values_of_a_block_are_sent(kind: Any, data: Any) -> None:
         **plain,
         "n": [1, {"key": "**********" if is_wrapped else CANARY["wrapped"]}],
     }
+
+
+@pytest.mark.parametrize("act", [create_block, create_block_from_dict, update_block])
+def test_a_request_that_names_its_secrets_shows_none(kind: Any, act: Callable[[Any], Any]) -> None:
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(404, json={"detail": request.content.decode()})
+
+    transport = httpx.MockTransport(answer)
+    with orchnb.temporary_settings(client_csrf_support_enabled=False):
+        client = kind("http://server.test/api", httpx_settings={"transport": transport})
+        (error,) = used(client, act)
+    (request,) = sent
+    assert {CANARY["block"], CANARY["wrapped"]} == set(request.extensions[SECRETS])
+    assert leaks(shown(request) + repr(pickle.dumps(request))) == set()
+    assert leaks(repr(pickle.dumps(request.extensions))) == set()
+    assert leaks(shown_of_error(error)) == set()
+    assert error.detail.count("***") == 2
+    assert "password" in error.detail
 
 
 # Logs

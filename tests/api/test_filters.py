@@ -16,11 +16,11 @@ def said(words: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("state", ["failed", "FAILED", ["Failed"], ("FAILED",)])
 def test_state_types(state: Any) -> None:
-    assert said(run_words(state=state)) == {"state": {"type": {"any_": ["FAILED"]}}}
+    assert said(run_words({"state": state})) == {"state": {"type": {"any_": ["FAILED"]}}}
 
 
 def test_state_names() -> None:
-    words = said(run_words(state=["Late", "AwaitingRetry"]))
+    words = said(run_words({"state": ["Late", "AwaitingRetry"]}))
     assert words == {"state": {"name": {"any_": ["Late", "AwaitingRetry"]}}}
 
 
@@ -29,7 +29,7 @@ def test_state_names() -> None:
     [("late", "Late"), ("AWAITINGRETRY", "AwaitingRetry"), ("Queued", "Queued"), ("", "")],
 )
 def test_state_names_in_capitals_or_not(given: str, name: str) -> None:
-    assert said(run_words(state=given)) == {"state": {"name": {"any_": [name]}}}
+    assert said(run_words({"state": given})) == {"state": {"name": {"any_": [name]}}}
 
 
 @pytest.mark.parametrize(
@@ -45,17 +45,17 @@ def test_a_state_that_is_nearly_one_of_prefects_is_refused(given: Any, meant: st
     with pytest.raises(
         ValueError, match=f"not one of Prefect's states, but is close to one. Did you mean {meant}"
     ):
-        run_words(state=given)
+        run_words({"state": given})
 
 
 def test_types_and_names_together_are_refused() -> None:
     with pytest.raises(ValueError, match=r"types \(FAILED\) and names \(Late\)"):
-        run_words(state=["FAILED", "Late"])
+        run_words({"state": ["FAILED", "Late"]})
 
 
 def test_times_names_and_tags() -> None:
     day = datetime(2026, 11, 1, tzinfo=timezone.utc)
-    words = run_words(since=day, name_like="etl", tags=["a", "b"])
+    words = run_words({"since": day, "name_like": "etl", "tags": ["a", "b"]})
     assert said(words) == {
         "expected_start_time": {"after_": day},
         "name": {"like_": "etl"},
@@ -65,12 +65,12 @@ def test_times_names_and_tags() -> None:
 
 def test_a_period_that_ends_before_it_begins_is_refused() -> None:
     with pytest.raises(ValueError, match="since is later than until"):
-        run_words(since="1h", until="2h")
+        run_words({"since": "1h", "until": "2h"})
 
 
 def test_one_text_is_not_taken_for_many_tags() -> None:
     with pytest.raises(TypeError, match="list of strings"):
-        named_words(tags="etl")
+        named_words({"tags": "etl"})
 
 
 def test_words_join_a_filter_object() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,31 +18,40 @@ pytestmark = both.SQLALCHEMY
 client, name = both.client, both.name
 server_here, nothing_is_left = both.server_here, both.nothing_is_left
 
-WHAT = [
-    "flows",
-    "flow_runs",
-    "task_runs",
-    "deployments",
-    "work_pools",
-    "artifacts",
-    "latest_artifacts",
-    "automations",
-    "variables",
-]
+PAGE = {"sort", "limit", "offset"}
+INTERVALS = {"history_start", "history_end", "history_interval"}
+NARROWED_ALIKE = {
+    "count_flows": ("read_flows", PAGE),
+    "count_flow_runs": ("read_flow_runs", PAGE),
+    "average_flow_run_lateness": ("read_flow_runs", PAGE),
+    "read_flow_run_history": ("read_flow_runs", PAGE | INTERVALS),
+    "count_task_runs": ("read_task_runs", PAGE),
+    "read_task_run_history": ("read_task_runs", PAGE | INTERVALS),
+    "count_deployments": ("read_deployments", PAGE),
+    "count_work_pools": ("read_work_pools", PAGE),
+    "count_artifacts": ("read_artifacts", PAGE),
+    "count_latest_artifacts": ("read_latest_artifacts", PAGE),
+    "count_automations": ("read_automations", PAGE),
+    "count_variables": ("read_variables", PAGE),
+    "count_events": ("read_events", PAGE | {"countable", "time_unit", "time_interval"}),
+    "count_block_documents": (
+        "read_block_documents",
+        PAGE | {"include_secrets", "block_schema_type"},
+    ),
+}
+"""Operations that take the keywords of a read, and which keywords only one of the two has."""
 
 
-@pytest.mark.parametrize("what", WHAT)
-def test_what_narrows_a_read_narrows_its_count(what: str) -> None:
+@pytest.mark.parametrize("operation", NARROWED_ALIKE)
+def test_what_narrows_a_read_narrows_its_count(operation: str) -> None:
+    name, others = NARROWED_ALIKE[operation]
     read, count = (
-        inspect.signature(getattr(SyncPrefectClient, f"{verb}_{what}")).parameters
-        for verb in ("read", "count")
+        inspect.signature(getattr(SyncPrefectClient, each)).parameters for each in (name, operation)
     )
-    # Prefect's server does not look at this one for flows, see `read_flows`.
-    unseen = {"work_queue_filter"} if what == "flows" else set()
-    assert set(read) - {"sort", "limit", "offset"} - unseen == set(count)
-    for name in set(count) - {"self"}:
-        assert count[name].annotation == read[name].annotation
-        assert count[name].default is None
+    assert set(read) - others == set(count) - others
+    for keyword in set(count) - others - {"self"}:
+        assert count[keyword].annotation == read[keyword].annotation
+        assert count[keyword].default is None
 
 
 def found(client: Any, what: str, **keywords: Any) -> int:
@@ -72,6 +82,11 @@ def test_flow_runs(client: Any, name: str) -> None:
     assert found(client, "flow_runs", **of_flow, tags=["x", "y"]) == 1
     assert found(client, "flow_runs", **of_flow, since="1h") == 2
     assert found(client, "flow_runs", **of_flow, since="2h", until="1h") == 0
+    day = {"history_start": "1d", "history_end": timedelta(hours=-1), "history_interval": 9e4}
+    for words, expected in [({}, 2), ({"state": "COMPLETED"}, 1), ({"name_like": "third"}, 0)]:
+        counted = client.read_flow_run_history(**day, **of_flow, **words)
+        assert sum(state.count_runs for each in counted for state in each.states) == expected
+        assert (client.average_flow_run_lateness(**of_flow, **words) is None) is (expected == 0)
     nobody = {"id": {"any_": []}}
     assert found(client, "flow_runs", **of_flow, flow_run_filter=nobody, tags=["x"]) == 0
     with pytest.raises(ValueError, match="tags is given twice"):
@@ -153,6 +168,7 @@ def test_automations(client: Any, name: str) -> None:
     assert (
         found(client, "automations", tags=(name, "x"), automations={"name": {"any_": [name]}}) == 1
     )
+    assert client.count_automations(tags=iter([name, "x"])) == 1
     assert [each.tags for each in client.read_automations(tags=["x", name])] == [[name, "x"]]
     with pytest.raises(ValueError, match="tags is given twice: as a keyword, and in automations"):
         client.count_automations(automations={"tags": {"all_": ["x"]}}, tags=["x"])
@@ -167,7 +183,9 @@ def test_block_documents(client: Any, name: str) -> None:
         client.create_block_document(name=f"{name}-{each}", **of_type)
 
     def names(**keywords: Any) -> list[str]:
-        return [each.name for each in client.read_block_documents(**keywords)]
+        documents = client.read_block_documents(**keywords)
+        assert client.count_block_documents(**keywords) == len(documents)
+        return [each.name for each in documents]
 
     assert sorted(names(block_type_slug=name)) == [f"{name}-alpha", f"{name}-beta"]
     assert names(name_like=f"{name}-ALPH") == [f"{name}-alpha"]
@@ -183,6 +201,8 @@ def test_events(client: Any, name: str) -> None:
 
     def events(**keywords: Any) -> list[str]:
         page = client.read_events(**keywords)
+        counted = client.count_events(countable="event", **keywords)
+        assert sum(each.count for each in counted) == page.total
         return sorted(each.event.replace(name, "") for each in page.events)
 
     everything = [".late", ".made", ".sold", "other."]
@@ -203,6 +223,6 @@ def test_events(client: Any, name: str) -> None:
 
 def test_prefects_own_enums_are_the_words_that_they_stand_for() -> None:
     """Their ``str`` is ``StateType.FAILED``, which no run is called."""
-    assert run_words(state=PrefectsStateType.FAILED)["state"] == {"type": {"any_": ["FAILED"]}}
+    assert run_words({"state": PrefectsStateType.FAILED})["state"] == {"type": {"any_": ["FAILED"]}}
     assert as_state(PrefectsStateType.CANCELLED) == {"type": "CANCELLED"}
     assert any_of(PrefectsStateType.FAILED) == {"any_": ["FAILED"]}

@@ -17,6 +17,7 @@ from orchnb import PrefectClient, SyncPrefectClient
 from orchnb.api.methods import operation
 from orchnb.api.models import Flow, ModelList
 from orchnb.api.operations import Operations
+from orchnb.api.pagination import iteration
 from tests.api import both
 from tests.api.fakes import tiny_api
 
@@ -160,6 +161,39 @@ def _asked(method: Any) -> dict[str, Any]:
             asked |= dict.fromkeys(kind.__annotations__, inspect.Parameter.empty)
     asked.pop("self")
     return asked
+
+
+ITERATORS = sorted(
+    name
+    for name in dir(Operations)
+    if isinstance(inspect.getattr_static(Operations, name), iteration)
+)
+
+
+def outcome(result: Any) -> Any:
+    """Run a method to its first result, without a client that is open."""
+    if inspect.iscoroutine(result):
+        return result.send(None)
+    if inspect.isasyncgen(result):
+        return result.asend(None).send(None)
+    return next(result)
+
+
+@pytest.mark.parametrize("kind", [PrefectClient, SyncPrefectClient])
+def test_an_unknown_keyword_is_refused_with_the_near_one(kind: type) -> None:
+    client = kind(tiny_api)
+    for name in (*OPERATIONS, *ITERATORS):
+        method = getattr(client, name)
+        told = rf"^{name}\(\) got an unexpected keyword argument"
+        with pytest.raises(TypeError, match=f"{told} 'zzzzz'$"):
+            outcome(method(zzzzz=1))
+        for keyword in inspect.signature(method).parameters:
+            with pytest.raises(
+                TypeError, match=rf"{told} '{keyword}z'\. Did you mean .*'{keyword}'"
+            ) as caught:
+                outcome(method(**{f"{keyword}z": "hunter2"}))
+            frames = [frame.frame.f_locals for frame in inspect.getinnerframes(caught.tb)[1:]]
+            assert name in ITERATORS or "hunter2" not in str(frames)
 
 
 def test_one_operation_can_be_used_in_another() -> None:

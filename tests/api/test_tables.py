@@ -23,7 +23,7 @@ from orchnb.api.models import (
     TaskRun,
     WorkPool,
 )
-from orchnb.notebook.views.model import Card, Cell, Line, Table, html, text
+from orchnb.notebook.views.model import Card, Line, Table, TableCell, html, text
 from orchnb.notebook.views.objects import (
     model_card,
     model_table,
@@ -47,23 +47,23 @@ def run(**changes: Any) -> FlowRun:
     return FlowRun.model_validate({**values, **changes})
 
 
-def cell(runs: ModelList[Any], column: str) -> str | Cell:
+def cell(runs: ModelList[Any], column: str) -> str | TableCell:
     table = model_table(runs, NOW)
     return table.rows[0][list(table.columns).index(column)]
 
 
 def test_states_are_in_words_and_colour() -> None:
     state = cell(ModelList([run()]), "state")
-    assert isinstance(state, Cell)
+    assert isinstance(state, TableCell)
     assert (state.words, state.tone) == ("Failed", "error")
     unknown = cell(ModelList([run(state={"type": "DREAMING"})]), "state")
-    assert isinstance(unknown, Cell)
+    assert isinstance(unknown, TableCell)
     assert (unknown.words, unknown.tone) == ("DREAMING", None)
 
 
 def test_times_say_how_long_ago_and_when_exactly() -> None:
     start = cell(ModelList([run()]), "start time")
-    assert isinstance(start, Cell)
+    assert isinstance(start, TableCell)
     assert start.words == "3 min ago"
     assert start.title.startswith("2026-11-21 ")
     assert f'title="{start.title}"' in html(model_table(ModelList([run()]), NOW))
@@ -72,7 +72,7 @@ def test_times_say_how_long_ago_and_when_exactly() -> None:
 def test_names_lead_to_the_servers_pages_where_it_has_some() -> None:
     linked = ModelList([run()], ui_url="http://127.0.0.1:4200")
     name = cell(linked, "name")
-    assert isinstance(name, Cell)
+    assert isinstance(name, TableCell)
     assert name.link == f"http://127.0.0.1:4200/runs/flow-run/{uuid.UUID(int=2)}"
     assert f'<a href="{name.link}"' in html(model_table(linked, NOW))
     assert "<a " not in html(model_table(ModelList([run()]), NOW))

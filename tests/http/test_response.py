@@ -22,6 +22,7 @@ from orchnb.errors import FieldProblem, ObjectNotFound, PrefectHTTPStatusError
 from orchnb.http.errors import status_error
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RetryPolicy
+from orchnb.redaction import SECRETS
 from orchnb.text import one_line
 
 URL = "http://server/api/flows/1"
@@ -284,10 +285,12 @@ REQUESTS: dict[str, httpx.Request] = {
     "url password": httpx.Request("GET", f"http://me:{CANARY}@server/api"),
     "url user": httpx.Request("GET", f"http://{CANARY}@server/api"),
     "query": httpx.Request("GET", f"{URL}?token={CANARY}&limit=5"),
-    "bare query": httpx.Request("GET", f"{URL}?{CANARY}"),
-    "json": httpx.Request("POST", URL, json={"parameters": {"deep": [{"password": CANARY}]}}),
-    "json number": httpx.Request("POST", URL, json={"pin": 98765432101}),
-    "form": httpx.Request("POST", URL, data={"password": CANARY}),
+    "body": httpx.Request(
+        "POST", URL, json={"deep": [{"password": CANARY}]}, extensions={SECRETS: (CANARY,)}
+    ),
+    "number": httpx.Request(
+        "POST", URL, json={"pin": 98765432101}, extensions={SECRETS: ("98765432101",)}
+    ),
 }
 
 ECHOES: dict[str, Any] = {
@@ -317,10 +320,23 @@ def test_no_secret_of_the_request_is_in_the_error(
     assert "98765432101" not in str(error)
 
 
-def test_words_of_the_apis_own_vocabulary_are_not_masked() -> None:
-    sent = httpx.Request("POST", URL, json={"state": {"type": "COMPLETED"}, "name": "etl"})
-    error = status_error(answer(422, to=sent, json={"detail": "COMPLETED is not allowed for etl"}))
-    assert error.detail == "COMPLETED is not allowed for etl"
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *REQUESTS.values(),
+        httpx.Request("POST", URL, json={"pool": "production-pool", "pin": 98765432100}),
+        httpx.Request("POST", URL, data={"pool": "production-pool"}),
+        httpx.Request("POST", f"{URL}?pool=production-pool"),
+        httpx.Request("POST", f"{URL}?production-pool"),
+    ],
+)
+def test_ordinary_values_of_the_request_are_in_the_error(sent: httpx.Request) -> None:
+    words = "There is no production-pool, 98765432100 is COMPLETED"
+    error = status_error(answer(422, to=sent, json={"detail": words, "more": [98765432100]}))
+    assert error.detail == words
+    assert error.response.json() == {"detail": words, "more": [98765432100]}
+    if not (sent.url.username or b"token" in sent.url.query):
+        assert error.request.url == sent.url
 
 
 def test_a_whole_exchange_logs_no_secret(
@@ -343,7 +359,7 @@ def test_a_whole_exchange_logs_no_secret(
         ) as client,
         pytest.raises(PrefectHTTPStatusError) as caught,
     ):
-        client.post("/x", params={"token": CANARY}, json={"password": CANARY})
+        client.post("/x", params={"token": CANARY}, extensions={SECRETS: (CANARY,)})
     assert leaks(caught.value) == []
     assert "next try" in caplog.text
     assert CANARY not in caplog.text

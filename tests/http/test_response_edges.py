@@ -73,7 +73,7 @@ def test_a_secret_that_markup_hides_is_masked_where_it_shows(body: str) -> None:
     assert CANARY not in str(error)
 
 
-def test_harmless_headers_are_scrubbed_as_well() -> None:
+def test_secrets_in_harmless_headers_are_masked() -> None:
     error = error_of(
         b"", 302, server=CANARY, location=f"/login/{CANARY}?next={CANARY}", vary=CANARY
     )

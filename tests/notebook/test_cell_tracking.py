@@ -290,6 +290,7 @@ def test_profiles(cell: Kernel, tmp_path: Path) -> None:
         ("server", "the URL is missing"),
         ("http://127.0.0.1:9/api", "not one of them"),
         ("ephemeral http://127.0.0.1:9/api", "to use an address, add `server`"),
+        ("ephemeral http://127.0.0.1:9/api --fresh", "to use an address, add `server`"),
         ("cloud", "no Prefect Cloud workspace is configured"),
         ("cloud http://127.0.0.1:9/api", "not a Prefect Cloud URL"),
         ("ephemeral --profile local", "omit the kind"),

@@ -44,7 +44,18 @@ from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.error_texts import KINDS, NO_CONNECTION
 from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.logs import log_view
-from orchnb.notebook.views.model import Card, Cell, Line, Live, Step, Table, View, clean, html, text
+from orchnb.notebook.views.model import (
+    Card,
+    Line,
+    Live,
+    Step,
+    Table,
+    TableCell,
+    View,
+    clean,
+    html,
+    text,
+)
 from orchnb.notebook.views.objects import (
     as_it_is,
     model_card,
@@ -483,7 +494,7 @@ _LINKS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("name", _LINKS)
 def test_a_cell_links_to_addresses_alone_and_its_title_stays_in_its_place(name: str) -> None:
     def cell(said: str) -> View:
-        return Table(["a"], [[Cell("words", title=said, link=_LINKS[name](said))]])
+        return Table(["a"], [[TableCell("words", title=said, link=_LINKS[name](said))]])
 
     for attack, said in CORPUS.items():
         for element in elements(source := html(cell(said))):

@@ -13,7 +13,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from tests.notebook.test_loading import WHAT_IS_IN
 from tests.moments import interruptions, left_behind
 
-FILES = ("notebook/extension.py", "notebook/hooks.py", "notebook/cells.py")
+NAMES = "extension", "session", "cell_hooks", "cell_tracking"
+FILES = tuple(f"notebook/{name}.py" for name in NAMES)
 ERRORS = "last_type", "last_value", "last_traceback", "last_exc"
 
 shell = InteractiveShell.instance()

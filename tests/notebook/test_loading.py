@@ -29,11 +29,10 @@ async def app(scope, receive, send):
 """
 
 WHAT_IS_IN = """
-import sys, threading
+import sys
 from orchnb import observers
 from orchnb.runtime import loops
 {
-    "threads": threading.Thread.start.__qualname__,
     "stdout": type(sys.stdout).__module__,
     "magic": "orch_serve" in get_ipython().magics_manager.magics["line"],
     "observers": len(observers.retry_observers._observers),
@@ -72,6 +71,13 @@ def test_one_that_the_kernel_loads_at_its_start(tmp_path: Path) -> None:
         )
         running = "[cell.source for cell in extension._loaded.cells._running.values()]"
         assert cell.value(running) == repr([running])
+
+
+def test_loading_replaces_nothing_that_the_process_shares(cell: Kernel) -> None:
+    cell("from tests import process_wide\nbefore = process_wide.taken_down()")
+    cell("%env ORCHNB_EPHEMERAL_PREWARM=0")  # while it imports, the switch interval is shorter
+    cell("%load_ext orchnb")
+    assert cell.value("process_wide.changed(before)") == "[]"
 
 
 def stop_when_it_hangs(cell: Kernel, source: str) -> float:

@@ -129,7 +129,7 @@ def auth_of(cell: Kernel) -> tuple[str, str]:
     """The user and the password that the open port wants."""
     cell("from orchnb.notebook import extension as _extension")
     user, _, password = (
-        cell.value("_extension._loaded._served.auth_string.get_secret_value()")
+        cell.value("_extension._loaded.session.served.auth_string.get_secret_value()")
         .strip("'")
         .partition(":")
     )

@@ -12,7 +12,7 @@ import pytest
 from orchnb.http.retry import RetryEvent
 from orchnb.notebook.views.model import Line, Live, Table, duration, text
 from orchnb.notebook.views.retries import (
-    MOST_ROWS,
+    MOST_WAITS_SHOWN,
     Retried,
     RetriedList,
     Retries,
@@ -47,7 +47,7 @@ def entry(clock: Clock, kind: Kind = "waiting", request: int = 1, **changes: Any
         "kind": kind,
         "request_id": request,
         "method": "POST",
-        "url": "http://server/api/flow_runs/filter?limit=***",
+        "url": "http://server/api/flow_runs/filter?limit=5",
         "attempt": 1,
         "max_attempts": 6,
         "cause": "503 Service Unavailable",
@@ -150,7 +150,7 @@ def test_several_have_a_row_each_up_to_eight_then_a_count(retries: Retries, cloc
     retries.add(entry(clock, "recovered", request=1))
     view = retries.view()
     assert isinstance(view, Live)
-    assert len(view.steps) == MOST_ROWS
+    assert len(view.steps) == MOST_WAITS_SHOWN
     assert view.notes == ["and 3 more requests", "so far: 1 recovered"]
 
 

@@ -50,9 +50,11 @@ _KINDS = (
     "database password of .env",
     "cookie",
     "parameter",
-    "body",
     "block",
 )
+
+ORDINARY = "an-ordinary-value"
+"""What the requests contain besides secrets, and errors show."""
 
 
 def canary(kind: str) -> str:
@@ -216,16 +218,17 @@ server = os.environ["ECHO_URL"]
 with_password = server.replace("//", f"//{secret['url user']}:{secret['url password']}@")
 """
 
-AFTER_LOAD = """
+AFTER_LOAD = f"""
+from pydantic import SecretStr
 client = orchnb.get_client()
 plain = orchnb.get_client(sync_client=True)
 owned = orchnb.SyncPrefectClient(with_password)
 owned.__enter__()
-everything = {
-    "params": {"token": secret["query token"]},
-    "json": {"parameters": {"password": secret["parameter"]}, "note": secret["body"]},
-    "headers": {"Cookie": f"session={secret['cookie']}"},
-}
+everything = {{
+    "params": {{"token": secret["query token"]}},
+    "json": {{"parameters": {{"password": "{ORDINARY}"}}}},
+    "headers": {{"Cookie": f"session={{secret['cookie']}}"}},
+}}
 def interrupt_when_it_waits():
     waits, ended = threading.Event(), threading.Event()
     observing = orchnb.observe_retries(lambda event: waits.set())
@@ -250,8 +253,8 @@ _REFUSALS = (
 )
 
 # What they send is not in a variable.
-_SENT = """headers={"X-Api-Key": json.loads(os.environ["SENT"])["header"]},
-    json={"password": json.loads(os.environ["SENT"])["body"]}"""
+_SENT = f"""headers={{"X-Api-Key": json.loads(os.environ["SENT"])["header"]}},
+    json={{"password": "{ORDINARY}"}}"""
 _BLOCK = """name="x", data={"password": json.loads(os.environ["SENT"])["block"]},
     block_type_id="00000000-0000-0000-0000-000000000001",
     block_schema_id="00000000-0000-0000-0000-000000000002\""""
@@ -292,7 +295,11 @@ CELLS: dict[str, str] = {
     **{f"plain, {way}": f"plain.request('POST', '/{way}', **everything)" for way in _REFUSALS},
     **{f"url, {way}": f"owned.request('POST', '/{way}', **everything)" for way in _REFUSALS},
     "not found": "await client.read_flow_by_name('x')",
-    "run not made": "await client.create_flow_run('x', parameters={'password': secret['parameter']})",
+    "run not made": """
+await client.create_flow_run(
+    "00000000-0000-0000-0000-000000000001", parameters={"p": SecretStr(secret["parameter"])}
+)
+""",
     "whole traceback": "%orch_traceback",
     "not raised": """
 from orchnb import PrefectHttpxSyncClient
@@ -481,7 +488,8 @@ def test_everything_was_shown(session: Session) -> None:
         assert "error" in kinds, name
     for name, words in {
         "status, up": "up, answered",
-        "async, detail/400": "You sent",
+        "async, detail/400": ORDINARY,
+        "run not made": "**********",
         "plain, fields": "What is wrong",
         "url, redirect": "redirected the request",
         "recovers": "recovered after 3 tries",

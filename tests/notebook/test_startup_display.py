@@ -140,23 +140,29 @@ def test_the_magic_shows_it_below_itself(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("source", "shows"),
     [
-        "thread = threading.Thread(target=lambda: (go.wait(), plain()))\nthread.start()",
-        "async def ask():\n    await asyncio.to_thread(go.wait)\n    await orchnb.get_client().hello()\n"
-        "task = asyncio.create_task(ask())",
+        ("thread = threading.Thread(target=lambda: (go.wait(), plain()))\nthread.start()", 1),
+        (
+            "async def ask():\n    await asyncio.to_thread(go.wait)\n"
+            "    await orchnb.get_client().hello()\n"
+            "task = asyncio.create_task(ask())",
+            0,
+        ),
     ],
     ids=["thread", "task"],
 )
-def test_one_that_an_earlier_cell_asked_for_is_shown_there(page: Page, source: str) -> None:
+def test_a_task_of_an_earlier_cell_shows_it_there_and_a_thread_in_the_running_one(
+    page: Page, source: str, shows: int
+) -> None:
     page.run(
         "go = threading.Event()\n"
         "def plain():\n    with orchnb.get_client(sync_client=True) as own: own.hello()"
     )
     first = page.run(source)
-    second = page.run("go.set()\nawait asyncio.sleep(0.5)")
-    page.until(lambda: re.fullmatch(READY, page.text(first)))
-    assert page.text(second) == ""
+    cells = first, page.run("go.set()\nawait asyncio.sleep(0.5)")
+    page.until(lambda: re.fullmatch(READY, page.text(cells[shows])))
+    assert page.text(cells[1 - shows]) == ""
 
 
 def test_a_fast_one_is_not_shown(page: Page) -> None:

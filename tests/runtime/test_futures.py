@@ -1,4 +1,4 @@
-"""Outcomes: set once, heard of by all who wait, whatever interrupts them."""
+"""Futures: set once, heard of by all who wait, whatever interrupts them."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from pathlib import Path
 
 import pytest
 
-from orchnb.runtime.futures import Outcome, parts
+from orchnb.runtime.futures import ThreadFuture, parts
 from tests.servers import run_script
 
 SECONDS = 10
 
 
 def test_it_is_set_once() -> None:
-    outcome: Outcome[int] = Outcome()
-    assert not outcome.done()
-    assert outcome.settle(1)
-    assert not outcome.settle(2)
-    assert not outcome.settle(error=LookupError())
-    assert (outcome.done(), outcome.result(), outcome.error) == (True, 1, None)
+    future: ThreadFuture[int] = ThreadFuture()
+    assert not future.done()
+    assert future.set_result(1)
+    assert not future.set_result(2)
+    assert not future.set_error(LookupError())
+    assert (future.done(), future.result(), future.error) == (True, 1, None)
 
 
 def test_an_error_is_raised_for_each_who_asks() -> None:
-    outcome: Outcome[int] = Outcome()
+    future: ThreadFuture[int] = ThreadFuture()
     error = LookupError("x")
-    outcome.settle(error=error)
+    future.set_error(error)
     for _ in range(3):
         with pytest.raises(LookupError) as caught:
-            outcome.result()
+            future.result()
         assert caught.value is error
         assert len(caught.traceback) == 2, "it does not grow"
-    assert outcome.wait(0)
+    assert future.wait(0)
 
 
 def test_a_wait_ends_with_its_time() -> None:
-    outcome: Outcome[None] = Outcome()
+    future: ThreadFuture[None] = ThreadFuture()
     began = time.monotonic()
-    assert not outcome.wait(0.05)
-    assert not outcome.wait(0)
+    assert not future.wait(0.05)
+    assert not future.wait(0)
     with pytest.raises(TimeoutError):
-        outcome.result(0.05)
+        future.result(0.05)
     assert time.monotonic() - began >= 0.1
-    assert not outcome._callbacks, "nothing is left of those who have gone"
+    assert not future._callbacks, "nothing is left of those who have gone"
 
 
 def test_callbacks_are_called_once_each() -> None:
-    outcome: Outcome[None] = Outcome()
+    future: ThreadFuture[None] = ThreadFuture()
     called: list[str] = []
-    outcome.when_done(lambda: called.append("first"))
+    future.when_done(lambda: called.append("first"))
     second = lambda: called.append("second")  # noqa: E731 - the same one, to be forgotten
-    outcome.when_done(second)
-    assert outcome.forget(second)
-    assert not outcome.forget(second)
-    outcome.settle()
-    outcome.when_done(lambda: called.append("late"))
+    future.when_done(second)
+    assert future.forget(second)
+    assert not future.forget(second)
+    future.set_result()
+    future.when_done(lambda: called.append("late"))
     assert called == ["first", "late"]
 
 
@@ -68,30 +68,30 @@ def test_all_who_wait_hear_of_it_however_it_comes_together() -> None:
     chance = random.Random(1)
     with ThreadPoolExecutor(8) as pool:
         for number in range(300):
-            outcome: Outcome[int] = Outcome()
+            future: ThreadFuture[int] = ThreadFuture()
             called = threading.Semaphore(0)
-            waiting = [pool.submit(outcome.result, SECONDS) for _ in range(3)]
-            telling = [pool.submit(outcome.when_done, called.release) for _ in range(2)]
+            waiting = [pool.submit(future.result, SECONDS) for _ in range(3)]
+            telling = [pool.submit(future.when_done, called.release) for _ in range(2)]
             time.sleep(chance.choice([0, 0, 0.0001]))
-            setting = [pool.submit(outcome.settle, number) for _ in range(2)]
+            setting = [pool.submit(future.set_result, number) for _ in range(2)]
             assert [each.result(SECONDS) for each in waiting] == [number] * 3
             assert [each.result(SECONDS) for each in telling] == [None] * 2
             assert sorted(each.result(SECONDS) for each in setting) == [False, True]
             assert all(called.acquire(timeout=SECONDS) for _ in range(2))
-            assert not outcome._callbacks
+            assert not future._callbacks
 
 
 INTERRUPTED = """
     import random, signal, sys, threading, time
-    from orchnb.runtime.futures import Outcome
+    from orchnb.runtime.futures import ThreadFuture
 
-    outcome, interrupted = Outcome(), 0
+    future, interrupted = ThreadFuture(), 0
 
     def hear():
-        outcome.when_done(print)
-        outcome.forget(print)
+        future.when_done(print)
+        future.forget(print)
 
-    use = {"wait": lambda: outcome.wait(0.0001), "done": outcome.done, "hear": hear}[sys.argv[1]]
+    use = {"wait": lambda: future.wait(0.0001), "done": future.done, "hear": hear}[sys.argv[1]]
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     ends = time.monotonic() + 1
     while time.monotonic() < ends:
@@ -102,10 +102,10 @@ INTERRUPTED = """
         except KeyboardInterrupt:
             interrupted += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
-    other = threading.Thread(target=outcome.settle, daemon=True)
+    other = threading.Thread(target=future.set_result, daemon=True)
     other.start()
     other.join(10)
-    print(interrupted > 100, outcome.done(), other.is_alive())
+    print(interrupted > 100, future.done(), other.is_alive())
 """
 
 
@@ -124,7 +124,7 @@ def test_an_interrupt_ends_a_wait() -> None:
     timer = threading.Timer(0.05, _thread.interrupt_main)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        Outcome().wait()
+        ThreadFuture().wait()
     timer.join()
 
 

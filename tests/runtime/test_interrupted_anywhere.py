@@ -54,14 +54,14 @@ def port() -> None:
 
 FILES = {
     "plain_request": (
-        "runtime/host.py",
-        "runtime/outcome.py",
-        "runtime/transport.py",
+        "hosting/host.py",
+        "runtime/futures.py",
+        "hosting/transport.py",
         "api/client.py",
     ),
-    "request_that_is_run": ("runtime/run.py", "runtime/loops.py", "runtime/outcome.py"),
+    "request_that_is_run": ("runtime/run.py", "runtime/loops.py", "runtime/futures.py"),
     "task_that_is_run": ("runtime/run.py", "runtime/loops.py"),
-    "port": ("runtime/serving.py",),
+    "port": ("hosting/port.py",),
 }
 
 

@@ -82,7 +82,7 @@ run = await client.create_flow_run('etl', name='first-of-all')
 await client.create_variable(name='precious', value='the value of a variable')
 """
 
-SHOW = "from orchnb.notebook import extension as _extension\n_extension._loaded._served"
+SHOW = "from orchnb.notebook import extension as _extension\n_extension._loaded.session.served"
 
 
 @pytest.fixture(scope="package")

@@ -21,7 +21,7 @@ import orchnb
 from orchnb.hosting.logs import LogRing, secret_mask
 from orchnb.http.errors import status_error
 from orchnb.http.response import PrefectResponse
-from orchnb.redaction import redact_url, scrub, scrub_json, secrets_of
+from orchnb.redaction import Secrets, redact_url
 from orchnb.text import one_line, printable
 from tests.security.growth import grows_linearly, seconds
 
@@ -209,11 +209,11 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "an error with a detail": lambda text: _error(json.dumps({"detail": text})),
     "an error with rows": lambda text: _error(json.dumps({"detail": [*text]})),
     "an error that repeats the request": _echo,
-    "a secret as long as the text": lambda text: scrub(text, [text[: len(text) // 2]]),
-    "secrets that begin alike": lambda text: scrub(
-        text, [text[: 4 + number] for number in range(60)] + [text[-9:]]
-    ),
-    "scrub_json": lambda text: scrub_json([text], secrets_of()),
+    "a secret as long as the text": lambda text: Secrets([text[: len(text) // 2]]).mask(text),
+    "secrets that begin alike": lambda text: Secrets(
+        [text[: 4 + number] for number in range(60)] + [text[-9:]]
+    ).mask(text),
+    "the texts of JSON": lambda text: Secrets([text[:20]]).mask_json([text]),
     "redact_url": lambda text: redact_url(f"http://s/{text}?{text}"),
     "a log line": _logged,
     "a server's words": lambda text: secret_mask()(text),
@@ -284,7 +284,7 @@ def test_each_occurrence_of_each_secret_is_masked(text: str, secrets: list[str])
             start = text.find(secret, start + 1)
     shown = "".join("*" if hidden else char for hidden, char in zip(covered, text, strict=True))
     expected = re.sub(r"\*+", "***", shown)
-    found = scrub(text, secrets)
+    found = Secrets(secrets).mask(text)
     if all(len(secret) <= 64 for secret in secrets):
         assert found == expected
     else:  # of a long one parts are masked as well

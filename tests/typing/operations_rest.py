@@ -63,6 +63,9 @@ async def asynchronous(client: PrefectClient, some_id: UUID) -> None:
         await client.get_most_recent_block_schema_for_block_type(some_id), BlockSchema | None
     )
 
+    await client.read_latest_artifacts(key=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.count_block_documents(name="db")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await client.create_automation("night", triger={})  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await client.read_variables(limit="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.update_work_queue(some_id, priority=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.increment_concurrency_slots(["db"], 1, "luck")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -49,6 +49,11 @@ async def asynchronous(client: PrefectClient, some_id: UUID, moment: datetime) -
     assert_type(results, ModelList[FlowRunOrchestrationResult])
     assert_type(results[0].flow_run_id, UUID)
 
+    assert_type(await client.count_flow_runs(flow_name="etl", state=["FAILED"]), int)
+    assert_type(await client.average_flow_run_lateness(since="1h", tags=["x"]), float | None)
+    async for run in client.iter_flow_runs(3, flow_name="etl", until=moment):
+        assert_type(run, FlowRun)
+
     assert_type(await client.create_task_run("load", some_id, "0"), TaskRun)
     assert_type(await client.read_task_runs(limit=3), ModelList[TaskRun])
 
@@ -62,14 +67,17 @@ async def asynchronous(client: PrefectClient, some_id: UUID, moment: datetime) -
     await client.create_deployment_schedules(some_id, schedules)
     await client.update_deployment(some_id, {"paused": True}, tags=["x"], description=None)
     try:
-        run = await client.create_flow_run_from_deployment(
+        created = await client.create_flow_run_from_deployment(
             "etl/nightly", parameters={"a": 1}, scheduled_time=timedelta(hours=1)
         )
     except InvalidParameters as error:
         assert_type(error.fields, tuple[FieldProblem, ...])
     else:
-        assert_type(run, FlowRun)
+        assert_type(created, FlowRun)
 
+    await client.read_flow_runs(sicne="1h")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await client.count_task_runs(flow_run_id=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.iter_flow_runs(flow_name=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.create_task_run("load")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await client.pause_flow_run(some_id, timeout="1h")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         BlockSchema,
         BlockType,
         ServerDefaultResultStorage,
+        secret_places,
         unwrapped,
         wrapped,
     )
@@ -102,6 +103,7 @@ __all__ = [
     "WorkQueueStatusDetail",
     "Worker",
     "WorkerFlowRun",
+    "secret_places",
     "unwrapped",
     "wrapped",
 ]
@@ -117,6 +119,7 @@ _HOMES = {
         "BlockSchema",
         "BlockType",
         "ServerDefaultResultStorage",
+        "secret_places",
         "unwrapped",
         "wrapped",
     ),

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
+
+from typing_extensions import Unpack
 
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter
-from orchnb.api.operations.filters import any_of, called, with_words
+from orchnb.api.operations.filters import any_of
 from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
     Unchanged,
     changes_of,
     fields_of,
-    quoted,
+    with_id,
     without_none,
 )
+from orchnb.api.operations.queries import count, filters_of, search
 from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
@@ -30,11 +33,6 @@ if TYPE_CHECKING:
 _artifact = a(lambda: models.Artifact)
 _artifacts = list_of(lambda: models.Artifact)
 _collections = list_of(lambda: models.ArtifactCollection)
-_count = a(lambda: int)
-
-
-def _missing(artifact_id: object) -> str:
-    return f"artifact with the id {quoted(artifact_id)}"
 
 
 @operation
@@ -83,49 +81,50 @@ def read_artifact(artifact_id: UUID | str) -> Call[Artifact]:
     Raises:
         ObjectNotFound: there is no artifact with that id.
     """
-    return Call("GET", path("/artifacts/{}", artifact_id), _artifact, missing=_missing(artifact_id))
+    return Call(
+        "GET",
+        path("/artifacts/{}", artifact_id),
+        _artifact,
+        missing=with_id("artifact", artifact_id),
+    )
 
 
-def _filters(
-    artifact_filter: Filter | None,
-    flow_run_filter: Filter | None,
-    task_run_filter: Filter | None,
-    flow_filter: Filter | None,
-    deployment_filter: Filter | None,
-    *,
-    key: str | None,
-    key_like: str | None,
-    type: str | Iterable[str] | None,
-    flow_run_id: UUID | str | None,
-    flow_name: str | None,
-) -> dict[str, Any]:
-    keys = without_none(any_=None if key is None else [key], like_=key_like)
-    words = {"key": keys or None, "type": any_of(type), "flow_run_id": any_of(flow_run_id)}
-    return without_none(
-        artifacts=with_words(artifact_filter, "artifact_filter", words),
-        flow_runs=flow_run_filter,
-        task_runs=task_run_filter,
-        flows=with_words(flow_filter, "flow_filter", called(flow_name)),
-        deployments=deployment_filter,
+class ArtifactQuery(TypedDict, total=False):
+    """Keywords of a query for artifacts."""
+
+    artifact_filter: Filter | None
+    flow_run_filter: Filter | None
+    task_run_filter: Filter | None
+    flow_filter: Filter | None
+    deployment_filter: Filter | None
+    key: str | None
+    key_like: str | None
+    type: str | Iterable[str] | None
+    flow_run_id: UUID | str | None
+    flow_name: str | None
+
+
+def _filters(query: ArtifactQuery) -> dict[str, Any]:
+    key = query.get("key")
+    keys = without_none(any_=None if key is None else [key], like_=query.get("key_like"))
+    return filters_of(
+        query,
+        artifact_filter={
+            "key": keys or None,
+            "type": any_of(query.get("type")),
+            "flow_run_id": any_of(query.get("flow_run_id")),
+        },
+        flow_filter={"name": any_of(query.get("flow_name"))},
     )
 
 
 @operation
 def read_artifacts(
     *,
-    artifact_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    flow_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    key: str | None = None,
-    key_like: str | None = None,
-    type: str | Iterable[str] | None = None,
-    flow_run_id: UUID | str | None = None,
-    flow_name: str | None = None,
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
+    **query: Unpack[ArtifactQuery],
 ) -> Call[ModelList[Artifact]]:
     """Read artifacts: ``read_artifacts(key="report", sort="CREATED_DESC")``.
 
@@ -138,127 +137,48 @@ def read_artifacts(
     Raises:
         ValueError: a keyword repeats a condition of a filter object.
     """
-    filters = _filters(
-        artifact_filter,
-        flow_run_filter,
-        task_run_filter,
-        flow_filter,
-        deployment_filter,
-        key=key,
-        key_like=key_like,
-        type=type,
-        flow_run_id=flow_run_id,
-        flow_name=flow_name,
-    )
-    return Call(
-        "POST",
+    return search(
         path("/artifacts/filter"),
         _artifacts,
-        repeatable=True,
-        json=filters | without_none(sort=sort, limit=limit, offset=offset),
+        **_filters(query),
+        sort=sort,
+        limit=limit,
+        offset=offset,
     )
 
 
 @operation
 def read_latest_artifacts(
     *,
-    artifact_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    flow_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    key: str | None = None,
-    key_like: str | None = None,
-    type: str | Iterable[str] | None = None,
-    flow_run_id: UUID | str | None = None,
-    flow_name: str | None = None,
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
+    **query: Unpack[ArtifactQuery],
 ) -> Call[ModelList[ArtifactCollection]]:
     """Read the latest artifact of each key; arguments as for `read_artifacts`.
 
     ``read_artifact(collection.latest_id)`` reads the artifact itself.
     """
-    filters = _filters(
-        artifact_filter,
-        flow_run_filter,
-        task_run_filter,
-        flow_filter,
-        deployment_filter,
-        key=key,
-        key_like=key_like,
-        type=type,
-        flow_run_id=flow_run_id,
-        flow_name=flow_name,
-    )
-    return Call(
-        "POST",
+    return search(
         path("/artifacts/latest/filter"),
         _collections,
-        repeatable=True,
-        json=filters | without_none(sort=sort, limit=limit, offset=offset),
+        **_filters(query),
+        sort=sort,
+        limit=limit,
+        offset=offset,
     )
 
 
 @operation
-def count_artifacts(
-    *,
-    artifact_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    flow_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    key: str | None = None,
-    key_like: str | None = None,
-    type: str | Iterable[str] | None = None,
-    flow_run_id: UUID | str | None = None,
-    flow_name: str | None = None,
-) -> Call[int]:
+def count_artifacts(**query: Unpack[ArtifactQuery]) -> Call[int]:
     """Return the number of artifacts; filters and keywords as in `read_artifacts`."""
-    filters = _filters(
-        artifact_filter,
-        flow_run_filter,
-        task_run_filter,
-        flow_filter,
-        deployment_filter,
-        key=key,
-        key_like=key_like,
-        type=type,
-        flow_run_id=flow_run_id,
-        flow_name=flow_name,
-    )
-    return Call("POST", path("/artifacts/count"), _count, repeatable=True, json=filters)
+    return count(path("/artifacts/count"), **_filters(query))
 
 
 @operation
-def count_latest_artifacts(
-    *,
-    artifact_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    flow_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    key: str | None = None,
-    key_like: str | None = None,
-    type: str | Iterable[str] | None = None,
-    flow_run_id: UUID | str | None = None,
-    flow_name: str | None = None,
-) -> Call[int]:
+def count_latest_artifacts(**query: Unpack[ArtifactQuery]) -> Call[int]:
     """Return the number of artifact keys; filters and keywords as in `read_artifacts`."""
-    filters = _filters(
-        artifact_filter,
-        flow_run_filter,
-        task_run_filter,
-        flow_filter,
-        deployment_filter,
-        key=key,
-        key_like=key_like,
-        type=type,
-        flow_run_id=flow_run_id,
-        flow_name=flow_name,
-    )
-    return Call("POST", path("/artifacts/latest/count"), _count, repeatable=True, json=filters)
+    return count(path("/artifacts/latest/count"), **_filters(query))
 
 
 @operation
@@ -281,7 +201,7 @@ def update_artifact(
         path("/artifacts/{}", artifact_id),
         nothing,
         json=changes_of(artifact, data=data, description=description, metadata_=metadata_),
-        missing=_missing(artifact_id),
+        missing=with_id("artifact", artifact_id),
     )
 
 
@@ -293,7 +213,10 @@ def delete_artifact(artifact_id: UUID | str) -> Call[None]:
         ObjectNotFound: there is no artifact with that id.
     """
     return Call(
-        "DELETE", path("/artifacts/{}", artifact_id), nothing, missing=_missing(artifact_id)
+        "DELETE",
+        path("/artifacts/{}", artifact_id),
+        nothing,
+        missing=with_id("artifact", artifact_id),
     )
 
 

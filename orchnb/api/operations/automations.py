@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
+
+from typing_extensions import Unpack
 
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
@@ -15,11 +17,11 @@ from orchnb.api.operations.filters import named_words, with_words
 from orchnb.api.operations.payloads import (
     Data,
     fields_of,
-    quoted,
     required,
     with_defaults,
-    without_none,
+    with_id,
 )
+from orchnb.api.operations.queries import count, search
 from orchnb.api.pagination import Paging, every, pages_of
 from orchnb.errors import ObjectNotFound
 from orchnb.http.calls import Call, nothing, path
@@ -32,36 +34,26 @@ _automation = a(lambda: models.Automation)
 _automations = list_of(lambda: models.Automation)
 
 
-def _filter(automations: Filter | None, tags: Iterable[str] | None) -> Filter | None:
-    return with_words(automations, "automations", named_words(tags=tags))
+class AutomationFields(TypedDict, total=False):
+    """The fields of an automation, given by keyword."""
+
+    name: str | None
+    description: str | None
+    enabled: bool | None
+    tags: Iterable[str] | None
+    trigger: Data | None
+    actions: Iterable[Data] | None
+    actions_on_trigger: Iterable[Data] | None
+    actions_on_resolve: Iterable[Data] | None
 
 
-def _missing(automation_id: object) -> str:
-    return f"automation with the id {quoted(automation_id)}"
-
-
-def _fields(
-    automation: Data | str | None,
-    name: str | None,
-    description: str | None,
-    enabled: bool | None,
-    tags: Iterable[str] | None,
-    trigger: Data | None,
-    actions: Iterable[Data] | None,
-    actions_on_trigger: Iterable[Data] | None,
-    actions_on_resolve: Iterable[Data] | None,
-) -> dict[str, Any]:
-    fields = fields_of(
-        with_defaults(automation),
-        name=name,
-        description=description,
-        enabled=enabled,
-        tags=as_tags(tags),
-        trigger=trigger,
-        actions=None if actions is None else list(actions),
-        actions_on_trigger=None if actions_on_trigger is None else list(actions_on_trigger),
-        actions_on_resolve=None if actions_on_resolve is None else list(actions_on_resolve),
-    )
+def _fields(automation: Data | str | None, keywords: AutomationFields) -> dict[str, Any]:
+    given: dict[str, Any] = dict.fromkeys(AutomationFields.__annotations__)
+    given |= keywords
+    given["tags"] = as_tags(given["tags"])
+    for name in ("actions", "actions_on_trigger", "actions_on_resolve"):
+        given[name] = None if given[name] is None else list(given[name])
+    fields = fields_of(with_defaults(automation), **given)
     required(fields, "name", "trigger", "actions")
     return fields
 
@@ -69,15 +61,7 @@ def _fields(
 @operation
 def create_automation(
     automation: Data | str | None = None,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    enabled: bool | None = None,
-    tags: Iterable[str] | None = None,
-    trigger: Data | None = None,
-    actions: Iterable[Data] | None = None,
-    actions_on_trigger: Iterable[Data] | None = None,
-    actions_on_resolve: Iterable[Data] | None = None,
+    **fields: Unpack[AutomationFields],
 ) -> Call[UUID]:
     """Create an automation and return its id.
 
@@ -94,17 +78,7 @@ def create_automation(
         "POST",
         path("/automations/"),
         lambda response: _automation(response).id,
-        json=_fields(
-            automation,
-            name,
-            description,
-            enabled,
-            tags,
-            trigger,
-            actions,
-            actions_on_trigger,
-            actions_on_resolve,
-        ),
+        json=_fields(automation, fields),
         look="read_automations_by_name",
     )
 
@@ -117,18 +91,32 @@ def read_automation(automation_id: UUID | str) -> Call[Automation]:
         ObjectNotFound: there is no automation with that id.
     """
     return Call(
-        "GET", path("/automations/{}", automation_id), _automation, missing=_missing(automation_id)
+        "GET",
+        path("/automations/{}", automation_id),
+        _automation,
+        missing=with_id("automation", automation_id),
     )
+
+
+class AutomationQuery(TypedDict, total=False):
+    """Keywords of a query for automations."""
+
+    automations: Filter | None
+    tags: Iterable[str] | None
+
+
+def _filter(query: AutomationQuery) -> Filter | None:
+    words = named_words({"tags": query.get("tags")})
+    return with_words(query.get("automations"), "automations", words)
 
 
 @operation
 def read_automations(
     *,
-    automations: Filter | None = None,
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
-    tags: Iterable[str] | None = None,
+    **query: Unpack[AutomationQuery],
 ) -> Call[ModelList[Automation]]:
     """Read automations, or only those that have all of the ``tags``.
 
@@ -138,14 +126,13 @@ def read_automations(
     Raises:
         ValueError: tags are given both by keyword and in the filter object.
     """
-    return Call(
-        "POST",
+    return search(
         path("/automations/filter"),
         _automations,
-        repeatable=True,
-        json=without_none(
-            automations=_filter(automations, tags), sort=sort, limit=limit, offset=offset
-        ),
+        automations=_filter(query),
+        sort=sort,
+        limit=limit,
+        offset=offset,
     )
 
 
@@ -176,19 +163,14 @@ def find_automation(id_or_name: UUID | str) -> Generator[Call[Any], Any, Automat
 
 
 @operation
-def count_automations(
-    *, automations: Filter | None = None, tags: Iterable[str] | None = None
-) -> Generator[Call[Any], Any, int]:
+def count_automations(**query: Unpack[AutomationQuery]) -> Generator[Call[Any], Any, int]:
     """Return the number of automations, or of those that have all of the tags or match the API's filter
     object. To count with a filter, the matching automations are read."""
-    automations = _filter(automations, tags)
-    if automations is None:
-        total: int = yield from Call(
-            "POST", path("/automations/count"), a(lambda: int), repeatable=True
-        )
-        return total
+    wanted = _filter(query)
+    if wanted is None:
+        return (yield from count(path("/automations/count")))
     # Up to 3.8.0, Prefect's server ignored the filter when counting.
-    found = read_automations(automations=automations, sort="NAME_ASC")
+    found = read_automations(automations=wanted, sort="NAME_ASC")
     return len((yield from every(Paging[models.Automation](pages_of(found)))))
 
 
@@ -196,15 +178,7 @@ def count_automations(
 def update_automation(
     automation_id: UUID | str,
     automation: Data | None = None,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    enabled: bool | None = None,
-    tags: Iterable[str] | None = None,
-    trigger: Data | None = None,
-    actions: Iterable[Data] | None = None,
-    actions_on_trigger: Iterable[Data] | None = None,
-    actions_on_resolve: Iterable[Data] | None = None,
+    **fields: Unpack[AutomationFields],
 ) -> Call[None]:
     """Update an automation. The API needs its name, trigger and actions each time; the rest stays.
 
@@ -215,24 +189,14 @@ def update_automation(
         ObjectNotFound: there is no automation with that id.
         TypeError: the name, the trigger or the actions are missing.
     """
-    fields = _fields(
-        automation,
-        name,
-        description,
-        enabled,
-        tags,
-        trigger,
-        actions,
-        actions_on_trigger,
-        actions_on_resolve,
-    )
-    fields.pop("owner_resource", None)  # in Prefect's models; the API accepts it at creation only
+    changed = _fields(automation, fields)
+    changed.pop("owner_resource", None)  # in Prefect's models; the API accepts it at creation only
     return Call(
         "PUT",
         path("/automations/{}", automation_id),
         nothing,
-        json=fields,
-        missing=_missing(automation_id),
+        json=changed,
+        missing=with_id("automation", automation_id),
     )
 
 
@@ -242,7 +206,7 @@ def _switch(automation_id: UUID | str, enabled: bool) -> Call[None]:
         path("/automations/{}", automation_id),
         nothing,
         json={"enabled": enabled},
-        missing=_missing(automation_id),
+        missing=with_id("automation", automation_id),
     )
 
 
@@ -274,7 +238,10 @@ def delete_automation(automation_id: UUID | str) -> Call[None]:
         ObjectNotFound: there is no automation with that id.
     """
     return Call(
-        "DELETE", path("/automations/{}", automation_id), nothing, missing=_missing(automation_id)
+        "DELETE",
+        path("/automations/{}", automation_id),
+        nothing,
+        missing=with_id("automation", automation_id),
     )
 
 

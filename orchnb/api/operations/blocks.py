@@ -6,28 +6,32 @@ Secret values in a document are wrapped, see `orchnb.api.models.blocks`; they ar
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
+from typing_extensions import Unpack
 
 from orchnb.api import models
 from orchnb.api.answers import a, created_once, has_all_of, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
 from orchnb.api.operations.coercion import Filter
-from orchnb.api.operations.filters import any_of, named_words, with_words
+from orchnb.api.operations.filters import any_of, named_words
 from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
     Unchanged,
     changes_of,
     fields_of,
+    named,
     quoted,
     required,
+    with_id,
     without_none,
 )
+from orchnb.api.operations.queries import count, filters_of, search, warn_ignored
 from orchnb.errors import ObjectAlreadyExists
 from orchnb.http.calls import Call, nothing, path, was_resent
 from orchnb.http.response import PrefectResponse
@@ -49,18 +53,6 @@ _CHANGED_WITH = {"data", "block_schema_id", "merge_existing_data"}
 
 def _word(flag: bool) -> str:
     return "true" if flag else "false"
-
-
-def _missing_type(slug: object) -> str:
-    return f"block type {quoted(slug)}"
-
-
-def _missing_type_id(block_type_id: object) -> str:
-    return f"block type with the id {quoted(block_type_id)}"
-
-
-def _missing_document(block_document_id: object) -> str:
-    return f"block document with the id {quoted(block_document_id)}"
 
 
 @operation
@@ -110,17 +102,13 @@ def read_block_types(
     offset: int = 0,
 ) -> Call[ModelList[BlockType]]:
     """Read block types. With ``limit=None`` the server decides; it returns at most 200."""
-    return Call(
-        "POST",
+    return search(
         path("/block_types/filter"),
         _types,
-        repeatable=True,
-        json=without_none(
-            block_types=block_type_filter,
-            block_schemas=block_schema_filter,
-            limit=limit,
-            offset=offset,
-        ),
+        block_types=block_type_filter,
+        block_schemas=block_schema_filter,
+        limit=limit,
+        offset=offset,
     )
 
 
@@ -131,7 +119,7 @@ def read_block_type_by_slug(slug: str) -> Call[BlockType]:
     Raises:
         ObjectNotFound: there is no block type with that slug.
     """
-    return Call("GET", path("/block_types/slug/{}", slug), _type, missing=_missing_type(slug))
+    return Call("GET", path("/block_types/slug/{}", slug), _type, missing=named("block type", slug))
 
 
 @operation
@@ -161,7 +149,7 @@ def update_block_type(
             description=description,
             code_example=code_example,
         ),
-        missing=_missing_type_id(block_type_id),
+        missing=with_id("block type", block_type_id),
     )
 
 
@@ -177,7 +165,7 @@ def delete_block_type(block_type_id: UUID | str) -> Call[None]:
         "DELETE",
         path("/block_types/{}", block_type_id),
         nothing,
-        missing=_missing_type_id(block_type_id),
+        missing=with_id("block type", block_type_id),
     )
 
 
@@ -225,13 +213,8 @@ def read_block_schemas(
 
     With ``limit=None`` the server decides; it returns at most 200.
     """
-    return Call(
-        "POST",
-        path("/block_schemas/filter"),
-        _schemas,
-        repeatable=True,
-        json=without_none(block_schemas=block_schema_filter, limit=limit, offset=offset),
-    )
+    place = path("/block_schemas/filter")
+    return search(place, _schemas, block_schemas=block_schema_filter, limit=limit, offset=offset)
 
 
 @operation
@@ -349,14 +332,15 @@ def _plain(document: Data | None, wanted: set[str], include_secrets: bool = True
     else:
         return document
     if "data" in fields:
-        fields["data"] = _concealed(fields["data"], include_secrets)
+        schema = getattr(document, "block_schema", None)
+        fields["data"] = _concealed(fields["data"], include_secrets, schema)
     return fields
 
 
-def _concealed(data: Any, include_secrets: bool = True) -> Any:
-    """The values of a block, all of them wrapped: only its schema says which ones are secret. Those that
+def _concealed(data: Any, include_secrets: bool = True, schema: BlockSchema | None = None) -> Any:
+    """Return the values of a block, the secret ones wrapped; without a schema, all of them. Those that
     were wrapped before are sent as asterisks unless secrets are included."""
-    return models.wrapped(data if include_secrets else _starred(data), [()])
+    return models.wrapped(data if include_secrets else _starred(data), models.secret_places(schema))
 
 
 def _starred(value: Any) -> Any:
@@ -384,7 +368,7 @@ def read_block_document(
         "GET",
         path("/block_documents/{}?include_secrets={}", block_document_id, _word(include_secrets)),
         _document,
-        missing=_missing_document(block_document_id),
+        missing=with_id("block document", block_document_id),
     )
 
 
@@ -410,6 +394,24 @@ def read_block_document_by_name(
     )
 
 
+class BlockDocumentQuery(TypedDict, total=False):
+    """Keywords of a query for block documents."""
+
+    block_document_filter: Filter | None
+    block_type_filter: Filter | None
+    block_schema_filter: Filter | None
+    name_like: str | None
+    block_type_slug: str | Iterable[str] | None
+
+
+def _filters(query: BlockDocumentQuery) -> dict[str, Any]:
+    return filters_of(
+        query,
+        block_document_filter=named_words({"name_like": query.get("name_like")}),
+        block_type_filter={"slug": any_of(query.get("block_type_slug"))},
+    )
+
+
 @operation
 def read_block_documents(
     block_schema_type: str | None = None,
@@ -417,41 +419,29 @@ def read_block_documents(
     limit: int | None = None,
     include_secrets: bool = True,
     *,
-    block_document_filter: Filter | None = None,
-    block_type_filter: Filter | None = None,
-    block_schema_filter: Filter | None = None,
     sort: str | None = None,
-    name_like: str | None = None,
-    block_type_slug: str | Iterable[str] | None = None,
+    **query: Unpack[BlockDocumentQuery],
 ) -> Call[ModelList[BlockDocument]]:
     """Read block documents: ``read_block_documents(name_like="db", block_type_slug="secret")``, or by the
     API's filter objects. Anonymous documents are left out unless a filter asks for them.
 
     With ``limit=None`` the server decides; it returns at most 200. ``block_schema_type`` is sent as
-    Prefect's client sends it; Prefect's own server, as of 3.8, ignores it.
+    Prefect's client sends it; Prefect's own server, as of 3.8, ignores it, and a warning says so.
 
     Raises:
         ValueError: a keyword repeats a condition of a filter object.
     """
-    named = with_words(
-        block_document_filter, "block_document_filter", named_words(name_like=name_like)
-    )
-    slugs = {"slug": any_of(block_type_slug)}
-    return Call(
-        "POST",
+    if block_schema_type is not None:
+        warn_ignored("block_schema_type", "block documents", "block_type_slug")
+    return search(
         path("/block_documents/filter"),
         _documents,
-        repeatable=True,
-        json=without_none(
-            block_schema_type=block_schema_type,
-            block_documents=named,
-            block_types=with_words(block_type_filter, "block_type_filter", slugs),
-            block_schemas=block_schema_filter,
-            sort=sort,
-            offset=offset,
-            limit=limit,
-            include_secrets=include_secrets,
-        ),
+        **_filters(query),
+        block_schema_type=block_schema_type,
+        include_secrets=include_secrets,
+        sort=sort,
+        limit=limit,
+        offset=offset,
     )
 
 
@@ -480,29 +470,14 @@ def read_block_documents_by_type(
             _word(include_secrets),
         ),
         read,
-        missing=_missing_type(block_type_slug),
+        missing=named("block type", block_type_slug),
     )
 
 
 @operation
-def count_block_documents(
-    *,
-    block_document_filter: Filter | None = None,
-    block_type_filter: Filter | None = None,
-    block_schema_filter: Filter | None = None,
-) -> Call[int]:
-    """Return the number of block documents."""
-    return Call(
-        "POST",
-        path("/block_documents/count"),
-        a(lambda: int),
-        repeatable=True,
-        json=without_none(
-            block_documents=block_document_filter,
-            block_types=block_type_filter,
-            block_schemas=block_schema_filter,
-        ),
-    )
+def count_block_documents(**query: Unpack[BlockDocumentQuery]) -> Call[int]:
+    """Return the number of block documents; filters and keywords as in `read_block_documents`."""
+    return count(path("/block_documents/count"), **_filters(query))
 
 
 @operation
@@ -533,7 +508,7 @@ def update_block_document(
         nothing,
         json={**changes, **without_none(merge_existing_data=merge_existing_data)},
         reveals=True,
-        missing=_missing_document(block_document_id),
+        missing=with_id("block document", block_document_id),
     )
 
 
@@ -548,7 +523,7 @@ def delete_block_document(block_document_id: UUID | str) -> Call[None]:
         "DELETE",
         path("/block_documents/{}", block_document_id),
         nothing,
-        missing=_missing_document(block_document_id),
+        missing=with_id("block document", block_document_id),
     )
 
 

@@ -16,6 +16,7 @@ from orchnb.api.operations.payloads import (
     Unchanged,
     changes_of,
     fields_of,
+    named,
     quoted,
     required,
     without_none,
@@ -35,14 +36,6 @@ if TYPE_CHECKING:
 _limit = a(lambda: models.ConcurrencyLimit)
 _global_limit = a(lambda: models.GlobalConcurrencyLimit)
 _taken = list_of(lambda: models.TakenSlots)
-
-
-def _missing_tag(tag: object) -> str:
-    return f"concurrency limit for the tag {quoted(tag)}"
-
-
-def _missing_limit(name: object) -> str:
-    return f"global concurrency limit {quoted(name)}"
 
 
 def _names(names: Iterable[str]) -> list[str]:
@@ -70,7 +63,12 @@ def read_concurrency_limit_by_tag(tag: str) -> Call[ConcurrencyLimit]:
     Raises:
         ObjectNotFound: there is no limit for that tag.
     """
-    return Call("GET", path("/concurrency_limits/tag/{}", tag), _limit, missing=_missing_tag(tag))
+    return Call(
+        "GET",
+        path("/concurrency_limits/tag/{}", tag),
+        _limit,
+        missing=named("concurrency limit for the tag", tag),
+    )
 
 
 @operation
@@ -112,7 +110,7 @@ def reset_concurrency_limit_by_tag(
         json=without_none(
             slot_override=None if slot_override is None else [str(slot) for slot in slot_override]
         ),
-        missing=_missing_tag(tag),
+        missing=named("concurrency limit for the tag", tag),
     )
 
 
@@ -124,7 +122,10 @@ def delete_concurrency_limit_by_tag(tag: str) -> Call[None]:
         ObjectNotFound: there is no limit for that tag.
     """
     return Call(
-        "DELETE", path("/concurrency_limits/tag/{}", tag), nothing, missing=_missing_tag(tag)
+        "DELETE",
+        path("/concurrency_limits/tag/{}", tag),
+        nothing,
+        missing=named("concurrency limit for the tag", tag),
     )
 
 
@@ -231,7 +232,7 @@ def read_global_concurrency_limit_by_name(name: str) -> Call[GlobalConcurrencyLi
         "GET",
         path("/v2/concurrency_limits/{}", name),
         _global_limit,
-        missing=_missing_limit(name),
+        missing=named("global concurrency limit", name),
     )
 
 
@@ -276,7 +277,7 @@ def update_global_concurrency_limit(
             active_slots=active_slots,
             slot_decay_per_second=slot_decay_per_second,
         ),
-        missing=_missing_limit(name),
+        missing=named("global concurrency limit", name),
     )
 
 
@@ -306,7 +307,7 @@ def delete_global_concurrency_limit_by_name(name: str) -> Call[None]:
         "DELETE",
         path("/v2/concurrency_limits/{}", name),
         nothing,
-        missing=_missing_limit(name),
+        missing=named("global concurrency limit", name),
     )
 
 

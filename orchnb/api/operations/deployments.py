@@ -8,13 +8,15 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from typing_extensions import Unpack
+
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags, as_uuid
-from orchnb.api.operations.filters import called, named_words, with_words
-from orchnb.api.operations.flows import deleted_ids, id_of_flow, read_flows
+from orchnb.api.operations.filters import any_of, named_words
+from orchnb.api.operations.flows import FlowQuery, deleted_ids, id_of_flow, read_flows
 from orchnb.api.operations.parameter_validation import check_parameters
 from orchnb.api.operations.payloads import (
     UNCHANGED,
@@ -23,24 +25,20 @@ from orchnb.api.operations.payloads import (
     changes_of,
     fields_of,
     quoted,
+    with_id,
     without_none,
 )
+from orchnb.api.operations.queries import count, filters_of, search
 from orchnb.api.operations.schedules import (
     ScheduleLike,
     as_schedule,
     as_schedules,
 )
-from orchnb.api.operations.suggestions import (
-    Names,
-    did_you_mean,
-    first_pages,
-    near_names,
-    or_near,
-    or_none,
-)
+from orchnb.api.operations.suggestions import Names, first_pages, or_near, or_none
 from orchnb.api.times import ToCome, to_come
 from orchnb.http.calls import Call, nothing
 from orchnb.http.calls import path as api_path  # two operations have an argument of that name
+from orchnb.text import did_you_mean, near_names
 
 if TYPE_CHECKING:
     from orchnb.api.models import (
@@ -57,17 +55,12 @@ _deployments = list_of(lambda: models.Deployment)
 _schedules = list_of(lambda: models.DeploymentSchedule)
 _flow_run = a(lambda: models.FlowRun)
 _flow_runs = list_of(lambda: models.FlowRun)
-_count = a(lambda: int)
 
 # Prefect's server rejects these characters in names, and says only that it failed.
 _BANNED = frozenset("/%&<>")
 
 
 _results = a(lambda: models.FlowRunCreateResults)
-
-
-def _missing(deployment_id: object) -> str:
-    return f"deployment with the id {quoted(deployment_id)}"
 
 
 @operation
@@ -177,7 +170,7 @@ def read_deployment(deployment_id: UUID | str) -> Call[Deployment]:
         "GET",
         api_path("/deployments/{}", deployment_id),
         _deployment,
-        missing=_missing(deployment_id),
+        missing=with_id("deployment", deployment_id),
     )
 
 
@@ -221,21 +214,27 @@ def _names() -> Names:
     ]
 
 
+class DeploymentQuery(FlowQuery, total=False):
+    """Keywords of a query for deployments."""
+
+    flow_name: str | None
+
+
+def _filters(query: DeploymentQuery) -> dict[str, Any]:
+    return filters_of(
+        query,
+        flow_filter={"name": any_of(query.get("flow_name"))},
+        deployment_filter=named_words(query),
+    )
+
+
 @operation
 def read_deployments(
     *,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    work_pool_filter: Filter | None = None,
-    work_queue_filter: Filter | None = None,
-    name_like: str | None = None,
-    tags: Iterable[str] | None = None,
-    flow_name: str | None = None,
     limit: int | None = None,
     sort: str | None = None,
     offset: int = 0,
+    **query: Unpack[DeploymentQuery],
 ) -> Call[ModelList[Deployment]]:
     """Read deployments.
 
@@ -247,57 +246,20 @@ def read_deployments(
     Raises:
         ValueError: a keyword repeats a condition of a filter object.
     """
-    return Call(
-        "POST",
+    return search(
         api_path("/deployments/filter"),
         _deployments,
-        repeatable=True,
-        json=without_none(
-            flows=with_words(flow_filter, "flow_filter", called(flow_name)),
-            flow_runs=flow_run_filter,
-            task_runs=task_run_filter,
-            deployments=with_words(
-                deployment_filter, "deployment_filter", named_words(name_like=name_like, tags=tags)
-            ),
-            work_pools=work_pool_filter,
-            work_pool_queues=work_queue_filter,
-            limit=limit,
-            sort=sort,
-            offset=offset,
-        ),
+        **_filters(query),
+        sort=sort,
+        limit=limit,
+        offset=offset,
     )
 
 
 @operation
-def count_deployments(
-    *,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    work_pool_filter: Filter | None = None,
-    work_queue_filter: Filter | None = None,
-    name_like: str | None = None,
-    tags: Iterable[str] | None = None,
-    flow_name: str | None = None,
-) -> Call[int]:
+def count_deployments(**query: Unpack[DeploymentQuery]) -> Call[int]:
     """Return the number of deployments; filters and keywords as in `read_deployments`."""
-    return Call(
-        "POST",
-        api_path("/deployments/count"),
-        _count,
-        repeatable=True,
-        json=without_none(
-            flows=with_words(flow_filter, "flow_filter", called(flow_name)),
-            flow_runs=flow_run_filter,
-            task_runs=task_run_filter,
-            deployments=with_words(
-                deployment_filter, "deployment_filter", named_words(name_like=name_like, tags=tags)
-            ),
-            work_pools=work_pool_filter,
-            work_pool_queues=work_queue_filter,
-        ),
-    )
+    return count(api_path("/deployments/count"), **_filters(query))
 
 
 @operation
@@ -366,7 +328,7 @@ def update_deployment(
         api_path("/deployments/{}", deployment_id),
         nothing,
         json=changes,
-        missing=_missing(deployment_id),
+        missing=with_id("deployment", deployment_id),
         refusal="The server could not update the deployment: its job variables or parameters are "
         "invalid",
     )
@@ -384,7 +346,7 @@ def pause_deployment(deployment_id: UUID | str) -> Call[None]:
         api_path("/deployments/{}/pause_deployment", deployment_id),
         nothing,
         repeatable=True,  # pausing twice has the same effect
-        missing=_missing(deployment_id),
+        missing=with_id("deployment", deployment_id),
     )
 
 
@@ -400,7 +362,7 @@ def resume_deployment(deployment_id: UUID | str) -> Call[None]:
         api_path("/deployments/{}/resume_deployment", deployment_id),
         nothing,
         repeatable=True,  # resuming twice has the same effect
-        missing=_missing(deployment_id),
+        missing=with_id("deployment", deployment_id),
     )
 
 
@@ -451,7 +413,7 @@ def create_deployment_branch(
         lambda response: _deployment(response).id,
         json=without_none(branch=branch, options=fields_of(options), overrides=changes),
         look="read_deployments",
-        missing=_missing(deployment_id),
+        missing=with_id("deployment", deployment_id),
     )
 
 
@@ -466,7 +428,7 @@ def delete_deployment(deployment_id: UUID | str) -> Call[None]:
         "DELETE",
         api_path("/deployments/{}", deployment_id),
         nothing,
-        missing=_missing(deployment_id),
+        missing=with_id("deployment", deployment_id),
     )
 
 
@@ -516,7 +478,7 @@ def create_deployment_schedules(
         _schedules,
         json=[{**beside, **schedule} for schedule in as_schedules(schedules)],
         look="read_deployment_schedules",
-        missing=_missing(deployment_id),
+        missing=with_id("deployment", deployment_id),
         conflict="The deployment already has a schedule with that slug",
     )
 
@@ -534,7 +496,7 @@ def read_deployment_schedules(
         "GET",
         api_path("/deployments/{}/schedules", deployment_id),
         _schedules,
-        missing=_missing(deployment_id),
+        missing=with_id("deployment", deployment_id),
     )
 
 
@@ -718,7 +680,7 @@ def bulk_create_flow_runs_from_deployment(
         lambda response: ModelList(_results(response).results, model=models.FlowRunCreateResult),
         repeatable=True,  # identified by their idempotency keys
         json=[_one_of_many(**run) for run in flow_runs],
-        missing=_missing(deployment_id),
+        missing=with_id("deployment", deployment_id),
     )
 
 

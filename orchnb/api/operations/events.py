@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
+from typing_extensions import Unpack
 
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter
-from orchnb.api.operations.filters import event_words, with_words
+from orchnb.api.operations.filters import EventQuery, event_words, with_words
 from orchnb.api.operations.payloads import without_none
+from orchnb.api.operations.queries import search
 from orchnb.api.times import When, moment
 from orchnb.http.calls import Call, nothing, path
 from orchnb.http.response import PrefectResponse
@@ -77,13 +79,7 @@ def emit_event(
 
 @operation
 def read_events(
-    filter: Filter | None = None,
-    limit: int = 100,
-    *,
-    event: str | Iterable[str] | None = None,
-    resource_id: str | Iterable[str] | None = None,
-    since: When | None = None,
-    until: When | None = None,
+    filter: Filter | None = None, limit: int = 100, **query: Unpack[EventQuery]
 ) -> Call[EventPage]:
     """Read a page of events, the latest first; `read_events_page` reads the next one.
 
@@ -99,15 +95,11 @@ def read_events(
     Raises:
         ValueError: a keyword has an invalid value, or repeats a condition of the filter object.
     """
-    words = event_words(event=event, resource_id=resource_id, since=since, until=until)
-    return Call(
-        "POST",
+    return search(
         path("/events/filter"),
         _page,
-        repeatable=True,
-        json=without_none(
-            filter=with_words(filter, "filter", words), limit=min(limit, _LARGEST_PAGE)
-        ),
+        filter=with_words(filter, "filter", event_words(query)),
+        limit=min(limit, _LARGEST_PAGE),
     )
 
 
@@ -137,6 +129,7 @@ def count_events(
     *,
     time_unit: str = "day",
     time_interval: float = 1.0,
+    **query: Unpack[EventQuery],
 ) -> Call[ModelList[EventCount]]:
     """Count events, grouped by day, time, event or resource.
 
@@ -147,16 +140,12 @@ def count_events(
             ``second``.
         time_interval: how many units make one interval.
     """
-    return Call(
-        "POST",
+    return search(
         path("/events/count-by/{}", countable),
         list_of(lambda: models.EventCount),
-        repeatable=True,
-        json={
-            "filter": {} if filter is None else filter,
-            "time_unit": time_unit,
-            "time_interval": time_interval,
-        },
+        filter=with_words(filter, "filter", event_words(query)) or {},
+        time_unit=time_unit,
+        time_interval=time_interval,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -12,9 +12,35 @@ from pydantic import BaseModel
 from orchnb.api import models
 from orchnb.api.operations.coercion import Filter, as_tags, as_word
 from orchnb.api.operations.payloads import without_none
-from orchnb.api.operations.suggestions import did_you_mean, near_names
 from orchnb.api.times import When, moment
-from orchnb.text import one_line
+from orchnb.text import did_you_mean, near_names, one_line
+
+
+class NamedWords(TypedDict, total=False):
+    """Keywords for objects with a name and tags."""
+
+    name_like: str | None
+    tags: Iterable[str] | None
+
+
+class PeriodWords(TypedDict, total=False):
+    """Keywords for a period of time."""
+
+    since: When | None
+    until: When | None
+
+
+class RunWords(NamedWords, PeriodWords, total=False):
+    """Keywords for flow runs and task runs."""
+
+    state: str | Iterable[str] | None
+
+
+class EventQuery(PeriodWords, total=False):
+    """Keywords of a query for events."""
+
+    event: str | Iterable[str] | None
+    resource_id: str | Iterable[str] | None
 
 
 def with_words(filter: Filter | None, name: str, words: Mapping[str, Any]) -> Filter | None:
@@ -35,14 +61,7 @@ def with_words(filter: Filter | None, name: str, words: Mapping[str, Any]) -> Fi
     return {**given, **said}
 
 
-def run_words(
-    *,
-    state: str | Iterable[str] | None = None,
-    name_like: str | None = None,
-    since: When | None = None,
-    until: When | None = None,
-    tags: Iterable[str] | None = None,
-) -> dict[str, Any]:
+def run_words(query: RunWords) -> dict[str, Any]:
     """Return the parts of a filter object for the keywords of flow runs or task runs.
 
     ``since`` and ``until`` bound the expected start time. ``state`` is a type or a name; case does not
@@ -52,33 +71,28 @@ def run_words(
         ValueError: ``state`` mixes types and names, or looks like a misspelled name of one of Prefect's
             states; or ``since`` is later than ``until``.
     """
+    state = query.get("state")
+    after, before = _bounds(query)
     return {
-        "state": None if state is None else _states(state),
-        **named_words(name_like=name_like, tags=tags),
-        "expected_start_time": _period(since, until),
+        "state": None if state is None else _state_condition(state),
+        **named_words(query),
+        "expected_start_time": without_none(after_=after, before_=before) or None,
     }
 
 
-def named_words(
-    *, name_like: str | None = None, tags: Iterable[str] | None = None
-) -> dict[str, Any]:
+def named_words(query: NamedWords) -> dict[str, Any]:
     """Return the parts of a filter object for the keywords of objects with a name and tags.
 
     ``name_like`` is part of the name; case does not matter. Objects must have all of ``tags``.
     """
+    name_like, tags = query.get("name_like"), query.get("tags")
     return {
         "name": None if name_like is None else {"like_": name_like},
         "tags": None if tags is None else {"all_": as_tags(tags)},
     }
 
 
-def event_words(
-    *,
-    event: str | Iterable[str] | None = None,
-    resource_id: str | Iterable[str] | None = None,
-    since: When | None = None,
-    until: When | None = None,
-) -> dict[str, Any]:
+def event_words(query: EventQuery) -> dict[str, Any]:
     """Return the parts of a filter object for the keywords of events.
 
     ``event`` is a name, or a prefix followed by ``*``; ``resource_id`` is a resource that was involved.
@@ -86,11 +100,12 @@ def event_words(
     Raises:
         ValueError: ``event`` mixes names and prefixes; or ``since`` is later than ``until``.
     """
-    occurred = _bounds(since, until)
+    event, resource_id = query.get("event"), query.get("resource_id")
+    since, until = _bounds(query)
     return {
         "event": None if event is None else _event_names(event),
         "any_resource": None if resource_id is None else {"id": several(resource_id)},
-        "occurred": without_none(since=occurred[0], until=occurred[1]) or None,
+        "occurred": without_none(since=since, until=until) or None,
     }
 
 
@@ -105,16 +120,6 @@ def _event_names(event: str | Iterable[str]) -> dict[str, Any]:
 def several(words: str | Iterable[str]) -> list[str]:
     """Return one word or several as a list."""
     return [words] if isinstance(words, str) else list(words)
-
-
-def called(name: str | None) -> dict[str, Any]:
-    """Return the condition for exactly this name."""
-    return {"name": any_of(name)}
-
-
-def identified(id: UUID | str | None) -> dict[str, Any]:
-    """Return the condition for this id."""
-    return {"id": any_of(id)}
 
 
 def any_of(wanted: UUID | str | Iterable[str] | None) -> dict[str, Any] | None:
@@ -156,7 +161,7 @@ def _state_name(name: str) -> str:
     return name
 
 
-def _states(state: str | Iterable[str]) -> dict[str, Any]:
+def _state_condition(state: str | Iterable[str]) -> dict[str, Any]:
     wanted = [as_word(each) for each in several(state)]
     known = {kind.value for kind in models.StateType}
     types = [each.upper() for each in wanted if each.upper() in known]
@@ -171,12 +176,8 @@ def _states(state: str | Iterable[str]) -> dict[str, Any]:
     return {"name": {"any_": [_state_name(each) for each in wanted]}}
 
 
-def _period(since: When | None, until: When | None) -> dict[str, Any] | None:
-    after, before = _bounds(since, until)
-    return without_none(after_=after, before_=before) or None
-
-
-def _bounds(since: When | None, until: When | None) -> tuple[datetime | None, datetime | None]:
+def _bounds(query: PeriodWords) -> tuple[datetime | None, datetime | None]:
+    since, until = query.get("since"), query.get("until")
     after = None if since is None else moment(since)
     before = None if until is None else moment(until)
     if after is not None and before is not None and after > before:

@@ -9,14 +9,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from typing_extensions import Unpack
+
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags
-from orchnb.api.operations.filters import called, run_words, with_words
+from orchnb.api.operations.filters import RunWords, any_of, run_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow
-from orchnb.api.operations.payloads import quoted, without_none
+from orchnb.api.operations.payloads import quoted, with_id, without_none
+from orchnb.api.operations.queries import RelatedFilters, count, filters_of, history, search
 from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.times import When, moment, to_come
 from orchnb.errors import ObjectAlreadyExists, PrefectHTTPStatusError
@@ -41,17 +44,11 @@ _flow_run = a(lambda: models.FlowRun)
 _flow_runs = list_of(lambda: models.FlowRun)
 _states = list_of(lambda: models.State)
 _inputs = list_of(lambda: models.FlowRunInput)
-_history = list_of(lambda: models.RunHistory)
-_count = a(lambda: int)
 _seconds: Callable[[PrefectResponse], float | None] = a(lambda: float | None)  # type: ignore[arg-type, return-value] # a type to pydantic
 _result = a(lambda: models.OrchestrationResult)
 
 
 _results = a(lambda: models.FlowRunOrchestrationResults)
-
-
-def _missing(flow_run_id: object) -> str:
-    return f"flow run with the id {quoted(flow_run_id)}"
 
 
 @operation
@@ -119,28 +116,33 @@ def read_flow_run(flow_run_id: UUID | str) -> Call[FlowRun]:
         "GET",
         path("/flow_runs/{}", flow_run_id),
         _flow_run,
-        missing=_missing(flow_run_id),
+        missing=with_id("flow run", flow_run_id),
+    )
+
+
+class FlowRunQuery(RelatedFilters, RunWords, total=False):
+    """Keywords of a query for flow runs."""
+
+    work_pool_filter: Filter | None
+    work_queue_filter: Filter | None
+    flow_name: str | None
+
+
+def _filters(query: FlowRunQuery) -> dict[str, Any]:
+    return filters_of(
+        query,
+        flow_filter={"name": any_of(query.get("flow_name"))},
+        flow_run_filter=run_words(query),
     )
 
 
 @operation
 def read_flow_runs(
     *,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    work_pool_filter: Filter | None = None,
-    work_queue_filter: Filter | None = None,
-    state: str | Iterable[str] | None = None,
-    name_like: str | None = None,
-    since: When | None = None,
-    until: When | None = None,
-    tags: Iterable[str] | None = None,
-    flow_name: str | None = None,
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
+    **query: Unpack[FlowRunQuery],
 ) -> Call[ModelList[FlowRun]]:
     """Read flow runs.
 
@@ -155,26 +157,13 @@ def read_flow_runs(
     Raises:
         ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
-    return Call(
-        "POST",
+    return search(
         path("/flow_runs/filter"),
         _flow_runs,
-        repeatable=True,
-        json=without_none(
-            flows=with_words(flow_filter, "flow_filter", called(flow_name)),
-            flow_runs=with_words(
-                flow_run_filter,
-                "flow_run_filter",
-                run_words(state=state, name_like=name_like, since=since, until=until, tags=tags),
-            ),
-            task_runs=task_run_filter,
-            deployments=deployment_filter,
-            work_pools=work_pool_filter,
-            work_pool_queues=work_queue_filter,
-            sort=sort,
-            limit=limit,
-            offset=offset,
-        ),
+        **_filters(query),
+        sort=sort,
+        limit=limit,
+        offset=offset,
     )
 
 
@@ -199,7 +188,7 @@ def set_flow_run_state(
         repeatable=not force,
         json={"state": {**wanted, "state_details": details}, "force": force},
         look="read_flow_run",
-        missing=_missing(flow_run_id),
+        missing=with_id("flow run", flow_run_id),
     )
 
 
@@ -229,7 +218,7 @@ def delete_flow_run(flow_run_id: UUID | str) -> Call[None]:
         "DELETE",
         path("/flow_runs/{}", flow_run_id),
         nothing,
-        missing=_missing(flow_run_id),
+        missing=with_id("flow run", flow_run_id),
     )
 
 
@@ -269,7 +258,7 @@ def update_flow_run(
         path("/flow_runs/{}", flow_run_id),
         nothing,
         json=given,
-        missing=_missing(flow_run_id),
+        missing=with_id("flow run", flow_run_id),
     )
 
 
@@ -285,7 +274,7 @@ def set_flow_run_name(flow_run_id: UUID | str, name: str) -> Call[None]:
         path("/flow_runs/{}", flow_run_id),
         nothing,
         json={"name": name},
-        missing=_missing(flow_run_id),
+        missing=with_id("flow run", flow_run_id),
     )
 
 
@@ -301,7 +290,7 @@ def update_flow_run_labels(flow_run_id: UUID | str, labels: Mapping[str, Any]) -
         path("/flow_runs/{}/labels", flow_run_id),
         nothing,
         json=dict(labels),
-        missing=_missing(flow_run_id),
+        missing=with_id("flow run", flow_run_id),
     )
 
 
@@ -365,7 +354,7 @@ def resume_flow_run(
         _result,
         json={"run_input": None if run_input is None else dict(run_input)},
         look="read_flow_run",
-        missing=_missing(flow_run_id),
+        missing=with_id("flow run", flow_run_id),
     )
     try:
         result: OrchestrationResult = yield from resume
@@ -411,78 +400,28 @@ def read_flow_run_graph(
     graph = path("/flow_runs/{}/graph-v2", flow_run_id)
     if since is not None:
         graph = path("/flow_runs/{}/graph-v2?since={}", flow_run_id, moment(since).isoformat())
-    return Call("GET", graph, a(lambda: models.FlowRunGraph), missing=_missing(flow_run_id))
+    return Call(
+        "GET", graph, a(lambda: models.FlowRunGraph), missing=with_id("flow run", flow_run_id)
+    )
 
 
 @operation
-def count_flow_runs(
-    *,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    work_pool_filter: Filter | None = None,
-    work_queue_filter: Filter | None = None,
-    state: str | Iterable[str] | None = None,
-    name_like: str | None = None,
-    since: When | None = None,
-    until: When | None = None,
-    tags: Iterable[str] | None = None,
-    flow_name: str | None = None,
-) -> Call[int]:
+def count_flow_runs(**query: Unpack[FlowRunQuery]) -> Call[int]:
     """Return the number of flow runs; filters and keywords as in `read_flow_runs`.
 
     Raises:
         ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
-    return Call(
-        "POST",
-        path("/flow_runs/count"),
-        _count,
-        repeatable=True,
-        json=without_none(
-            flows=with_words(flow_filter, "flow_filter", called(flow_name)),
-            flow_runs=with_words(
-                flow_run_filter,
-                "flow_run_filter",
-                run_words(state=state, name_like=name_like, since=since, until=until, tags=tags),
-            ),
-            task_runs=task_run_filter,
-            deployments=deployment_filter,
-            work_pools=work_pool_filter,
-            work_pool_queues=work_queue_filter,
-        ),
-    )
+    return count(path("/flow_runs/count"), **_filters(query))
 
 
 @operation
-def average_flow_run_lateness(
-    *,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    work_pool_filter: Filter | None = None,
-    work_queue_filter: Filter | None = None,
-) -> Call[float | None]:
+def average_flow_run_lateness(**query: Unpack[FlowRunQuery]) -> Call[float | None]:
     """Return how many seconds late flow runs start on average; None if there are no runs.
 
     Filters as in `read_flow_runs`.
     """
-    return Call(
-        "POST",
-        path("/flow_runs/lateness"),
-        _seconds,
-        repeatable=True,
-        json=without_none(
-            flows=flow_filter,
-            flow_runs=flow_run_filter,
-            task_runs=task_run_filter,
-            deployments=deployment_filter,
-            work_pools=work_pool_filter,
-            work_pool_queues=work_queue_filter,
-        ),
-    )
+    return search(path("/flow_runs/lateness"), _seconds, **_filters(query))
 
 
 @operation
@@ -491,12 +430,7 @@ def read_flow_run_history(
     history_start: When,
     history_end: When = "now",
     history_interval: timedelta | float,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    work_pool_filter: Filter | None = None,
-    work_queue_filter: Filter | None = None,
+    **query: Unpack[FlowRunQuery],
 ) -> Call[ModelList[RunHistory]]:
     """Count flow runs by state in consecutive time intervals.
 
@@ -507,23 +441,10 @@ def read_flow_run_history(
     Raises:
         ValueError: a text is not a valid time.
     """
-    return Call(
-        "POST",
-        path("/flow_runs/history"),
-        _history,
-        repeatable=True,
-        json=without_none(
-            history_start=moment(history_start),
-            history_end=moment(history_end),
-            history_interval_seconds=as_seconds(history_interval),
-            flows=flow_filter,
-            flow_runs=flow_run_filter,
-            task_runs=task_run_filter,
-            deployments=deployment_filter,
-            work_pools=work_pool_filter,
-            work_queues=work_queue_filter,
-        ),
-    )
+    filters = _filters(query)
+    filters["work_queues"] = filters.pop("work_pool_queues")
+    place = path("/flow_runs/history")
+    return history(place, history_start, history_end, history_interval, **filters)
 
 
 @operation
@@ -587,7 +508,7 @@ def create_flow_run_input(
         nothing,
         repeatable=True,  # identified by its key
         json=without_none(key=key, value=value, sender=sender),
-        missing=_missing(flow_run_id),
+        missing=with_id("flow run", flow_run_id),
         conflict=f"The flow run already has an input {quoted(key)}",
     )
     try:

@@ -6,13 +6,16 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from typing_extensions import Unpack
+
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
 from orchnb.api.operations.coercion import Filter, HasName, as_tags, as_uuid
-from orchnb.api.operations.filters import named_words, with_words
-from orchnb.api.operations.payloads import quoted, without_none
+from orchnb.api.operations.filters import NamedWords, named_words
+from orchnb.api.operations.payloads import quoted, with_id, without_none
+from orchnb.api.operations.queries import RelatedFilters, count, filters_of, search, warn_ignored
 from orchnb.api.operations.suggestions import Names, first_pages, or_near
 from orchnb.http.calls import Call, nothing, path
 from orchnb.http.response import PrefectResponse
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 
 _flow = a(lambda: models.Flow)
 _flows = list_of(lambda: models.Flow)
-_count = a(lambda: int)
 
 
 class _Deleted(Model):
@@ -36,10 +38,6 @@ _deleted = a(lambda: _Deleted)
 def deleted_ids(response: PrefectResponse) -> list[UUID]:
     """Return the ids in the response to a bulk deletion."""
     return _deleted(response).deleted
-
-
-def _missing(flow_id: object) -> str:
-    return f"flow with the id {quoted(flow_id)}"
 
 
 def name_of_flow(flow: object) -> str:
@@ -113,7 +111,7 @@ def read_flow(flow_id: UUID | str) -> Call[Flow]:
     Raises:
         ObjectNotFound: there is no flow with that id.
     """
-    return Call("GET", path("/flows/{}", flow_id), _flow, missing=_missing(flow_id))
+    return Call("GET", path("/flows/{}", flow_id), _flow, missing=with_id("flow", flow_id))
 
 
 @operation
@@ -135,81 +133,50 @@ def _names() -> Names:
     return [flow.name for flow in flows]
 
 
+class FlowQuery(RelatedFilters, NamedWords, total=False):
+    """Keywords of a query for flows."""
+
+    work_pool_filter: Filter | None
+    work_queue_filter: Filter | None
+
+
+def _filters(query: FlowQuery) -> dict[str, Any]:
+    filters = filters_of(query, flow_filter=named_words(query))
+    if filters["work_pool_queues"] is not None:
+        instead = "deployment_filter={'work_queue_name': {'any_': [...]}}"
+        warn_ignored("work_queue_filter", "flows", instead)
+    return {**filters, "work_queues": filters.pop("work_pool_queues")}
+
+
 @operation
 def read_flows(
     *,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    work_pool_filter: Filter | None = None,
-    work_queue_filter: Filter | None = None,
-    name_like: str | None = None,
-    tags: Iterable[str] | None = None,
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
+    **query: Unpack[FlowQuery],
 ) -> Call[ModelList[Flow]]:
     """Read flows.
 
     Filters are the API's filter objects; ``sort`` is one of its sort orders (``NAME_ASC``,
     ``CREATED_DESC``, ...). With ``limit=None`` the server decides; it returns at most 200.
     ``work_queue_filter`` is sent as Prefect's client sends it; Prefect's own server, as of 3.8, ignores
-    it here.
+    it for flows, and a warning says so.
 
     Keywords: ``name_like`` is part of the name; flows must have all of ``tags``.
 
     Raises:
         ValueError: a keyword repeats a condition of a filter object.
     """
-    return Call(
-        "POST",
-        path("/flows/filter"),
-        _flows,
-        repeatable=True,
-        json=without_none(
-            flows=with_words(
-                flow_filter, "flow_filter", named_words(name_like=name_like, tags=tags)
-            ),
-            flow_runs=flow_run_filter,
-            task_runs=task_run_filter,
-            deployments=deployment_filter,
-            work_pools=work_pool_filter,
-            work_queues=work_queue_filter,
-            sort=sort,
-            limit=limit,
-            offset=offset,
-        ),
+    return search(
+        path("/flows/filter"), _flows, **_filters(query), sort=sort, limit=limit, offset=offset
     )
 
 
 @operation
-def count_flows(
-    *,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    work_pool_filter: Filter | None = None,
-    name_like: str | None = None,
-    tags: Iterable[str] | None = None,
-) -> Call[int]:
+def count_flows(**query: Unpack[FlowQuery]) -> Call[int]:
     """Return the number of flows; filters and keywords as in `read_flows`."""
-    return Call(
-        "POST",
-        path("/flows/count"),
-        _count,
-        repeatable=True,
-        json=without_none(
-            flows=with_words(
-                flow_filter, "flow_filter", named_words(name_like=name_like, tags=tags)
-            ),
-            flow_runs=flow_run_filter,
-            task_runs=task_run_filter,
-            deployments=deployment_filter,
-            work_pools=work_pool_filter,
-        ),
-    )
+    return count(path("/flows/count"), **_filters(query))
 
 
 @operation
@@ -224,7 +191,7 @@ def update_flow(flow_id: UUID | str, *, tags: Iterable[str]) -> Call[None]:
         path("/flows/{}", flow_id),
         nothing,
         json={"tags": as_tags(tags)},
-        missing=_missing(flow_id),
+        missing=with_id("flow", flow_id),
     )
 
 
@@ -235,7 +202,7 @@ def delete_flow(flow_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no flow with that id.
     """
-    return Call("DELETE", path("/flows/{}", flow_id), nothing, missing=_missing(flow_id))
+    return Call("DELETE", path("/flows/{}", flow_id), nothing, missing=with_id("flow", flow_id))
 
 
 @operation

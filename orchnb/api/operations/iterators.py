@@ -8,26 +8,25 @@ are those of the operation that reads one page; ``limit`` is the maximum number 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypedDict
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from typing_extensions import Unpack
 
-from orchnb.api.operations.artifacts import read_artifacts
-from orchnb.api.operations.automations import read_automations
-from orchnb.api.operations.blocks import read_block_documents
+from orchnb.api.operations.artifacts import ArtifactQuery, read_artifacts
+from orchnb.api.operations.automations import AutomationQuery, read_automations
+from orchnb.api.operations.blocks import BlockDocumentQuery, read_block_documents
 from orchnb.api.operations.coercion import Filter
 from orchnb.api.operations.concurrency import read_global_concurrency_limits
-from orchnb.api.operations.deployments import read_deployments
+from orchnb.api.operations.deployments import DeploymentQuery, read_deployments
 from orchnb.api.operations.events import read_events, read_events_page
-from orchnb.api.operations.flow_runs import read_flow_runs
-from orchnb.api.operations.flows import read_flows
-from orchnb.api.operations.logs import read_logs
-from orchnb.api.operations.task_runs import read_task_runs
-from orchnb.api.operations.variables import read_variables
+from orchnb.api.operations.filters import EventQuery
+from orchnb.api.operations.flow_runs import FlowRunQuery, read_flow_runs
+from orchnb.api.operations.flows import FlowQuery, read_flows
+from orchnb.api.operations.logs import LogQuery, read_logs
+from orchnb.api.operations.task_runs import TaskRunQuery, read_task_runs
+from orchnb.api.operations.variables import VariableQuery, read_variables
 from orchnb.api.operations.work_pools import read_work_pools, read_work_queues
 from orchnb.api.pagination import Chain, Paging, iteration, pages_of
-from orchnb.api.times import When
 from orchnb.errors import UnexpectedAnswer
 from orchnb.http.calls import Steps
 
@@ -48,67 +47,6 @@ if TYPE_CHECKING:
         WorkPool,
         WorkQueue,
     )
-
-
-class NamedQuery(TypedDict, total=False):
-    """Keywords common to queries for flows, deployments and runs."""
-
-    flow_filter: Filter | None
-    flow_run_filter: Filter | None
-    task_run_filter: Filter | None
-    deployment_filter: Filter | None
-    name_like: str | None
-    tags: Iterable[str] | None
-
-
-class FlowQuery(NamedQuery, total=False):
-    """Keywords of a query for flows."""
-
-    work_pool_filter: Filter | None
-    work_queue_filter: Filter | None
-
-
-class DeploymentQuery(FlowQuery, total=False):
-    """Keywords of a query for deployments."""
-
-    flow_name: str | None
-
-
-class RunQuery(NamedQuery, total=False):
-    """Keywords common to queries for flow runs and task runs."""
-
-    state: str | Iterable[str] | None
-    since: When | None
-    until: When | None
-
-
-class FlowRunQuery(RunQuery, total=False):
-    """Keywords of a query for flow runs."""
-
-    work_pool_filter: Filter | None
-    work_queue_filter: Filter | None
-    flow_name: str | None
-
-
-class TaskRunQuery(RunQuery, total=False):
-    """Keywords of a query for task runs."""
-
-    flow_run_id: UUID | str | None
-
-
-class ArtifactQuery(TypedDict, total=False):
-    """Keywords of a query for artifacts."""
-
-    artifact_filter: Filter | None
-    flow_run_filter: Filter | None
-    task_run_filter: Filter | None
-    flow_filter: Filter | None
-    deployment_filter: Filter | None
-    key: str | None
-    key_like: str | None
-    type: str | Iterable[str] | None
-    flow_run_id: UUID | str | None
-    flow_name: str | None
 
 
 @iteration
@@ -146,17 +84,13 @@ def iter_logs(
     limit: int | None = None,
     *,
     log_filter: Filter | None = None,
-    flow_run_id: UUID | str | None = None,
-    task_run_id: UUID | str | None = None,
+    **query: Unpack[LogQuery],
 ) -> Paging[Log]:
     """Iterate over log lines, each once, oldest first; keywords as in `read_logs`.
 
     Lines logged in the same microsecond have no fixed order, so one can be missed at the end of a page.
     """
-    query = read_logs(
-        log_filter, sort="TIMESTAMP_ASC", flow_run_id=flow_run_id, task_run_id=task_run_id
-    )
-    return Paging(pages_of(query), limit)
+    return Paging(pages_of(read_logs(log_filter, sort="TIMESTAMP_ASC", **query)), limit)
 
 
 @iteration
@@ -164,10 +98,7 @@ def iter_events(
     limit: int | None = None,
     *,
     filter: Filter | None = None,
-    event: str | Iterable[str] | None = None,
-    resource_id: str | Iterable[str] | None = None,
-    since: When | None = None,
-    until: When | None = None,
+    **query: Unpack[EventQuery],
 ) -> Chain[Event]:
     """Iterate over events, each once, the latest first; keywords as in `read_events`.
 
@@ -182,8 +113,7 @@ def iter_events(
                 "The server's URL for the next page of events is not valid"
             ) from None
 
-    first = read_events(filter, event=event, resource_id=resource_id, since=since, until=until)
-    return Chain(first, following, lambda page: page.events, limit)
+    return Chain(read_events(filter, **query), following, lambda page: page.events, limit)
 
 
 @iteration
@@ -193,33 +123,20 @@ def iter_artifacts(limit: int | None = None, **query: Unpack[ArtifactQuery]) -> 
 
 
 @iteration
-def iter_variables(
-    limit: int | None = None,
-    *,
-    variable_filter: Filter | None = None,
-    name_like: str | None = None,
-    tags: Iterable[str] | None = None,
-) -> Paging[Variable]:
+def iter_variables(limit: int | None = None, **query: Unpack[VariableQuery]) -> Paging[Variable]:
     """Iterate over variables, each once, ordered by name; keywords as in `read_variables`."""
-    query = read_variables(
-        variable_filter=variable_filter, name_like=name_like, tags=tags, sort="NAME_ASC"
-    )
-    return Paging(pages_of(query), limit)
+    return Paging(pages_of(read_variables(**query, sort="NAME_ASC")), limit)
 
 
 @iteration
 def iter_automations(
-    limit: int | None = None,
-    *,
-    automations: Filter | None = None,
-    tags: Iterable[str] | None = None,
+    limit: int | None = None, **query: Unpack[AutomationQuery]
 ) -> Paging[Automation]:
     """Iterate over automations, each once, ordered by name; keywords as in `read_automations`.
 
     Automations with the same name have no fixed order, so one can be missed at the end of a page.
     """
-    query = read_automations(automations=automations, tags=tags, sort="NAME_ASC")
-    return Paging(pages_of(query), limit)
+    return Paging(pages_of(read_automations(**query, sort="NAME_ASC")), limit)
 
 
 @iteration
@@ -227,24 +144,14 @@ def iter_block_documents(
     limit: int | None = None,
     *,
     include_secrets: bool = True,
-    block_document_filter: Filter | None = None,
-    block_type_filter: Filter | None = None,
-    block_schema_filter: Filter | None = None,
-    name_like: str | None = None,
-    block_type_slug: str | Iterable[str] | None = None,
+    **query: Unpack[BlockDocumentQuery],
 ) -> Paging[BlockDocument]:
     """Iterate over block documents, each once, ordered by type and name; keywords as in
     `read_block_documents`."""
-    query = read_block_documents(
-        include_secrets=include_secrets,
-        block_document_filter=block_document_filter,
-        block_type_filter=block_type_filter,
-        block_schema_filter=block_schema_filter,
-        name_like=name_like,
-        block_type_slug=block_type_slug,
-        sort="BLOCK_TYPE_AND_NAME_ASC",
+    documents = read_block_documents(
+        include_secrets=include_secrets, sort="BLOCK_TYPE_AND_NAME_ASC", **query
     )
-    return Paging(pages_of(query), limit)
+    return Paging(pages_of(documents), limit)
 
 
 @iteration

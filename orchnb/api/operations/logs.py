@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 from uuid import UUID
 
 from pydantic import BaseModel
+from typing_extensions import Unpack
 
 from orchnb.api import models
 from orchnb.api.answers import list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter
-from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults, without_none
+from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults
+from orchnb.api.operations.queries import search
 from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
@@ -53,15 +55,20 @@ def create_logs(logs: Iterable[Data]) -> Call[None]:
     return Call("POST", path("/logs/"), nothing, json=lines, look="read_logs")
 
 
+class LogQuery(TypedDict, total=False):
+    """Keywords of a query for log lines."""
+
+    flow_run_id: UUID | str | None
+    task_run_id: UUID | str | None
+
+
 @operation
 def read_logs(
     log_filter: Filter | None = None,
     limit: int | None = None,
     offset: int | None = None,
     sort: str | None = None,
-    *,
-    flow_run_id: UUID | str | None = None,
-    task_run_id: UUID | str | None = None,
+    **query: Unpack[LogQuery],
 ) -> Call[ModelList[Log]]:
     """Read log lines, oldest first: ``read_logs(flow_run_id=run.id)``.
 
@@ -75,25 +82,11 @@ def read_logs(
     Raises:
         ValueError: both a run and a filter are given; the filter can name the run.
     """
-    runs: dict[str, Any] = {
-        name: {"any_": [str(run_id)]}
-        for name, run_id in (("flow_run_id", flow_run_id), ("task_run_id", task_run_id))
-        if run_id is not None
-    }
+    runs = {name: {"any_": [str(run_id)]} for name, run_id in query.items() if run_id is not None}
     if runs and log_filter is not None:
         raise ValueError("Give a run or a log_filter, not both; a filter can contain the run's id")
-    return Call(
-        "POST",
-        path("/logs/filter"),
-        _logs,
-        repeatable=True,
-        json=without_none(
-            logs=log_filter if log_filter is not None else runs or None,
-            limit=limit,
-            offset=offset,
-            sort=sort,
-        ),
-    )
+    wanted = log_filter if log_filter is not None else runs or None
+    return search(path("/logs/filter"), _logs, logs=wanted, sort=sort, limit=limit, offset=offset)
 
 
 class LogOperations:

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from orchnb.api.operations.suggestions import did_you_mean, near_names
 from orchnb.errors import FieldProblem, InvalidParameters
-from orchnb.text import one_line
+from orchnb.text import did_you_mean, near_names, one_line
 
 if TYPE_CHECKING:
     from orchnb.api.models import Deployment

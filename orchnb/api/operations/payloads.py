@@ -93,10 +93,20 @@ def _set_in(data: Data | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def quoted(value: object) -> str:
-    """A value as it may stand in a message."""
+    """Return a value quoted for a message."""
     return repr(one_line(str(value), 80))
 
 
+def named(kind: str, name: object) -> str:
+    """Return an object's description for a message, by its name."""
+    return f"{kind} {quoted(name)}"
+
+
+def with_id(kind: str, id: object) -> str:
+    """Return an object's description for a message, by its id."""
+    return f"{kind} with the id {quoted(id)}"
+
+
 def without_none(**values: Any) -> dict[str, Any]:
-    """The arguments that were given."""
+    """Return the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
@@ -11,7 +10,7 @@ import httpx
 from orchnb.api.models.base import Model, ModelList
 from orchnb.errors import ObjectNotFound, OrchnbError
 from orchnb.http.calls import Call, Steps
-from orchnb.text import one_line
+from orchnb.text import did_you_mean, near_names
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -19,25 +18,6 @@ M = TypeVar("M", bound=Model)
 Names = Generator[Call[Any], Any, Iterable[str]]
 
 _MOST_PAGES = 3
-_MOST_NAMES = 3
-_LEAST_LIKENESS = 0.6
-_LONGEST = 200
-
-
-def near_names(name: str, names: Iterable[str], likeness: float = _LEAST_LIKENESS) -> list[str]:
-    """Return at most three names that are similar to this one, the most similar first.
-
-    ``likeness``: the least similarity, from 0 to 1, as measured by `difflib.SequenceMatcher.ratio`.
-    """
-    by_key = {each.casefold(): each for each in names}
-    keys = difflib.get_close_matches(name.casefold(), by_key, _MOST_NAMES, likeness)
-    return [by_key[key] for key in keys]
-
-
-def did_you_mean(names: Iterable[str]) -> str:
-    """Return the question; an empty string if there are no names."""
-    words = " or ".join(repr(one_line(name, _LONGEST)) for name in names)
-    return f"Did you mean {words}?" if words else ""
 
 
 def or_near(

@@ -7,15 +7,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
+from typing_extensions import Unpack
+
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, as_state, as_tags
-from orchnb.api.operations.filters import identified, run_words, with_words
-from orchnb.api.operations.payloads import quoted, without_none
-from orchnb.api.operations.schedules import as_seconds
-from orchnb.api.times import When, moment
+from orchnb.api.operations.filters import RunWords, any_of, run_words
+from orchnb.api.operations.payloads import with_id, without_none
+from orchnb.api.operations.queries import RelatedFilters, count, filters_of, history, search
+from orchnb.api.times import When
 from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 _task_run = a(lambda: models.TaskRun)
 _task_runs = list_of(lambda: models.TaskRun)
 _states = list_of(lambda: models.State)
-_history = list_of(lambda: models.RunHistory)
-_count = a(lambda: int)
 
 
 class HasTaskKey(Protocol):
@@ -34,10 +34,6 @@ class HasTaskKey(Protocol):
 
     @property
     def task_key(self) -> Any: ...
-
-
-def _missing(task_run_id: object) -> str:
-    return f"task run with the id {quoted(task_run_id)}"
 
 
 def _key_of(task: str | HasTaskKey) -> str:
@@ -112,25 +108,35 @@ def read_task_run(task_run_id: UUID | str) -> Call[TaskRun]:
     Raises:
         ObjectNotFound: there is no task run with that id.
     """
-    return Call("GET", path("/task_runs/{}", task_run_id), _task_run, missing=_missing(task_run_id))
+    return Call(
+        "GET",
+        path("/task_runs/{}", task_run_id),
+        _task_run,
+        missing=with_id("task run", task_run_id),
+    )
+
+
+class TaskRunQuery(RelatedFilters, RunWords, total=False):
+    """Keywords of a query for task runs."""
+
+    flow_run_id: UUID | str | None
+
+
+def _filters(query: TaskRunQuery) -> dict[str, Any]:
+    return filters_of(
+        query,
+        flow_run_filter={"id": any_of(query.get("flow_run_id"))},
+        task_run_filter=run_words(query),
+    )
 
 
 @operation
 def read_task_runs(
     *,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    state: str | Iterable[str] | None = None,
-    name_like: str | None = None,
-    since: When | None = None,
-    until: When | None = None,
-    tags: Iterable[str] | None = None,
-    flow_run_id: UUID | str | None = None,
     sort: str | None = None,
     limit: int | None = None,
     offset: int = 0,
+    **query: Unpack[TaskRunQuery],
 ) -> Call[ModelList[TaskRun]]:
     """Read task runs.
 
@@ -146,62 +152,24 @@ def read_task_runs(
     Raises:
         ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
-    return Call(
-        "POST",
+    return search(
         path("/task_runs/filter"),
         _task_runs,
-        repeatable=True,
-        json=without_none(
-            flows=flow_filter,
-            flow_runs=with_words(flow_run_filter, "flow_run_filter", identified(flow_run_id)),
-            task_runs=with_words(
-                task_run_filter,
-                "task_run_filter",
-                run_words(state=state, name_like=name_like, since=since, until=until, tags=tags),
-            ),
-            deployments=deployment_filter,
-            sort=sort,
-            limit=limit,
-            offset=offset,
-        ),
+        **_filters(query),
+        sort=sort,
+        limit=limit,
+        offset=offset,
     )
 
 
 @operation
-def count_task_runs(
-    *,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
-    state: str | Iterable[str] | None = None,
-    name_like: str | None = None,
-    since: When | None = None,
-    until: When | None = None,
-    tags: Iterable[str] | None = None,
-    flow_run_id: UUID | str | None = None,
-) -> Call[int]:
+def count_task_runs(**query: Unpack[TaskRunQuery]) -> Call[int]:
     """Return the number of task runs; filters and keywords as in `read_task_runs`.
 
     Raises:
         ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
-    return Call(
-        "POST",
-        path("/task_runs/count"),
-        _count,
-        repeatable=True,
-        json=without_none(
-            flows=flow_filter,
-            flow_runs=with_words(flow_run_filter, "flow_run_filter", identified(flow_run_id)),
-            task_runs=with_words(
-                task_run_filter,
-                "task_run_filter",
-                run_words(state=state, name_like=name_like, since=since, until=until, tags=tags),
-            ),
-            deployments=deployment_filter,
-        ),
-    )
+    return count(path("/task_runs/count"), **_filters(query))
 
 
 @operation
@@ -210,10 +178,7 @@ def read_task_run_history(
     history_start: When,
     history_end: When = "now",
     history_interval: timedelta | float,
-    flow_filter: Filter | None = None,
-    flow_run_filter: Filter | None = None,
-    task_run_filter: Filter | None = None,
-    deployment_filter: Filter | None = None,
+    **query: Unpack[TaskRunQuery],
 ) -> Call[ModelList[RunHistory]]:
     """Count task runs by state in consecutive time intervals.
 
@@ -224,21 +189,8 @@ def read_task_run_history(
     Raises:
         ValueError: a text is not a valid time.
     """
-    return Call(
-        "POST",
-        path("/task_runs/history"),
-        _history,
-        repeatable=True,
-        json=without_none(
-            history_start=moment(history_start),
-            history_end=moment(history_end),
-            history_interval_seconds=as_seconds(history_interval),
-            flows=flow_filter,
-            flow_runs=flow_run_filter,
-            task_runs=task_run_filter,
-            deployments=deployment_filter,
-        ),
-    )
+    place = path("/task_runs/history")
+    return history(place, history_start, history_end, history_interval, **_filters(query))
 
 
 @operation
@@ -253,7 +205,7 @@ def set_task_run_name(task_run_id: UUID | str, name: str) -> Call[None]:
         path("/task_runs/{}", task_run_id),
         nothing,
         json={"name": name},
-        missing=_missing(task_run_id),
+        missing=with_id("task run", task_run_id),
     )
 
 
@@ -274,7 +226,7 @@ def set_task_run_state(
         a(lambda: models.OrchestrationResult),
         json={"state": as_state(state), "force": force},
         look="read_task_run",
-        missing=_missing(task_run_id),
+        missing=with_id("task run", task_run_id),
     )
 
 
@@ -292,7 +244,10 @@ def delete_task_run(task_run_id: UUID | str) -> Call[None]:
         ObjectNotFound: there is no task run with that id.
     """
     return Call(
-        "DELETE", path("/task_runs/{}", task_run_id), nothing, missing=_missing(task_run_id)
+        "DELETE",
+        path("/task_runs/{}", task_run_id),
+        nothing,
+        missing=with_id("task run", task_run_id),
     )
 
 

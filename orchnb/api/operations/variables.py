@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import Unpack
+
 from orchnb.api import models
 from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, as_tags
-from orchnb.api.operations.filters import named_words, with_words
+from orchnb.api.operations.filters import NamedWords, named_words, with_words
 from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
     Unchanged,
     changes_of,
     fields_of,
+    named,
     quoted,
     required,
-    without_none,
 )
+from orchnb.api.operations.queries import count, search
 from orchnb.errors import ObjectNotFound
 from orchnb.http.calls import Call, nothing, path
 
@@ -30,17 +33,6 @@ if TYPE_CHECKING:
 
 _variable = a(lambda: models.Variable)
 _variables = list_of(lambda: models.Variable)
-
-
-def _filter(
-    variable_filter: Filter | None, name_like: str | None, tags: Iterable[str] | None
-) -> Filter | None:
-    words = named_words(name_like=name_like, tags=tags)
-    return with_words(variable_filter, "variable_filter", words)
-
-
-def _missing(name: object) -> str:
-    return f"variable {quoted(name)}"
 
 
 @operation
@@ -79,22 +71,30 @@ def read_variable_by_name(name: str) -> Generator[Call[Any], Any, Variable | Non
     """Read a variable by its name; None if there is no variable with that name."""
     try:
         variable: Variable = yield from Call(
-            "GET", path("/variables/name/{}", name), _variable, missing=_missing(name)
+            "GET", path("/variables/name/{}", name), _variable, missing=named("variable", name)
         )
     except ObjectNotFound:
         return None
     return variable
 
 
+class VariableQuery(NamedWords, total=False):
+    """Keywords of a query for variables."""
+
+    variable_filter: Filter | None
+
+
+def _filter(query: VariableQuery) -> Filter | None:
+    return with_words(query.get("variable_filter"), "variable_filter", named_words(query))
+
+
 @operation
 def read_variables(
     limit: int | None = None,
     *,
-    variable_filter: Filter | None = None,
     sort: str | None = None,
     offset: int = 0,
-    name_like: str | None = None,
-    tags: Iterable[str] | None = None,
+    **query: Unpack[VariableQuery],
 ) -> Call[ModelList[Variable]]:
     """Read variables: ``read_variables(name_like="db", tags=["prod"])``, or by the API's filter object.
 
@@ -104,35 +104,20 @@ def read_variables(
     Raises:
         ValueError: a keyword repeats a condition of the filter object.
     """
-    return Call(
-        "POST",
+    return search(
         path("/variables/filter"),
         _variables,
-        repeatable=True,
-        json=without_none(
-            variables=_filter(variable_filter, name_like, tags),
-            sort=sort,
-            limit=limit,
-            offset=offset,
-        ),
+        variables=_filter(query),
+        sort=sort,
+        limit=limit,
+        offset=offset,
     )
 
 
 @operation
-def count_variables(
-    *,
-    variable_filter: Filter | None = None,
-    name_like: str | None = None,
-    tags: Iterable[str] | None = None,
-) -> Call[int]:
+def count_variables(**query: Unpack[VariableQuery]) -> Call[int]:
     """Return the number of variables; filter and keywords as in `read_variables`."""
-    return Call(
-        "POST",
-        path("/variables/count"),
-        a(lambda: int),
-        repeatable=True,
-        json=without_none(variables=_filter(variable_filter, name_like, tags)),
-    )
+    return count(path("/variables/count"), variables=_filter(query))
 
 
 @operation
@@ -163,7 +148,7 @@ def update_variable(
         json=changes_of(
             fields, value=value, tags=tags if isinstance(tags, Unchanged) else as_tags(tags)
         ),
-        missing=_missing(found),
+        missing=named("variable", found),
     )
 
 
@@ -174,7 +159,9 @@ def delete_variable_by_name(name: str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no variable with that name.
     """
-    return Call("DELETE", path("/variables/name/{}", name), nothing, missing=_missing(name))
+    return Call(
+        "DELETE", path("/variables/name/{}", name), nothing, missing=named("variable", name)
+    )
 
 
 class VariableOperations:

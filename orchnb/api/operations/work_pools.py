@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
 from orchnb.api.answers import a, created_once, list_of
-from orchnb.api.methods import operation
+from orchnb.api.methods import operation, warn_caller
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter
 from orchnb.api.operations.filters import any_of, several, with_words
@@ -19,10 +18,13 @@ from orchnb.api.operations.payloads import (
     Unchanged,
     changes_of,
     fields_of,
+    named,
     quoted,
     required,
+    with_id,
     without_none,
 )
+from orchnb.api.operations.queries import count, search
 from orchnb.api.pagination import Paging, every, pages_of
 from orchnb.api.times import ToCome, to_come
 from orchnb.errors import ObjectAlreadyExists
@@ -45,14 +47,6 @@ _work_pool = a(lambda: models.WorkPool)
 _work_pools = list_of(lambda: models.WorkPool)
 _work_queue = a(lambda: models.WorkQueue)
 _work_queues = list_of(lambda: models.WorkQueue)
-
-
-def _missing_pool(name: object) -> str:
-    return f"work pool {quoted(name)}"
-
-
-def _missing_queue(queue_id: object) -> str:
-    return f"work queue with the id {quoted(queue_id)}"
 
 
 @operation
@@ -109,10 +103,9 @@ def create_work_pool(
         yield from update_work_pool(fields["name"], changes)
     pool = yield from read_work_pool(fields["name"])
     if fields.get("type") not in (None, pool.type):
-        warnings.warn(
+        warn_caller(
             f"The work pool {quoted(pool.name)} keeps the type {quoted(pool.type)}: a pool's type "
-            "cannot be changed",
-            stacklevel=6,  # the caller of the client's method
+            "cannot be changed"
         )
     return pool
 
@@ -128,7 +121,7 @@ def read_work_pool(work_pool_name: str) -> Call[WorkPool]:
         "GET",
         path("/work_pools/{}", work_pool_name),
         _work_pool,
-        missing=_missing_pool(work_pool_name),
+        missing=named("work pool", work_pool_name),
     )
 
 
@@ -151,12 +144,9 @@ def read_work_pools(
     Raises:
         ValueError: the type is also in the filter object.
     """
-    return Call(
-        "POST",
-        path("/work_pools/filter"),
-        _work_pools,
-        repeatable=True,
-        json=without_none(work_pools=_filter(work_pool_filter, type), limit=limit, offset=offset),
+    wanted = _filter(work_pool_filter, type)
+    return search(
+        path("/work_pools/filter"), _work_pools, work_pools=wanted, limit=limit, offset=offset
     )
 
 
@@ -165,13 +155,7 @@ def count_work_pools(
     *, work_pool_filter: Filter | None = None, type: str | Iterable[str] | None = None
 ) -> Call[int]:
     """Return the number of work pools; filter and keyword as in `read_work_pools`."""
-    return Call(
-        "POST",
-        path("/work_pools/count"),
-        a(lambda: int),
-        repeatable=True,
-        json=without_none(work_pools=_filter(work_pool_filter, type)),
-    )
+    return count(path("/work_pools/count"), work_pools=_filter(work_pool_filter, type))
 
 
 @operation
@@ -203,7 +187,7 @@ def update_work_pool(
             base_job_template=base_job_template,
             concurrency_limit=concurrency_limit,
         ),
-        missing=_missing_pool(work_pool_name),
+        missing=named("work pool", work_pool_name),
     )
 
 
@@ -218,7 +202,7 @@ def delete_work_pool(work_pool_name: str) -> Call[None]:
         "DELETE",
         path("/work_pools/{}", work_pool_name),
         nothing,
-        missing=_missing_pool(work_pool_name),
+        missing=named("work pool", work_pool_name),
     )
 
 
@@ -248,7 +232,7 @@ def get_scheduled_flow_runs_for_work_pool(
             work_queue_names=None if work_queue_names is None else list(work_queue_names),
             scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
         ),
-        missing=_missing_pool(work_pool_name),
+        missing=named("work pool", work_pool_name),
     )
 
 
@@ -272,7 +256,7 @@ def read_work_pool_concurrency_status(
         a(lambda: models.WorkPoolConcurrencyStatus),
         repeatable=True,
         json=without_none(page=page, limit=limit, flow_run_limit=flow_run_limit),
-        missing=_missing_pool(work_pool_name),
+        missing=named("work pool", work_pool_name),
     )
 
 
@@ -316,7 +300,7 @@ def read_workers_for_work_pool(
         list_of(lambda: models.Worker),
         repeatable=True,
         json=without_none(workers=worker_filter, offset=offset, limit=limit),
-        missing=_missing_pool(work_pool_name),
+        missing=named("work pool", work_pool_name),
     )
 
 
@@ -346,7 +330,7 @@ def send_worker_heartbeat(
             metadata=worker_metadata,
             return_id=get_worker_id or None,
         ),
-        missing=_missing_pool(work_pool_name),
+        missing=named("work pool", work_pool_name),
     )
 
 
@@ -398,7 +382,7 @@ def create_work_queue(
             priority=priority,
         ),
         conflict=f"A work queue {quoted(name)} already exists",
-        missing=_missing_pool(work_pool_name) if pool else "",
+        missing=named("work pool", work_pool_name) if pool else "",
     )
     return (yield from created_once(create, read_work_queue_by_name(name, work_pool_name)))
 
@@ -410,7 +394,7 @@ def read_work_queue(id: UUID | str) -> Call[WorkQueue]:
     Raises:
         ObjectNotFound: there is no work queue with that id.
     """
-    return Call("GET", path("/work_queues/{}", id), _work_queue, missing=_missing_queue(id))
+    return Call("GET", path("/work_queues/{}", id), _work_queue, missing=with_id("work queue", id))
 
 
 @operation
@@ -451,7 +435,7 @@ def read_work_queues(
         _work_queues,
         repeatable=True,
         json=without_none(work_queues=work_queue_filter, limit=limit, offset=offset),
-        missing="" if everywhere else _missing_pool(work_pool_name),
+        missing="" if everywhere else named("work pool", work_pool_name),
     )
 
 
@@ -501,7 +485,7 @@ def update_work_queue(
             concurrency_limit=concurrency_limit,
             priority=priority,
         ),
-        missing=_missing_queue(id),
+        missing=with_id("work queue", id),
     )
 
 
@@ -512,7 +496,7 @@ def delete_work_queue_by_id(id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no work queue with that id.
     """
-    return Call("DELETE", path("/work_queues/{}", id), nothing, missing=_missing_queue(id))
+    return Call("DELETE", path("/work_queues/{}", id), nothing, missing=with_id("work queue", id))
 
 
 @operation
@@ -539,7 +523,7 @@ def get_runs_in_work_queue(
         list_of(lambda: models.FlowRun),
         repeatable=True,
         json={"limit": limit, "scheduled_before": before},
-        missing=_missing_queue(id),
+        missing=with_id("work queue", id),
     )
 
 
@@ -554,7 +538,7 @@ def read_work_queue_status(id: UUID | str) -> Call[WorkQueueStatusDetail]:
         "GET",
         path("/work_queues/{}/status", id),
         a(lambda: models.WorkQueueStatusDetail),
-        missing=_missing_queue(id),
+        missing=with_id("work queue", id),
     )
 
 
@@ -575,7 +559,7 @@ def read_work_queue_concurrency_status(
         a(lambda: models.WorkQueueConcurrencyStatus),
         repeatable=True,
         json=without_none(page=page, limit=limit),
-        missing=_missing_queue(id),
+        missing=with_id("work queue", id),
     )
 
 

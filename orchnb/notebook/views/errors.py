@@ -32,7 +32,7 @@ from orchnb.notebook.views.error_texts import (
 )
 from orchnb.notebook.views.model import Card, Table, clean
 from orchnb.notebook.views.objects import MOST_ROWS, described
-from orchnb.redaction import IN_PROCESS_HOST, redact_url, scrub, secrets_of
+from orchnb.redaction import IN_PROCESS_HOST, redact_url
 from orchnb.server_type import ServerType, server_type_of_url
 from orchnb.settings import get_settings
 
@@ -142,7 +142,7 @@ def _problem_rows(
     words = str(error)
     if request is not None:
         netloc = request.url.netloc.decode("ascii", "replace")
-        words = scrub(kind.problem.format(host=netloc) or words, secrets_of(request))
+        words = kind.problem.format(host=netloc) or words
     # An unknown outcome has another error as its cause, which may be a time-out.
     silence = error.__cause__ if isinstance(error, OutcomeUnknown) else error
     wait = WAITS.get(type(silence))

@@ -23,7 +23,7 @@ _SIGNS: dict[Tone, str] = {"plain": "•", "good": "✓", "warn": "!", "error": 
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A table cell with more than text: a tone, a tooltip, or a link."""
 
     words: str
@@ -48,7 +48,7 @@ class Table:
     """Rows of text under column names, and a caption that says how many there are."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | Cell]]
+    rows: Sequence[Sequence[str | TableCell]]
     caption: str = ""
 
 
@@ -58,7 +58,7 @@ class Card:
 
     title: str
     tone: Tone = "plain"
-    rows: Sequence[tuple[str, str | Cell]] = ()
+    rows: Sequence[tuple[str, str | TableCell]] = ()
     table: Table | None = None
     log: Sequence[str] = ()
     notes: Sequence[str] = field(default_factory=tuple)

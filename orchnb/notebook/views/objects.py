@@ -27,7 +27,7 @@ from orchnb.api.status import ServerStatus
 from orchnb.api.times import ago
 from orchnb.http.errors import text_of
 from orchnb.http.response import PrefectResponse
-from orchnb.notebook.views.model import Card, Cell, Line, Table, Tone, clean
+from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean
 from orchnb.notebook.views.retries import retried_table as retried_table
 from orchnb.openapi.namespace import (
     AsyncOperations,
@@ -35,7 +35,7 @@ from orchnb.openapi.namespace import (
     SyncOperations,
     overview,
 )
-from orchnb.redaction import scrub, secrets_of, shown_url
+from orchnb.redaction import secrets_of, shown_url
 
 MOST_ROWS = 20
 """Number of rows of a list that are shown; the rest is only counted."""
@@ -69,11 +69,8 @@ def response_card(response: PrefectResponse) -> Card:
     """Return a short card of a response."""
     rows = [("Status", clean(f"{response.status_code} {response.reason_phrase}"))]
     if response.is_closed:
-        # The request's body is left out of the secrets, because it is the user's own data.
-        asked = response.request
-        bare = httpx.Request(asked.method, asked.url, headers=asked.headers)
         words = clean(text_of(response), 20_000)
-        rows.append(("Answer", clean(scrub(words, secrets_of(bare)), 200)))
+        rows.append(("Answer", clean(secrets_of(response.request).mask(words), 200)))
     return Card(
         title=described(response.request),
         tone="good" if response.is_success else "error",
@@ -204,7 +201,7 @@ def model_table(models: ModelList[Any], now: datetime | None = None, *, more: st
     )
 
 
-def _kept(names: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Sequence[int]:
+def _kept(names: Sequence[str], rows: Sequence[Sequence[str | TableCell]]) -> Sequence[int]:
     """Return the indexes of the columns to show; all of them if there are no rows."""
     if not rows:
         return range(len(names))
@@ -216,20 +213,20 @@ def _kept(names: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Sequenc
     return kept or range(len(names))[:1]
 
 
-def _table_cell(model: Model, name: str, now: datetime, ui_url: str | None) -> str | Cell:
+def _table_cell(model: Model, name: str, now: datetime, ui_url: str | None) -> str | TableCell:
     words = _column(model, name)
     value = getattr(model, name, None)
     if name == "state":
         kind = getattr(getattr(model, "state", None), "type", None) or getattr(
             model, "state_type", ""
         )
-        return Cell(words, _STATE_TONES.get(str(kind)))
+        return TableCell(words, _STATE_TONES.get(str(kind)))
     if isinstance(value, datetime):
-        return Cell(ago(value, now), title=words)
+        return TableCell(ago(value, now), title=words)
     if name == "name" and ui_url and words:
         pages = next((path for kind, path in _PAGES.items() if isinstance(model, kind)), None)
         if pages:
-            return Cell(words, link=f"{ui_url}/{pages}/{getattr(model, 'id', '')}")
+            return TableCell(words, link=f"{ui_url}/{pages}/{getattr(model, 'id', '')}")
     return words
 
 

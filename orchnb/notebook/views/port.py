@@ -7,17 +7,19 @@ that works once, within ten minutes.
 from __future__ import annotations
 
 from orchnb.hosting.port import Served
-from orchnb.notebook.views.model import Card, Cell, Line, clean
+from orchnb.notebook.views.model import Card, Line, TableCell, clean
 
 
 def served_card(served: Served) -> Card:
     """Return a card that says where the server is, how its owner uses it, and who else can."""
-    rows: list[tuple[str, str | Cell]] = []
+    rows: list[tuple[str, str | TableCell]] = []
     what = "Web pages" if served.app.is_prefect else "In a browser"
-    if served.proxied:
+    has_pages = served.app.pages_url is not None or not served.app.is_prefect
+    if has_pages and served.proxied:
         rows.append((what, _page(served.proxied_page, served.sign_in_path())))
         what = "On the kernel's machine"
-    rows.append((what, _page(served.page, f"{served.address}{served.sign_in_path()}")))
+    if has_pages:
+        rows.append((what, _page(served.page, f"{served.address}{served.sign_in_path()}")))
     notes = [
         "It is open to this notebook and the programs it starts, to terminals where you run that line, "
         "and to browsers in which you open the link; not to other users or other web pages.",
@@ -37,8 +39,8 @@ def served_card(served: Served) -> Card:
     return Card(title, "good", rows=rows, notes=notes)
 
 
-def _page(page: str, link: str) -> Cell:
-    return Cell(page, link=link, plain=link)
+def _page(page: str, link: str) -> TableCell:
+    return TableCell(page, link=link, plain=link)
 
 
 def not_served_line(was_open: bool) -> Line:

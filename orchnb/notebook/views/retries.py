@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from orchnb.http.retry import RetryEvent
 from orchnb.notebook.views.model import Line, Live, Step, Table, Tone, clean, duration
 
-MOST_ROWS = 8
+MOST_WAITS_SHOWN = 8
 """Number of requests with a row in a live display; the others are only counted."""
 
 MOST_IN_TABLE = 100
@@ -140,7 +140,7 @@ class Retries:
 
     def _live(self, ways_out: str) -> Live:
         now = self._clock()
-        first = itertools.islice(self.waiting.values(), MOST_ROWS)
+        first = itertools.islice(self.waiting.values(), MOST_WAITS_SHOWN)
         steps = [entry.step(now) for entry in first]
         more = len(self.waiting) - len(steps)
         notes = [f"and {more:,} more request{'s' if more > 1 else ''}"] if more else []

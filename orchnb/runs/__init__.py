@@ -1,0 +1,1 @@
+"""Follow runs: wait for them, watch them, read their logs and results. No display code."""

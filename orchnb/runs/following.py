@@ -1,0 +1,186 @@
+"""Follow flow runs until all have ended.
+
+This module decides what to request and when; the clients make the calls and the waits that it yields. A
+thousand runs take at most two requests per second. A server that does not respond is a wait, not an end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from orchnb.api.operations.flow_runs import read_flow_run
+from orchnb.http.calls import Call, path
+from orchnb.http.effects import Sleep
+from orchnb.observers import follow_observers
+from orchnb.runs.pace import PASSING, PATIENCE, Pace, smaller_limit
+from orchnb.runs.reading import flow_runs
+from orchnb.runs.states import has_ended
+
+if TYPE_CHECKING:
+    from orchnb.api.models import FlowRun, State
+
+_CHUNK = 200
+"""Runs per request: the most that Prefect's server returns."""
+
+
+class RunChange(NamedTuple):
+    """A flow run that has changed its state, or is seen for the first time."""
+
+    run: FlowRun
+    previous: State | None
+    """The state that it was in when it was last seen; None if it had not been seen."""
+
+    @property
+    def id(self) -> UUID:
+        """The run's id."""
+        return self.run.id
+
+
+class Following:
+    """The flow runs that are followed, as last seen, and what to request next.
+
+    Args:
+        ids: the runs.
+        poll_interval: seconds between two looks at the same run; by default between a half and two.
+        clock: returns seconds, for the intervals.
+    """
+
+    def __init__(
+        self,
+        ids: Iterable[UUID],
+        *,
+        poll_interval: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.runs: dict[UUID, FlowRun] = {}
+        """The runs as last seen, by id, in the order given."""
+        self.expected: int | None = None
+        """How many runs there will be, if more are to be added; None if these are all."""
+        self.deleted: set[UUID] = set()
+        """Runs that were deleted while they were followed."""
+        self.began = clock()
+        self.ended: float | None = None
+        """When the following ended, on the same clock."""
+        self._ids = list(dict.fromkeys(ids))
+        self._chunk = _CHUNK
+        self._round: list[UUID] = []
+        self._asked: list[UUID] = []
+        self._clock = clock
+        self._pace = Pace(poll_interval, clock=clock)
+
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the last request failed; None if the server responded."""
+        return self._pace.trouble
+
+    @property
+    def active(self) -> list[UUID]:
+        """The runs that have not ended, in the order given."""
+        return [each for each in self._ids if not self._is_over(each)]
+
+    @property
+    def done(self) -> bool:
+        """Whether all runs have ended."""
+        return not self.active
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the following began, up to its end."""
+        return (self._clock() if self.ended is None else self.ended) - self.began
+
+    def all_runs(self) -> list[FlowRun]:
+        """Return the runs as last seen, in the order given, without those that were deleted."""
+        return [self.runs[each] for each in self._ids if each in self.runs]
+
+    def add(self, run: FlowRun) -> None:
+        """Follow another run, one that was just created."""
+        if run.id not in self.runs:
+            self._ids.append(run.id)
+        self.runs[run.id] = run
+        self._pace.changed()
+
+    def _is_over(self, run_id: UUID) -> bool:
+        run = self.runs.get(run_id)
+        return run_id in self.deleted or (run is not None and has_ended(run))
+
+    def call(self, until: float | None = None) -> Generator[Call[Any] | Sleep, Any, list[FlowRun]]:
+        """Wait until the next look is due, and make it; it covers some of the runs.
+
+        ``until`` is a time on the clock. If the wait would go on after it, it ends then, and there is no
+        look.
+        """
+        pace = self._pace
+        while True:
+            due, now = pace.due(new_round=not self._round), self._clock()
+            if until is not None and due > until:
+                yield Sleep(max(until - now, 0.0))
+                return []
+            if due > now:
+                yield Sleep(due - now)
+            pace.requested(new_round=not self._round)
+            self._round = self._round or self.active
+            self._asked = self._round[: self._chunk]
+            patience = PATIENCE if until is None else min(PATIENCE, max(until - now, 1.0))
+            try:
+                found = yield from self._look(patience)
+            except PASSING as exc:
+                if (limit := smaller_limit(exc, self._chunk)) is not None:
+                    self._chunk = limit
+                    continue
+                pace.failed(exc)
+                follow_observers.tell(self)
+                continue
+            pace.succeeded()
+            del self._round[: len(self._asked)]
+            return found
+
+    def _look(self, patience: float) -> Generator[Call[Any], Any, list[FlowRun]]:
+        found: list[FlowRun] = yield from Call(
+            "POST",
+            path("/flow_runs/filter"),
+            flow_runs,
+            json={
+                "flow_runs": {"id": {"any_": [str(each) for each in self._asked]}},
+                "limit": len(self._asked),
+                "sort": "ID_DESC",
+            },
+            repeatable=True,
+            timeout=patience,
+        )
+        lacking = set(self._asked) - {run.id for run in found}
+        for run_id in lacking - self.runs.keys():
+            run = yield from read_flow_run(run_id)  # raises ObjectNotFound
+            found.append(run)
+        return found
+
+    def take(self, found: Sequence[FlowRun]) -> list[RunChange]:
+        """Record what a look has found, and return the changes."""
+        changes: list[RunChange] = []
+        seen = {run.id: run for run in found}
+        for run_id in self._asked:
+            run, before = seen.get(run_id), self.runs.get(run_id)
+            if run is None:
+                if found or run_id in self.runs:
+                    self.deleted.add(run_id)
+                continue
+            self.runs[run_id] = run
+            if before is None or _state_of(before) != _state_of(run):
+                changes.append(RunChange(run, before.state if before is not None else None))
+        self._asked = []
+        if changes:
+            self._pace.changed()
+        follow_observers.tell(self)
+        return changes
+
+    def end(self) -> None:
+        """Say that nobody follows the runs any more."""
+        if self.ended is None:
+            self.ended = self._clock()
+            follow_observers.tell(self)
+
+
+def _state_of(run: FlowRun) -> object:
+    return run.state_id or (run.state_type, run.state_name)

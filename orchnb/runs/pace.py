@@ -1,0 +1,92 @@
+"""How often to look: less often where nothing changes, or where the server does not respond."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import httpx
+
+from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
+from orchnb.http.calls import AT_MOST
+
+Clock = Callable[[], float]
+
+SHORTEST_GAP = 0.5
+"""Seconds between two requests, at least."""
+
+LONGEST_INTERVAL = 2.0
+"""Seconds between two looks at the same object; the longer nothing changes, the longer."""
+
+LONGEST_BACKOFF = 30.0
+"""Seconds between two requests to a server that does not respond."""
+
+PATIENCE = 20.0
+"""Seconds that the server may take for one request."""
+
+PASSING = (httpx.TransportError, PrefectHTTPStatusError, UnexpectedAnswer)
+"""Errors after which a later request can succeed; `Pace.failed` tells which do."""
+
+_PASSING_STATUSES = frozenset({408, 429})
+"""Statuses that say to try again later, as those from 500 do."""
+
+
+def smaller_limit(error: Exception, limit: int) -> int | None:
+    """Return how many objects the server returns at most, if the error says that ``limit`` is more."""
+    if not isinstance(error, PrefectHTTPStatusError) or error.status_code != 422:
+        return None
+    most = AT_MOST.search(error.detail)
+    return int(most[1]) if most is not None and 0 < int(most[1]) < limit else None
+
+
+class Pace:
+    """When the next request is due."""
+
+    def __init__(self, interval: float | None = None, *, clock: Clock = time.monotonic) -> None:
+        self.clock = clock
+        self.trouble: Exception | None = None
+        """Why the last request failed; None if it succeeded."""
+        self._fixed_interval = interval
+        self._failures = 0
+        self._has_succeeded = False
+        self._last_request = float("-inf")
+        self._round_began = float("-inf")
+        self._changed = clock()
+
+    def due(self, *, new_round: bool = True) -> float:
+        """Return the time of the next request. ``new_round`` is false if it only completes a look."""
+        if self._failures:
+            return self._last_request + min(2.0 ** (self._failures - 1), LONGEST_BACKOFF)
+        gap = self._last_request + SHORTEST_GAP
+        return max(gap, self._round_began + self._interval()) if new_round else gap
+
+    def _interval(self) -> float:
+        if self._fixed_interval is not None:
+            return self._fixed_interval
+        quiet = self.clock() - self._changed
+        return min(max(quiet / 10, SHORTEST_GAP), LONGEST_INTERVAL)
+
+    def requested(self, *, new_round: bool = True) -> None:
+        """Record that a request is made now."""
+        self._last_request = self.clock()
+        if new_round:
+            self._round_began = self._last_request
+
+    def succeeded(self) -> None:
+        """Record that the last request succeeded."""
+        self.trouble, self._failures, self._has_succeeded = None, 0, True
+
+    def changed(self) -> None:
+        """Record that something has changed, so that the next look is soon."""
+        self._changed = self.clock()
+
+    def failed(self, error: Exception) -> None:
+        """Record an error that may pass; raise any other, and the error of the first request."""
+        if isinstance(error, PrefectHTTPStatusError):
+            passes = error.status_code >= 500 or error.status_code in _PASSING_STATUSES
+        else:
+            passes = True
+        if not passes or not self._has_succeeded:
+            raise error
+        self.trouble = error
+        self._failures += 1
