@@ -1,9 +1,9 @@
-"""The server inside this process: which app it is, and how it starts.
+"""The in-kernel server: which app it is, and how it starts.
 
-By default that is the real Prefect server (``pip install "orchnb[server]"``), telemetry off;
-``ORCHNB_EPHEMERAL_APP="module:app_or_factory"`` names any other ASGI app. It is itself an ASGI app
-whose start-up makes the real one, so the lifespan manager counts its users as it does for any app:
-it is started once per process, and anew after everybody has left.
+By default it is the real Prefect server (``pip install "orchnb[server]"``), with telemetry off.
+``ORCHNB_EPHEMERAL_APP="module:app_or_factory"`` names any other ASGI app. `EphemeralApp` is an ASGI app
+whose start-up creates the real one. So the lifespan manager counts its users as it does for any app: it
+is started once per process, and again after the last user has left.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ from orchnb.text import one_line
 logger = logging.getLogger(__name__)
 
 Phase: TypeAlias = Literal["import", "create", "migrate", "start"]
-"""In this order; ``migrate``, the database, is Prefect's server's alone."""
+"""In this order. Only Prefect's server has the phase ``migrate``, for its database."""
 
 _LOG_LINES = 20
 
 _GRACE = 1.0
-"""Seconds that waiters add to the limit, because the start itself knows best why it failed."""
+"""Seconds that waiters add to the limit, so that the start can report why it failed."""
 
 _STORY_LINES = 10
 _PREFECT = "prefect"
@@ -64,16 +64,16 @@ _IN_THE_WAY = (
     "Let it finish, or end it, and try again. A server with another database is not affected: set "
     "PREFECT_HOME to another folder, or use %orch_server_type ephemeral --fresh in a notebook."
 )
-"""What to do about another process."""
+"""What to do about a process that holds a lock."""
 
 
 @dataclass(frozen=True)
 class StartupEvent:
-    """Something happens in the start-up of the server in this process.
+    """An event in the start-up of the in-kernel server.
 
-    ``awaited`` is told where someone begins to wait for a server that is not up yet, in their thread
-    and context; the other kinds are told on the host's thread. ``stopped``: the start was given up
-    before the end of the phase. ``waits``: the start waits for another process, or no longer does.
+    ``awaited`` is reported in the thread and context of code that begins to wait for a server that is not
+    up yet; the other kinds are reported on the host's thread. ``stopped``: the start was abandoned before
+    the end of the phase. ``waits``: the start waits for another process, or no longer does.
     """
 
     phase: Phase
@@ -86,22 +86,22 @@ class StartupEvent:
     """With ``waits``: what for, such as ``another notebook (process 4711), which is starting a server on
     the same database``. Empty when the wait has ended."""
     over: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
-    """With ``awaited``: whether the start that is waited for has ended by now."""
+    """With ``awaited``: returns whether that start has ended."""
 
 
 class StartupObserver(Protocol):
-    """Who wants to watch the start-up: be quick, as it waits for the observer."""
+    """An observer of the start-up. It should be fast, because the start-up waits for it."""
 
     def __call__(self, event: StartupEvent, /) -> object: ...
 
 
 def observe_startup(observer: StartupObserver) -> AbstractContextManager[None]:
-    """Have ``observer`` told of the phases of every start-up during a ``with`` block."""
+    """Report the phases of every start-up to ``observer`` during a ``with`` block."""
     return startup_observers.observe(observer)
 
 
 class EphemeralApp:
-    """The app of the server in this process, as one ASGI app. Get it from `ephemeral_app`.
+    """The in-kernel server as an ASGI app. Get it from `ephemeral_app`.
 
     ``title`` is what people call it; ``phases`` the seconds that each phase of the last start took;
     ``current_phase`` the one that is under way, or None. ``api_path`` is where its API begins;
@@ -144,7 +144,7 @@ class EphemeralApp:
 
     @property
     def running(self) -> ASGIApp | None:
-        """The real app, from its start-up to its shutdown."""
+        """The real app while it runs, from its start-up to its shutdown."""
         return self._app
 
     @property
@@ -163,7 +163,7 @@ class EphemeralApp:
         return host_log.errors - self._errors_before
 
     def when_down(self, callback: Callable[[], object]) -> None:
-        """Have a function called, on any thread, once it is down: at once if it is not even starting."""
+        """Call a function, on any thread, when the server is down: now if it does not run or start."""
         self._when_down.append(callback)
         if not self._runs:
             self._tell_down()
@@ -180,7 +180,7 @@ class EphemeralApp:
 
     @property
     def is_given(self) -> bool:
-        """Whether it came as an object, and not by name."""
+        """Whether it was passed as an object, and not by name."""
         return self._given is not None
 
     @property
@@ -221,7 +221,7 @@ class EphemeralApp:
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[ASGIApp]:
-        """The real app, from import to shutdown."""
+        """Run the real app, from its import to its shutdown."""
         self.phases = {}
         self._database_file = None
         self._errors_before = host_log.errors
@@ -255,35 +255,35 @@ class EphemeralApp:
                 self._tells_of_deaths = False
                 if isinstance(app, PrefectServer):
                     app.end()
-                # It tells errors of a shutdown to the log; those of the requests are not its own.
+                # It logs errors of the shutdown. It must not see an error that ends this block.
                 await lifespan.__aexit__(None, None, None)
 
     def _tell_of_wait(self, what: str) -> None:
-        """Tell observers what the start waits for; log it where no notebook shows it."""
+        """Tell observers what the start waits for; outside of a notebook, log it."""
         phase = self.current_phase
         assert phase is not None, "a start waits in one of its phases"
         startup_observers.tell(
             StartupEvent(phase, "waits", title=self.version_or_title, waits_for=what)
         )
         if what and notebook_loop() is None:
-            # In an empty context, as what the host logs is kept from the process's handlers.
+            # In an empty context, because records of hosted code do not reach the process's handlers.
             log = contextvars.Context().run
             log(logger.warning, "The start of %s is waiting for %s", self.version_or_title, what)
 
     def _tell_of_death(self, task: asyncio.Task[Any]) -> None:
-        """Log the error of a task that the start-up began, such as a service of Prefect's: whoever
-        awaits it does so in the end."""
+        """Log the error of a task that the start-up has started, such as a service of Prefect's, which is
+        awaited only at the shutdown."""
         error = None if task.cancelled() else task.exception()
         if error is not None and self._tells_of_deaths:
             logger.error(
-                "A task that the start of %s began has died: %s",
+                "A task that was started with %s has failed: %s",
                 self.title,
                 _name(task),
                 exc_info=error,
             )
 
     def _find(self) -> Callable[[], ASGIApp]:
-        """Import the app; return what makes it."""
+        """Import the app; return a function that creates it."""
         if self._given is not None:
             given = self._given
             return lambda: given
@@ -305,11 +305,11 @@ class EphemeralApp:
         try:
             with limited_without_progress(self.progress, self.timeout):
                 yield
-        except Exception as exc:  # noqa: BLE001 - translated, whatever it is
+        except Exception as exc:  # noqa: BLE001 - each becomes a ServerStartFailed
             tell("failed", self._clock() - began)
-            # What went before may hold a password, as part of a database's address.
+            # Its context may contain a password, as part of a database's address.
             raise self._failure(phase, exc) from None
-        except BaseException:  # everybody who wanted it has gone
+        except BaseException:  # nobody waits for it any more
             tell("stopped", self._clock() - began)
             raise
         finally:
@@ -326,8 +326,8 @@ class EphemeralApp:
         if isinstance(exc, NoProgress):
             message = f"{words}: {exc} (phase: {phase})"
             hint = (
-                "Try again: what was done so far is kept. If it is just slow, set "
-                "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT to more seconds."
+                "Try again: what was done so far is kept. If it is only slow, increase "
+                "ORCHNB_EPHEMERAL_STARTUP_TIMEOUT (in seconds)."
             )
             if self.progress.waits_for:
                 message += f"; it was waiting for {mask(self.progress.waits_for)}"
@@ -351,11 +351,11 @@ class EphemeralApp:
 
     def _hint(self, phase: Phase) -> str:
         if self.is_given:
-            return "It was given to orchnb.use_app; correct it, and give it anew."
+            return "It was passed to orchnb.use_app: correct it, and call use_app again."
         if not self.is_prefect:
-            return "ORCHNB_EPHEMERAL_APP names this app; correct it, or the app."
+            return "ORCHNB_EPHEMERAL_APP names this app: correct the variable or the app."
         if phase == "import":
-            return f"Check the installation: pip install {server_packages()} brings one that fits."
+            return f"Check the installation: pip install {server_packages()} brings a supported version."
         return (
             "Check that the database can be opened: PREFECT_HOME and "
             "PREFECT_SERVER_DATABASE_CONNECTION_URL say where it is."
@@ -367,7 +367,7 @@ _given = itertools.count(1)
 
 
 def ephemeral_app(settings: Settings) -> EphemeralApp:
-    """The app of the server in this process that these settings ask for, one per process."""
+    """Return the in-kernel server that these settings select; a process has only one of each."""
     spec = settings.ephemeral_app or _PREFECT
     timeout = settings.ephemeral_startup_timeout
     own_home = settings.ephemeral_home if spec == _PREFECT else None
@@ -381,24 +381,24 @@ def ephemeral_app(settings: Settings) -> EphemeralApp:
 
 
 def forget_app(app: EphemeralApp) -> None:
-    """Say that nobody will ask for a database of its own again: the app goes with its last lease."""
+    """Forget an app with a separate database, which nobody will ask for again."""
     for (spec, own_home), known in list(_apps.items()):
         if known is app and own_home is not None:
             del _apps[spec, own_home]
 
 
 def give_app(app: ASGIApp, api_path: str) -> str:
-    """Make an app one that settings can ask for, in the place of the one given before; by which name.
+    """Register an app, instead of the previous one; return the name by which settings select it.
 
     Raises:
-        TypeError: it is no ASGI app.
+        TypeError: it is not an ASGI app.
         ValueError: ``api_path`` is neither empty nor a path.
     """
     if not re.fullmatch(r"(/[\w.~-]+)*", api_path):
         raise ValueError(f"api_path should be a path such as '/api', or empty; {api_path!r} is not")
     if not is_asgi(app):
         raise TypeError(
-            f"{type(app).__name__!r} is no ASGI app: it should take (scope, receive, send)"
+            f"{type(app).__name__!r} is not an ASGI app: it should take (scope, receive, send)"
         )
     name = f"app {next(_given)}, given to use_app"
     for key, known in list(_apps.items()):
@@ -409,7 +409,7 @@ def give_app(app: ASGIApp, api_path: str) -> str:
 
 
 def host_app(app: ASGIApp) -> HostedApp:
-    """A lease of any app. Waits for the in-kernel server end when its start makes no progress."""
+    """Return a lease of any app. Waits for the in-kernel server end if its start makes no progress."""
     if not isinstance(app, EphemeralApp):
         return HostedApp(app)
     server = app
@@ -435,10 +435,10 @@ def host_app(app: ASGIApp) -> HostedApp:
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
-    """Call a function that blocks, and may raise anything at all.
+    """Call a function that blocks, and may raise any exception.
 
-    A thread cannot be stopped: left alone, it ends by itself, and a module that it has imported need
-    not be imported again.
+    A thread cannot be stopped. If it is abandoned, it ends by itself, and the modules that it has
+    imported do not have to be imported again.
     """
 
     def call() -> Any:
@@ -446,14 +446,14 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
             return function()
         except Exception:
             raise
-        except BaseException as exc:  # a module may end its process, but not this one
+        except BaseException as exc:  # a module that calls sys.exit must not end this process
             raise RuntimeError(f"{type(exc).__name__}: {exc}") from exc
 
     return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
 
 
 def _name(task: asyncio.Task[Any]) -> str:
-    """What it was called, or else what it runs, such as ``Scheduler.start``."""
+    """Return a task's name, or if it has none what it runs, such as ``Scheduler.start``."""
     name = task.get_name()
     return getattr(task.get_coro(), "__qualname__", name) if name.startswith("Task-") else name
 
@@ -462,14 +462,14 @@ _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*: ")
 
 
 def _reason(exc: Exception) -> str:
-    """Why a phase failed, in one line."""
+    """Return why a phase failed, in one line."""
     if isinstance(exc, ValidationError):
-        # Without what was put in: that may be a database's address.
+        # Without the input, which may be a database's address.
         problems = exc.errors(include_url=False, include_context=False, include_input=False)
         return "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
     lines = [line for line in str(exc).splitlines() if line.strip()]
     if not isinstance(exc, LifespanStartupFailed):
         return f"{type(exc).__name__}: {lines[0].strip()}" if lines else type(exc).__name__
-    # In a traceback the error's own words begin a line; what some errors add comes after them.
+    # In a traceback, the error's message begins a line; some errors add more lines after it.
     named = [line for line in lines if _ERROR_LINE.match(line)]
     return (named or lines or ["it gave no reason"])[-1].strip()

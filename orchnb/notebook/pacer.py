@@ -75,7 +75,7 @@ class Pacer:
                 displays, self._displays = self._displays, {}
             going_on = [display for display in displays if _draw(display)]
             with self._lock:
-                # Those that were added meanwhile come after them.
+                # Those that were added in the meantime come after them.
                 self._displays = {**dict.fromkeys(going_on), **self._displays}
             self._closed.wait(self._interval)
 

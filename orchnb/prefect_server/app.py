@@ -1,12 +1,12 @@
 """Prefect's own server as an ASGI app that can be started again and again in one process.
 
-Prefect reads its settings when it is first imported and keeps what it makes of the database's for
-good. A notebook lives longer than that: who has corrected PREFECT_HOME after a failed start expects
-the next one to heed it. So every app made here reads the settings anew, and keeps to them in all of
-its calls, without changing those of the process.
+Prefect reads its settings when it is first imported, and never opens another database after the first
+one. A notebook lives longer than that: a user who corrects PREFECT_HOME after a failed start expects the
+next start to use it. So each app created here reads the settings again, and uses them in all of its
+calls, without changing the settings of the process.
 
-Several processes may start servers on one database at the same moment, and neither Prefect's
-migrations nor what it writes at its start are made for that; so one of them starts after the other.
+Several processes may start servers on one database at the same moment. Prefect's migrations, and what it
+writes when it starts, do not support that, so the servers start one after the other.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ _NO_TELEMETRY = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1
 _LOCK_NAME = ".orchnb-start.lock"
 
 _PATIENCE = 3.0
-"""Seconds that a server which is about to end, in this process, may still take."""
+"""Seconds to wait for another in-kernel server that is ending."""
 
 
 def import_server(home: Path, *, own_database: bool = False) -> Callable[[], PrefectServer]:
-    """Import Prefect's server; return what makes an app of it, with its database below ``home``.
+    """Import Prefect's server; return a function that creates its app, with its database in ``home``.
 
-    With ``own_database`` it is there whatever Prefect's settings say of the database's address.
+    With ``own_database`` the database is there even if Prefect's settings have another address.
 
     Raises:
-        ServerStartFailed: it is not installed or not supported, or ``home`` cannot be made.
+        ServerStartFailed: it is not installed or not supported, or ``home`` cannot be created.
     """
     if not internals.is_installed():
         raise ServerStartFailed(
-            "The Prefect server is not installed, so none can run in this process",
+            "The Prefect server is not installed, so there is no in-kernel server",
             phase="import",
             hint=f"Install it: pip install {internals.server_packages()}. Or use a server elsewhere: set "
             "PREFECT_API_URL, or %orch_server_type server URL.",
@@ -75,7 +75,7 @@ def import_server(home: Path, *, own_database: bool = False) -> Callable[[], Pre
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise ServerStartFailed(
-            f"The Prefect server keeps its database in {home}, which cannot be made: "
+            f"The Prefect server keeps its database in {home}, which cannot be created: "
             f"{exc.strerror or type(exc).__name__}",
             phase="import",
             hint="Set PREFECT_HOME to a folder that can be written to.",
@@ -89,13 +89,13 @@ def import_server(home: Path, *, own_database: bool = False) -> Callable[[], Pre
 
 
 def import_modules() -> None:
-    """Import what Prefect's server is made of, which takes seconds; it opens no database.
+    """Import the modules of Prefect's server, which takes seconds. This opens no database.
 
     Raises:
         ServerStartFailed: this version of it is not supported.
-        ImportError: it is not installed, or not whole.
+        ImportError: it is not installed, or not completely.
     """
-    # Its telemetry begins with the import, and logs an error where there is no internet.
+    # Its telemetry starts when it is imported, and logs an error if there is no internet connection.
     with _environment(_NO_TELEMETRY):
         import_each(internals.MODULES)
         with importing():
@@ -103,16 +103,16 @@ def import_modules() -> None:
 
 
 def warm_modules() -> None:
-    """`import_modules`, and what a start imports later on, for whoever has the time."""
+    """Import also the modules that a start imports later."""
     import_modules()
     import_each(internals.MODULES_OF_A_START)
 
 
 class PrefectServer:
-    """One app of Prefect's, with the settings that it was made with.
+    """An app of Prefect's server, with the settings at the time when it was created.
 
-    It asks nobody for credentials; ``auth_string`` is what its settings say that clients should send.
-    Before its lifespan it wants `holding_the_process`, and the database to be brought up to date.
+    It accepts requests without credentials; ``auth_string`` is what its settings demand of clients.
+    Enter `holding_the_process` and call `migrate` before its lifespan starts.
     """
 
     title = "the Prefect server"
@@ -124,38 +124,38 @@ class PrefectServer:
         self._home = home
         self._lock = lock_at(home / _LOCK_NAME)
         self._migrates = context.settings.server.database.migrate_on_start
-        database: dict[str, Any] = {"migrate_on_start": False}  # that is `migrate`
+        database: dict[str, Any] = {"migrate_on_start": False}  # `migrate` does this
         if own_database:
             database["connection_url"] = f"sqlite+aiosqlite:///{home / 'prefect.db'}"
         self.auth_string: SecretStr | None = context.settings.server.api.auth_string
-        # What reaches it was let in before: by `orchnb.hosting.port_guard`, or it is this process's own.
+        # Requests have been authorized by `orchnb.hosting.port_guard`, or come from this process.
         server: dict[str, Any] = {"database": database, "api": {"auth_string": None}}
         if "analytics_enabled" not in context.settings.server.model_fields_set:
             server["analytics_enabled"] = False
-        # These before all other sources.
+        # Arguments take precedence over all other sources.
         settings = type(context.settings)(home=home, server=server)
         self._context = context.model_copy(update={"settings": settings})
         self.database_file = file_of(settings.server.database.connection_url.get_secret_value())
         self._ending = False
         with self._context.model_copy():
-            # Prefect's apps run once: one that was shut down comes up without services and database.
+            # A Prefect app runs only once: a second start has no services and no database.
             self._app = create_app(settings, ephemeral=True, ignore_cache=True)
         remember_routes(self._app)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        with self._context.model_copy():  # it is entered once at a time
+        with self._context.model_copy():  # a context can be entered only once at a time
             await self._app(scope, receive, send)
 
     @asynccontextmanager
     async def holding_the_process(self) -> AsyncIterator[None]:
-        """Be the one Prefect server of this process, as what Prefect knows of databases is global.
+        """Make this the only Prefect server of the process, because Prefect's database is global.
 
         Raises:
-            ServerStartFailed: another one is in use here.
+            ServerStartFailed: another one is in use in this process.
         """
         global _holder
         patience_ends = time.monotonic() + _PATIENCE
-        while _holder is not None and time.monotonic() < patience_ends:  # noqa: ASYNC110 - it may be another loop's
+        while _holder is not None and time.monotonic() < patience_ends:  # noqa: ASYNC110 - its loop may be another one
             await anyio.sleep(LOOK_AGAIN)
         if _holder is not None and not _holder._ending:
             raise ServerStartFailed(
@@ -167,8 +167,8 @@ class PrefectServer:
         _holder = self
         try:
             with (
-                _database_of_its_own(self._context.settings),
-                _forgotten_in_the_end(self._app),
+                _its_database(self._context.settings),
+                _released_at_the_end(self._app),
             ):
                 async with well_behaved_services(self._home):
                     yield
@@ -178,10 +178,10 @@ class PrefectServer:
                 _holder = None
 
     def web_pages(self, base: str, api_url: str, folder: Path) -> ASGIApp | None:
-        """The app of Prefect's web pages, which are copied to ``folder``, for paths below ``base``.
+        """Return the app of Prefect's web pages, copied to ``folder``, for paths below ``base``.
 
-        They ask for the API at ``api_url``, which may be a mere path. None: this Prefect does not have
-        pages that can be served separately.
+        The pages use the API at ``api_url``, which may be only a path. None means that this version of
+        Prefect does not have pages that can be served separately.
         """
         create_pages = internals.CREATE_UI_APP.get()
         if create_pages is None:
@@ -203,18 +203,18 @@ class PrefectServer:
             pages: ASGIApp = create_pages(ephemeral=False)
 
         async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, /) -> None:
-            with context.model_copy():  # the pages' settings are read at each request
+            with context.model_copy():  # the pages read the settings at each request
                 await pages(scope, receive, send)
 
         return serve
 
     def end(self) -> None:
-        """Say that nobody uses it any more, from which on it may only end."""
+        """Record that nobody uses it any more: it is about to end."""
         self._ending = True
 
     @asynccontextmanager
     async def locked_database(self) -> AsyncIterator[None]:
-        """Have no other process of this machine start a server on the database in the meantime."""
+        """Keep other processes on this machine from starting a server on the database in the meantime."""
         async with locked(self._lock, "starting a server on the same database"):
             yield
 
@@ -224,30 +224,31 @@ class PrefectServer:
             await until_writable(self.database_file)
 
     def migrate(self) -> None:
-        """Bring the database to this Prefect's schema, which takes seconds for the first new one.
+        """Update the database to the schema of this Prefect, which takes seconds for the first new one.
 
-        For a thread that the server's loop waits for. It goes on where that is given up: what is
-        cancelled between two statements may leave a transaction open, and everybody else locked out.
+        Call it in a thread while the server's loop waits. If the loop stops waiting, the thread
+        continues: a migration that is cancelled between two statements may leave a transaction open,
+        which locks everyone else out.
         """
         if not self._migrates:
             return
         upgrade = internals.ALEMBIC_UPGRADE.get()
-        # A second hold on the lock: nobody who gave up waiting for this thread takes it from it.
+        # Acquire the lock a second time, so that it stays locked if the loop stops waiting.
         has_locked(self._lock)
         try:
             address = self._context.settings.server.database.connection_url.get_secret_value()
-            with self._context.model_copy(), made_from_an_empty_one(address), _told_migrations():
+            with self._context.model_copy(), made_from_an_empty_one(address), _logged_migrations():
                 if _is_in_memory():
-                    upgrade()  # such a database is a connection of the server's loop
+                    upgrade()  # the database is a connection that belongs to the server's loop
                 else:
-                    _on_a_loop_of_its_own(upgrade)
+                    _on_a_separate_loop(upgrade)
         finally:
             self._lock.release()
 
 
 @contextmanager
-def _told_migrations() -> Iterator[None]:
-    """Have each migration logged. The lines show that a migration of a large database makes progress."""
+def _logged_migrations() -> Iterator[None]:
+    """Log each migration. The lines show that the migration of a large database makes progress."""
     log = logging.getLogger("alembic.runtime.migration")
     before = log.level
     log.setLevel(logging.INFO)
@@ -257,8 +258,8 @@ def _told_migrations() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _on_a_loop_of_its_own(function: Callable[[], object]) -> None:
-    """Call what calls async code on the loop whose worker thread it is, with a loop that nobody ends."""
+def _on_a_separate_loop(function: Callable[[], object]) -> None:
+    """Call a function that calls async code on the loop of its worker thread, with a separate loop."""
     loop = asyncio.new_event_loop()
     tell = loop.call_soon_threadsafe
 
@@ -266,8 +267,8 @@ def _on_a_loop_of_its_own(function: Callable[[], object]) -> None:
         with suppress(RuntimeError):
             tell(*args, **kwargs)
 
-    # aiosqlite's thread for a database that it could not open tells the loop that it ends, and nobody
-    # waits for that: its error that the loop is closed would be printed into somebody's cell.
+    # If aiosqlite cannot open a database, its thread still notifies the loop when it ends, and nothing
+    # waits for that. Its error that the loop is closed would be shown in a cell.
     loop.call_soon_threadsafe = tell_unless_closed  # type: ignore[method-assign, assignment]
     try:
         loop.run_until_complete(anyio.to_thread.run_sync(function))
@@ -279,7 +280,7 @@ _holder: PrefectServer | None = None
 
 
 def client_settings(api_url: str, auth_string: SecretStr, pages_url: str) -> dict[str, str]:
-    """The variables from which Prefect's own client takes this API, its credentials and its pages."""
+    """Return the variables from which Prefect's own client reads this API, its credentials and pages."""
     secret = auth_string.get_secret_value()
     settings = {
         "PREFECT_API_URL": api_url,
@@ -295,15 +296,15 @@ def client_settings(api_url: str, auth_string: SecretStr, pages_url: str) -> dic
 
 
 def _sends_events_with_credentials() -> bool:
-    """Prefect's client has done so since 3.6.14; before, it sends custom headers only."""
+    """Return whether Prefect's client does so: before 3.6.14 it sends only custom headers."""
     numbers = re.findall(r"\d+", metadata.version("prefect"))[:3]
     return tuple(map(int, numbers)) >= (3, 6, 14)
 
 
 @contextmanager
 def known_to_prefect(ours: Mapping[str, str]) -> Iterator[None]:
-    """Have Prefect's own client use `client_settings`, here and in processes that are started from
-    here."""
+    """Make Prefect's own client use `client_settings`, in this process and in processes that it
+    starts."""
     before = {name: os.environ.get(name) for name in ours}
     is_known = False
     try:
@@ -315,7 +316,7 @@ def known_to_prefect(ours: Mapping[str, str]) -> Iterator[None]:
         if is_known:
             _send_waiting_logs()
         for name, value in before.items():
-            # A value that was changed since then was changed on purpose.
+            # If a value was changed in the meantime, keep the new one.
             if os.environ.get(name) == ours[name]:
                 del os.environ[name]
                 if value is not None:
@@ -328,23 +329,23 @@ def known_to_prefect(ours: Mapping[str, str]) -> Iterator[None]:
 
 
 def _send_waiting_logs() -> None:
-    """Prefect sends what flows log in batches; what waits still is to reach the API while it is there."""
+    """Send the log records of flows that Prefect has not sent yet, while the API is still there."""
 
     def send() -> None:
         try:
             internals.send_waiting_logs()
-        except Exception:  # the port closes all the same
-            logger.warning("What flows in this process have logged was not sent", exc_info=True)
+        except Exception:  # the port closes anyway
+            logger.warning("Log records of flows in this process were not sent", exc_info=True)
 
-    # On a thread of its own, as it does not wait on one that runs an event loop.
+    # In a separate thread, because Prefect does not wait in one that runs an event loop.
     sending = threading.Thread(target=send, daemon=True)
     sending.start()
     sending.join(_PATIENCE)
 
 
 @contextmanager
-def _database_of_its_own(settings: Any) -> Iterator[None]:
-    """Have Prefect open the database that its settings name now, not the first one they ever did."""
+def _its_database(settings: Any) -> Iterator[None]:
+    """Make Prefect open the database of these settings, instead of the first one that it has opened."""
     known: dict[str, Any] = internals.DATABASE_PARTS.get()
     before = dict(known)
     known.update(dict.fromkeys(("database_config", "query_components", "orm")))
@@ -358,13 +359,13 @@ def _database_of_its_own(settings: Any) -> Iterator[None]:
 
 
 def _is_in_memory() -> bool:
-    """Whether the database that Prefect opens now is nowhere else."""
+    """Return whether the database that Prefect opens now exists only in memory."""
     return bool(internals.DATABASE_INTERFACE.get()().database_config.is_inmemory())
 
 
 @contextmanager
-def _forgotten_in_the_end(app: Any) -> Iterator[None]:
-    """Have Prefect keep an app no longer than it runs; of itself it keeps each one for good."""
+def _released_at_the_end(app: Any) -> Iterator[None]:
+    """Make Prefect release an app that has ended; otherwise it keeps each one forever."""
     try:
         yield
     finally:
@@ -373,7 +374,7 @@ def _forgotten_in_the_end(app: Any) -> Iterator[None]:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables for a while, where the user has not set them."""
+    """Set environment variables during the block, except those that the user has set."""
     added = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -385,6 +386,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 @in_forked_child
 def _after_fork() -> None:
-    # The server that holds the process is the parent's.
+    # The current server is the parent's.
     global _holder
     _holder = None

@@ -179,8 +179,8 @@ MODULES = (
     "prefect.server.database",
     "prefect.server.models",
 )
-"""What takes long in the import of the server, each of which takes a fraction of the whole: a fork waits
-for one of them at most. One that does not exist is skipped."""
+"""The modules that take most of the time of the server's import. A fork waits for one of them at most.
+One that does not exist is skipped."""
 
 MODULES_OF_A_START = (
     "alembic.command",
@@ -189,7 +189,7 @@ MODULES_OF_A_START = (
     "docket.tasks",
     "prefect.logging.formatters",
 )
-"""What a start of the server imports when it comes to it. One that does not exist is skipped."""
+"""The modules that a start of the server imports later. One that does not exist is skipped."""
 
 REQUIRED = (
     CREATE_APP,

@@ -95,7 +95,7 @@ def _evaluations_that_end() -> Iterator[None]:
             try:
                 await asyncio.wait([evaluating])
             finally:
-                period.is_over = True
+                period.has_ended = True
                 evaluating.cancel()
                 await asyncio.wait([evaluating])
 
@@ -122,9 +122,9 @@ async def _end_services() -> None:
 
 
 class _Period(timedelta):
-    """A period whose length becomes zero once it is over."""
+    """A period whose length becomes zero when it has ended."""
 
-    is_over = False
+    has_ended = False
 
     def total_seconds(self) -> float:
-        return 0.0 if self.is_over else super().total_seconds()
+        return 0.0 if self.has_ended else super().total_seconds()

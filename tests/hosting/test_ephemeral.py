@@ -44,7 +44,7 @@ from orchnb.hosting.ephemeral import (
 )
 from orchnb.hosting.host import HostedApp, host_log
 from orchnb.hosting.lifespan import SHUTDOWN_TIMEOUT
-from orchnb.prefect_server.app import _on_a_loop_of_its_own, import_server
+from orchnb.prefect_server.app import _on_a_separate_loop, import_server
 from orchnb.prefect_server.services import watching_in_turn
 from tests import servers
 
@@ -293,7 +293,7 @@ def test_who_answers_after_a_migration_has_failed_says_nothing() -> None:
         raise OSError("no such folder")
 
     with pytest.raises(OSError, match="no such folder"):
-        _on_a_loop_of_its_own(migrate)
+        _on_a_separate_loop(migrate)
     assert loops[0].is_closed()
     loops[0].call_soon_threadsafe(print)
 
@@ -366,7 +366,7 @@ def _url(text: str) -> object:
 @pytest.mark.parametrize(
     ("break_it", "phase", "reason"),
     [
-        pytest.param(_unwritable, "import", "/proc/orchnb, which cannot be made", id="home"),
+        pytest.param(_unwritable, "import", "/proc/orchnb, which cannot be created", id="home"),
         pytest.param(_corrupt, "migrate", "file is not a database", id="corrupt"),
         pytest.param(
             _url("sqlite+aiosqlite:////nonexistent/folder/x.db"),
@@ -528,7 +528,7 @@ def test_a_service_of_prefects_that_dies_is_told_of(monkeypatch: pytest.MonkeyPa
         )
         assert client.create_flow_run("etl").state_type == "PENDING"
     (line,) = (line for line in host_log.lines(50) if "RuntimeError: the service died" in line)
-    assert "has died: test_a_service_of_prefects_that_dies_is_told_of.<locals>.start" in line
+    assert "has failed: test_a_service_of_prefects_that_dies_is_told_of.<locals>.start" in line
 
 
 def test_a_start_that_follows_a_shutdown_is_asked_for_as_any_is(events: list[StartupEvent]) -> None:

@@ -281,7 +281,7 @@ orchnb.use_app(app)
     cell("orchnb.use_app(None)")
     assert "'shared'" in names(cell)
     shown = cell("orchnb.use_app(FastAPI)")
-    assert "is no ASGI app" in shown.text
+    assert "is not an ASGI app" in shown.text
 
 
 def test_another_app_closes_the_port_of_the_one_before(cell: Kernel) -> None:
