@@ -49,6 +49,7 @@ def _rebuild(
     cls: type[OrchnbError], args: tuple[Any, ...], attributes: dict[str, Any]
 ) -> OrchnbError:
     error = cls.__new__(cls, *args)
+    error.args = args  # an OSError leaves them to its __init__
     error.__dict__.update(attributes)
     return error
 

@@ -77,16 +77,16 @@ CREATE_UI_APP = Internal("prefect.server.api.server", "create_ui_app", required=
 would also run services that must not run in several processes. Without it there are no web pages."""
 
 _STARTED_APPS = Internal("prefect.server.api.server", "LIFESPAN_RAN_FOR_APP", required=False)
-"""The set of the apps that have started; see `forget_app`."""
+"""The set of the apps that have started; see `forget_started_app`."""
 
 _APP_CACHES = (
     Internal("prefect.server.api.server", "APP_CACHE", required=False),
     Internal("prefect.server.api.server", "API_APP_CACHE", required=False),
 )
-"""Dictionaries in which Prefect keeps each app as long as the process lives; see `forget_app`."""
+"""Dictionaries in which Prefect keeps each app as long as the process lives; see `forget_started_app`."""
 
 
-def forget_app(app: Any) -> None:
+def forget_started_app(app: Any) -> None:
     """Make Prefect release an app that has ended. Nothing public does: a process is expected to run one
     app."""
     if (started := _STARTED_APPS.get()) is not None:

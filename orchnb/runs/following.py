@@ -15,7 +15,7 @@ from orchnb.api.operations.flow_runs import read_flow_run
 from orchnb.http.calls import Call, path
 from orchnb.http.effects import Sleep
 from orchnb.observers import follow_observers
-from orchnb.runs.pace import PASSING, PATIENCE, Pace, smaller_limit
+from orchnb.runs.pace import LOOK_TIMEOUT, PASSING, Pace, smaller_limit
 from orchnb.runs.reading import flow_runs
 from orchnb.runs.states import has_ended
 
@@ -123,7 +123,7 @@ class Following:
             pace.requested(new_round=not self._round)
             self._round = self._round or self.active
             self._asked = self._round[: self._chunk]
-            patience = PATIENCE if until is None else min(PATIENCE, max(until - now, 1.0))
+            patience = LOOK_TIMEOUT if until is None else min(LOOK_TIMEOUT, max(until - now, 1.0))
             try:
                 found = yield from self._look(patience)
             except PASSING as exc:
