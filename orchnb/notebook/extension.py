@@ -21,7 +21,7 @@ from orchnb.notebook.session import Session
 from orchnb.notebook.stop_button import Pulse
 from orchnb.notebook.terminal import AwaitingCells
 from orchnb.notebook.tracebacks import ErrorCards
-from orchnb.observers import retry_observers, startup_observers, switch_observers
+from orchnb.observers import follow_observers, retry_observers, startup_observers, switch_observers
 from orchnb.runtime import loops
 from orchnb.runtime.background_imports import loaded_module
 from orchnb.runtime.interrupts import deferred_interrupts
@@ -72,6 +72,7 @@ class Extension:
         out.callback(self._close_displays)
         out.enter_context(retry_observers.observe(self._retried))
         out.enter_context(startup_observers.observe(self._started))
+        out.enter_context(follow_observers.observe(self._followed))
         out.enter_context(switch_observers.observe(lambda _: self.session.close()))
         shell.register_magics(
             OrchMagics(shell, self.session, self.mode, lambda: self.displays.history)
@@ -108,6 +109,10 @@ class Extension:
     def _started(self, event: Any) -> None:
         if self._is_here:
             self.displays.started(event)
+
+    def _followed(self, following: Any) -> None:
+        if self._is_here:
+            self.displays.followed(following)
 
     @property
     def _is_here(self) -> bool:

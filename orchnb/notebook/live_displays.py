@@ -1,4 +1,4 @@
-"""Live displays of retries and of the in-kernel server's startup.
+"""Live displays of retries, of the in-kernel server's startup, and of flow runs that a cell waits for.
 
 Events arrive on any thread and are only recorded there. One thread draws the displays, at most a few
 times a second, while anything is in progress; so ten thousand retried requests cost a front end no more
@@ -24,6 +24,7 @@ from orchnb.notebook.cell_tracking import Cell
 from orchnb.notebook.display_mode import Mode
 from orchnb.notebook.display_output import Output
 from orchnb.notebook.pacer import Pacer
+from orchnb.notebook.run_displays import RunDisplays
 from orchnb.notebook.startup_displays import StartupDisplays
 from orchnb.notebook.views.model import Line
 from orchnb.notebook.views.retries import MOST_WAITS_SHOWN, Retried, Retries, RetryHistory
@@ -31,6 +32,8 @@ from orchnb.runtime.loops import waker
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from orchnb.runs.following import Following
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,7 @@ class LiveDisplays:
         self._lock = threading.Lock()
         self._retries: weakref.WeakKeyDictionary[Cell, RetryDisplay] = weakref.WeakKeyDictionary()
         self._origins: dict[int, Cell | None] = {}
+        self._runs = RunDisplays(shell, current_cell, mode, self._pacer)
         self._startups = StartupDisplays(shell, current_cell, mode, clock, self._pacer)
 
     def close(self) -> None:
@@ -94,6 +98,10 @@ class LiveDisplays:
     def started(self, event: StartupEvent) -> None:
         """Show the server's startup in each cell that waits for it."""
         self._startups.told(event)
+
+    def followed(self, following: Following) -> None:
+        """Show the flow runs that code waits for in its cell."""
+        self._runs.followed(following)
 
     def cell_ended(self, cell: Cell, interrupted: bool) -> None:
         """Update a cell's displays before the front end stops listening to the cell."""

@@ -302,7 +302,7 @@ def retry_flow_run(flow_run: RunLike) -> Generator[Call[Any] | Sleep, Any, Orche
         raise ValueError(f"Flow run {name_and_state(run)} has not ended, so it cannot be retried")
     if run.deployment_id is None:
         raise ValueError(
-            f"Flow run {name_and_state(run)} has no deployment, so nothing can run it again: call its flow"
+            f"Flow run {name_and_state(run)} has no deployment, so it cannot run again: call its flow"
         )
     state = {"type": "SCHEDULED", "name": "AwaitingRetry"}
     result: OrchestrationResult = yield from set_flow_run_state(
@@ -327,7 +327,7 @@ def follow_flow_runs(
     Raises:
         ObjectNotFound: one of them does not exist.
     """
-    return Following(ids_of(runs), poll_interval=_interval(poll_interval))
+    return Following(ids_of(runs), poll_interval=_interval(poll_interval), is_shown=False)
 
 
 @iteration
