@@ -14,6 +14,7 @@ import pkgutil
 import re
 import time
 import unicodedata
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cache
@@ -67,11 +68,13 @@ from orchnb.notebook.views.objects import (
 )
 from orchnb.notebook.views.port import not_served_line, served_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
+from orchnb.notebook.views.runs import runs_card
 from orchnb.notebook.views.startup import Startup
 from orchnb.openapi.discovery import Location
 from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
+from orchnb.runs.following import Following
 from orchnb.server_type import ServerType
 from orchnb.settings import Origin
 from orchnb.text import one_line, printable
@@ -224,6 +227,16 @@ def startup(said: str, *kinds: Any) -> View:
     return shown.view()
 
 
+def runs(said: str, kind: str, *, trouble: bool = False) -> View:
+    run = run_of(said).model_copy(update={"state_type": kind, "state_name": said})
+    followed = Following([run.id, uuid.UUID(int=7)], clock=lambda: 0.0)
+    followed.add(run)
+    followed.ui_url = "http://x.invalid"
+    if trouble:
+        followed._pace.trouble = ValueError(said)
+    return runs_card(followed, NOON)
+
+
 def table(*items: models.Model) -> View:
     return model_table(models.ModelList(items))
 
@@ -365,6 +378,11 @@ VIEWS: dict[str, Callable[[str], View]] = {
         f"startup_views.Startup.view: {kind}": lambda said, kind=kind: startup(said, kind)
         for kind in ("began", "waits", "ended", "failed", "stopped")
     },
+    **{
+        f"runs.runs_card: {kind}": lambda said, kind=kind: runs(said, kind)
+        for kind in ("RUNNING", "FAILED")
+    },
+    "runs.runs_card: trouble": lambda said: runs(said, "RUNNING", trouble=True),
 }
 """Every view there is of anything that a server says, from the function's name to what makes one."""
 
