@@ -10,8 +10,7 @@ from contextlib import ExitStack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.async_helpers import get_asyncio_loop
-
+from orchnb.notebook import _ipython
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
@@ -77,7 +76,7 @@ class Extension:
         shell.register_magics(
             OrchMagics(shell, self.session, self.mode, lambda: self.displays.history)
         )
-        out.callback(self._remove_magics)
+        out.callback(_ipython.remove_magics, shell, OrchMagics)
         for (module, name), view in _SHOWN.items():
             shows = {"text/html": _as_html(view, self.mode), "text/plain": _as_text(view)}
             for mime, show in shows.items():
@@ -131,12 +130,6 @@ class Extension:
     def _close_displays(self) -> None:
         if self._displays is not None:
             self._displays.close()
-
-    def _remove_magics(self) -> None:
-        manager = self.shell.magics_manager
-        for name in OrchMagics.magics["line"]:
-            manager.magics["line"].pop(name, None)
-        manager.registry.pop(OrchMagics.__name__, None)
 
     def _forget_name(self) -> None:
         if self.shell.user_ns.get("orchnb") is self._package:
@@ -208,8 +201,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        loop: asyncio.AbstractEventLoop = get_asyncio_loop()
-        return loop
+        return _ipython.cell_loop()
 
 
 def _formatter(shell: InteractiveShell, mime: str) -> Any:

@@ -20,6 +20,7 @@ from orchnb.event_loop import current_loop
 from orchnb.hosting.ephemeral import StartupEvent
 from orchnb.http.effects import WaitControl
 from orchnb.http.retry import RetryEvent
+from orchnb.notebook._ipython import has_subshells
 from orchnb.notebook.cell_tracking import Cell
 from orchnb.notebook.display_mode import Mode
 from orchnb.notebook.display_output import Output
@@ -285,8 +286,7 @@ class Buttons:
 
 def hears_buttons(shell: InteractiveShell) -> bool:
     """Return whether the kernel handles widgets while a cell awaits, as ipykernel does since 7."""
-    information = getattr(getattr(shell, "kernel", None), "kernel_info", {})
-    return "kernel subshells" in information.get("supported_features", ())
+    return has_subshells(shell)
 
 
 def awaits(shell: InteractiveShell, source: str) -> bool:
