@@ -202,7 +202,8 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
 
     The message is one line. ``detail`` is the server's explanation ("" if there is none), ``fields`` the
     rows of a 422, ``hint`` what to do about it. ``request`` and ``response`` are copies without secrets:
-    no credentials, no header values set by the user, no echo of what was sent. It can be pickled.
+    no credentials, no header values set by the user, no body of the request, and in that of the response
+    none of the fields that repeat it (``input``, ``request_body``). It can be pickled.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 from typing_extensions import Unpack
 
@@ -340,15 +340,9 @@ def _plain(document: Data | None, wanted: set[str], include_secrets: bool = True
 def _concealed(data: Any, include_secrets: bool = True, schema: BlockSchema | None = None) -> Any:
     """Return the values of a block, the secret ones wrapped; without a schema, all of them. Those that
     were wrapped before are sent as asterisks unless secrets are included."""
-    return models.wrapped(data if include_secrets else _starred(data), models.secret_places(schema))
-
-
-def _starred(value: Any) -> Any:
-    if isinstance(value, (Secret, SecretStr, SecretBytes)):
-        return to_jsonable_python(value)
-    if isinstance(value, Mapping):
-        return {key: _starred(item) for key, item in value.items()}
-    return [_starred(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return models.wrapped(
+        data if include_secrets else to_jsonable_python(data), models.secret_places(schema)
+    )
 
 
 @operation
