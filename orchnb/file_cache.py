@@ -23,7 +23,7 @@ def user_cache_folder(kind: str) -> Path:
 
 
 class FileCache:
-    """A folder of files, each under a key. The least recently used are removed when there are too many.
+    """A folder of files, each under a key. The oldest are removed when there are too many.
 
     A folder that cannot be used is not an error: it is treated as empty.
 
@@ -32,7 +32,6 @@ class FileCache:
         suffix: the suffix of its file names, such as ``.json``.
         largest: the maximum size of a file, in bytes.
         most_files: the maximum number of files.
-        most_bytes: the maximum total size, in bytes; None means three times ``largest``.
     """
 
     def __init__(
@@ -41,14 +40,12 @@ class FileCache:
         *,
         suffix: str,
         largest: int,
-        most_files: int = 32,
-        most_bytes: int | None = None,
+        most_files: int = 8,
     ) -> None:
         self._folder = folder
         self._suffix = suffix
         self._largest = largest
         self._most_files = most_files
-        self._most_bytes = 3 * largest if most_bytes is None else most_bytes
 
     def read(self, key: str) -> bytes | None:
         """Return the content, or None if it does not exist, may be another user's, or is too large."""
@@ -59,11 +56,9 @@ class FileCache:
             with open(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
                 if not _is_trusted(os.fstat(file.fileno()), self._largest):
                     return None
-                content = file.read(self._largest)
-            os.utime(path)  # it was used
+                return file.read(self._largest)
         except OSError:
             return None
-        return content
 
     def write(self, key: str, content: bytes) -> None:
         """Store content, completely or not at all, even if others write it at the same time."""
@@ -82,19 +77,16 @@ class FileCache:
             self._shrink(folder)
 
     def _shrink(self, folder: Path) -> None:
-        files = sorted(self._files(folder), key=lambda each: each[1].st_mtime, reverse=True)
-        size = 0
-        for count, (path, status) in enumerate(files, 1):
-            size += status.st_size
-            if count > self._most_files or size > self._most_bytes:
-                with suppress(OSError):
-                    path.unlink()
+        files = sorted(self._files(folder), reverse=True)
+        for _, path in files[self._most_files :]:
+            with suppress(OSError):
+                path.unlink()
 
-    def _files(self, folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    def _files(self, folder: Path) -> Iterator[tuple[float, Path]]:
         for path in folder.iterdir():
             if path.suffix in (self._suffix, _UNFINISHED):
                 with suppress(OSError):  # another process has removed it
-                    yield path, path.lstat()
+                    yield path.lstat().st_mtime, path
 
 
 def _is_trusted(status: os.stat_result, largest: int) -> bool:

@@ -11,13 +11,13 @@ and an async version.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import anyio
 import httpx
+
+from orchnb.runtime.futures import ThreadFuture
 
 Effect = TypeVar("Effect")
 Answer = TypeVar("Answer")
@@ -52,19 +52,16 @@ class WaitControl:
     def __init__(self) -> None:
         self.stopped = False
         """Whether `stop` was called: no further retry."""
-        self._ended = threading.Event()
-        self._wake: Callable[[], object] | None = None
+        self._end: ThreadFuture[None] = ThreadFuture()
 
     @property
     def ended(self) -> bool:
         """Whether the wait was ended early."""
-        return self._ended.is_set()
+        return self._end.done()
 
     def try_now(self) -> None:
         """End the wait and retry now."""
-        self._ended.set()
-        if self._wake is not None:
-            self._wake()
+        self._end.set_result()
 
     def stop(self) -> None:
         """End the wait and do not retry: the outcome of the last try is the result."""
@@ -74,25 +71,14 @@ class WaitControl:
     async def asleep(self, sleep: Callable[[float], Awaitable[None]], seconds: float) -> None:
         """Wait in async code with ``sleep``, until it returns or the wait is ended."""
         with anyio.CancelScope() as scope:
-            self._wake = scope.cancel
-            if not self._ended.is_set():
+            self._end.when_done(scope.cancel)
+            if not self.ended:
                 await sleep(seconds)
-        self._wake = None
+        self._end.forget(scope.cancel)
 
     def sleep(self, seconds: float) -> None:
         """Wait in sync code."""
-        if threading.current_thread() is not threading.main_thread():
-            self._ended.wait(seconds)
-            return
-        # An interrupt that arrives just as the wait for an event begins may go unnoticed until the wait
-        # ends, and on Windows no interrupt ends it.
-        over = time.monotonic() + seconds
-        while not self._ended.is_set() and (left := over - time.monotonic()) > 0:
-            time.sleep(min(left, _STEP))
-
-
-_STEP = 0.1
-"""Seconds."""
+        self._end.wait(seconds)
 
 
 RequestFlow: TypeAlias = Generator[SendRequest | Sleep, httpx.Response | None, httpx.Response]

@@ -368,7 +368,7 @@ def _forgotten_in_the_end(app: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        internals.forget_started_app(app)
+        internals.release_app(app)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ always the same, so the first one is cached before anything is written to it, an
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import sqlite3
@@ -35,10 +34,10 @@ def made_from_an_empty_one(address: str, cache: FileCache = _cache) -> Iterator[
     nothing happens.
     """
     path = file_of(address)
-    key = _key()
-    if path is None or key is None or path.exists():
+    if path is None or path.exists():
         yield
         return
+    key = internals.version()
     kept = cache.read(key)
     if kept is not None and _put(kept, path):
         yield
@@ -56,13 +55,6 @@ def file_of(address: str) -> Path | None:
     if not named or named == ":memory:" or named.startswith("file:"):
         return None
     return Path(named)
-
-
-def _key() -> str | None:
-    """Return a key for the result of the migrations; None if the migrations cannot be determined."""
-    names = internals.migrations()
-    told = "\n".join([internals.version(), *names])
-    return hashlib.sha256(told.encode()).hexdigest() if names else None
 
 
 def _put(content: bytes, path: Path) -> bool:

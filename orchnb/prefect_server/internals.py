@@ -77,16 +77,16 @@ CREATE_UI_APP = Internal("prefect.server.api.server", "create_ui_app", required=
 would also run services that must not run in several processes. Without it there are no web pages."""
 
 _STARTED_APPS = Internal("prefect.server.api.server", "LIFESPAN_RAN_FOR_APP", required=False)
-"""The set of the apps that have started; see `forget_started_app`."""
+"""The set of the apps that have started; see `release_app`."""
 
 _APP_CACHES = (
     Internal("prefect.server.api.server", "APP_CACHE", required=False),
     Internal("prefect.server.api.server", "API_APP_CACHE", required=False),
 )
-"""Dictionaries in which Prefect keeps each app as long as the process lives; see `forget_started_app`."""
+"""Dictionaries in which Prefect keeps each app as long as the process lives; see `release_app`."""
 
 
-def forget_started_app(app: Any) -> None:
+def release_app(app: Any) -> None:
     """Make Prefect release an app that has ended. Nothing public does: a process is expected to run one
     app."""
     if (started := _STARTED_APPS.get()) is not None:
@@ -141,15 +141,6 @@ transactions begin."""
 
 SQLITE_BEGIN_MODE = Internal("prefect.server.database.configurations", "SQLITE_BEGIN_MODE")
 """The context variable that holds how the next SQLite transaction begins."""
-
-
-def migrations() -> list[str]:
-    """Return the names of the migrations of SQLite databases; empty if they cannot be found.
-
-    They are a part of the key of the cached empty database. Without them nothing is cached.
-    """
-    folder = package_folder() / "server" / "database" / "_migrations" / "versions" / "sqlite"
-    return sorted(path.name for path in folder.glob("*.py"))
 
 
 # Services. The setting `server.services.triggers.enabled` stops all evaluation of automations.
