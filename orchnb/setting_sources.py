@@ -1,4 +1,7 @@
-"""The sources of settings: the layers from arguments down to profiles, and which one won."""
+"""The sources of settings: the layers from arguments down to profiles, and which one won.
+
+The source classes of pydantic-settings cannot be used; CONTRIBUTING.md says why, one by one.
+"""
 
 from __future__ import annotations
 
