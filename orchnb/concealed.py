@@ -74,7 +74,8 @@ class Body(ConcealedBytes):
     def __repr__(self) -> str:
         return f"<{len(self):,} bytes>"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """As ``bytes.decode``: it is called to see the text."""
