@@ -141,7 +141,7 @@ class AmbiguousReference(OrchnbError, ValueError):
 
     def __init__(self, message: str, *, candidates: Sequence[Any] = (), hint: str = "") -> None:
         super().__init__(message)
-        self.candidates = tuple(candidates)
+        self.candidates: tuple[Any, ...] = tuple(candidates)
         self.hint = hint
 
 

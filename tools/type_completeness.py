@@ -46,7 +46,7 @@ def main() -> None:
     if not found["symbols"]:
         sys.exit("basedpyright found no symbols: it did not find the package")
     for symbol in found["symbols"]:
-        if not symbol["isTypeKnown"]:
+        if not symbol["isTypeKnown"] and symbol["diagnostics"]:
             words = "; ".join(problem["message"] for problem in symbol["diagnostics"])
             print(f"{symbol['name']}: {' '.join(words.split())}")
     score = found["completenessScore"]

@@ -44,7 +44,7 @@ T = TypeVar("T")
 host_log: LogRing = LogRing()
 """The last lines that hosted code has logged. They are not written anywhere else, such as into a cell."""
 
-hosted_records = HostedRecords(host_log, is_hosted.get)
+hosted_records: HostedRecords = HostedRecords(host_log, is_hosted.get)
 
 _CLOSE_TIMEOUT = SHUTDOWN_TIMEOUT + LAST_RESORT_TIMEOUT + 0.2
 """Seconds until an app that is being closed has stopped or was abandoned, and all waiters are notified.
