@@ -107,6 +107,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/python tools/type_completeness.py
 	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_exports.py
 
 bench: setup

@@ -73,9 +73,9 @@ class ClientClosed(OrchnbError, RuntimeError):
     def __init__(self, message: str, *, request: httpx.Request | None = None) -> None:
         super().__init__(message)
         self.request = request
-        self.left_open = False
+        self.left_open: bool = False
         if request is not None:
-            self.hint = "Run it again with an open client: get_client() returns one."
+            self.hint: str = "Run it again with an open client: get_client() returns one."
 
     def may_have_acted(self, *, repeatable: bool) -> None:
         """Record that the request was sent to the server; ``repeatable`` says if repeating it is safe."""
@@ -141,7 +141,7 @@ class AmbiguousReference(OrchnbError, ValueError):
 
     def __init__(self, message: str, *, candidates: Sequence[Any] = (), hint: str = "") -> None:
         super().__init__(message)
-        self.candidates = tuple(candidates)
+        self.candidates: tuple[Any, ...] = tuple(candidates)
         self.hint = hint
 
 
@@ -162,7 +162,7 @@ class ServerStartFailed(OrchnbError, RuntimeError):
         super().__init__(message)
         self.phase = phase
         self.hint = hint
-        self.log_lines = tuple(log_lines)
+        self.log_lines: tuple[str, ...] = tuple(log_lines)
 
 
 class UnexpectedAnswer(OrchnbError, ValueError):
@@ -193,7 +193,7 @@ class InvalidParameters(OrchnbError, ValueError):
         self, message: str, *, fields: Sequence[FieldProblem] = (), hint: str = ""
     ) -> None:
         super().__init__(message)
-        self.fields = tuple(fields)
+        self.fields: tuple[FieldProblem, ...] = tuple(fields)
         self.hint = hint
 
 
@@ -218,7 +218,7 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
     ) -> None:
         super().__init__(message, request=request, response=response)
         self.detail = detail
-        self.fields = tuple(fields)
+        self.fields: tuple[FieldProblem, ...] = tuple(fields)
         self.hint = hint
 
     @property

@@ -93,7 +93,7 @@ class _ApiClient(Operations, RunOperations):
         httpx_settings = concealed_options(httpx_settings or {})
         if isinstance(api, str):
             api = concealed_url(api)
-        self.settings = settings or get_settings()
+        self.settings: Settings = settings or get_settings()
         self._withheld: dict[str, str] = {}
         if isinstance(api, str):
             if api != self.settings.api_url:  # else it has been checked

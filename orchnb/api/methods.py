@@ -59,7 +59,7 @@ class operation(Generic[P, T]):
     def __init__(self, function: Callable[P, LongSteps[T]]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
-        self.__name__ = function.__name__
+        self.__name__: str = function.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
         """Return the operation's calls, for use within another operation."""

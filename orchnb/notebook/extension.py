@@ -51,8 +51,8 @@ class Extension:
     def __init__(self, shell: InteractiveShell, package: ModuleType) -> None:
         self.shell = shell
         self._package = package
-        self.session = Session()
-        self.mode = DisplayMode()
+        self.session: Session = Session()
+        self.mode: DisplayMode = DisplayMode()
         self._pid = os.getpid()
         self._making = threading.Lock()
         self._displays: LiveDisplays | None = None
@@ -63,7 +63,7 @@ class Extension:
     def _put_in(self, out: ExitStack) -> None:
         """Add everything to the shell, and push the callbacks that remove it onto the stack."""
         shell = self.shell
-        self.cells = Cells(shell, on_end=self._cell_ended)
+        self.cells: Cells = Cells(shell, on_end=self._cell_ended)
         out.callback(self.cells.remove)
         out.callback(ErrorCards(shell, self.mode).remove)
         out.callback(Pulse(shell).remove)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from orchnb.runs.following import Following
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class LiveDisplays:
@@ -54,7 +54,7 @@ class LiveDisplays:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
-        self.history = RetryHistory()
+        self.history: RetryHistory = RetryHistory()
         self._shell = shell
         self._current_cell = current_cell
         self._mode = mode

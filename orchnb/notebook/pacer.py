@@ -9,7 +9,7 @@ from typing import Protocol
 from orchnb.runtime.futures import ThreadFuture
 from orchnb.runtime.interrupts import deferred_interrupts
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _DRAW_INTERVAL = 1 / 3
 """Seconds between two drawings: with the last one, which the end of a cell brings forward, there are

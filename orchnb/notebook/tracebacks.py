@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchnb.notebook.display_mode import Mode
     from orchnb.notebook.views.model import Card
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # The code that talks to a server; `loops` and `context` also run other people's code.

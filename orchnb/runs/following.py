@@ -66,7 +66,7 @@ class Following:
         """How many runs there will be, if more are to be added; None if these are all."""
         self.deleted: set[UUID] = set()
         """Runs that were deleted while they were followed."""
-        self.began = clock()
+        self.began: float = clock()
         self.ended: float | None = None
         """When the following ended, on the same clock."""
         self._ids = list(dict.fromkeys(ids))

@@ -61,7 +61,7 @@ class LogTail:
         self._size = LINES_AT_ONCE
         self._after: datetime | None = None
         self._quiet_since: float | None = None
-        self.done = False
+        self.done: bool = False
         """Whether the run has ended and all of its lines are there."""
 
     def call(self) -> Generator[Call[Any] | Sleep, Any, list[Log]]:

@@ -42,7 +42,7 @@ from orchnb.runs.waiting import (
 if TYPE_CHECKING:
     from orchnb.api.models import Deployment, FlowRun, Log, OrchestrationResult
 
-logger = logging.getLogger("orchnb.runs")
+logger: logging.Logger = logging.getLogger("orchnb.runs")
 
 RunLike = UUID | str | Any
 

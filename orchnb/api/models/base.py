@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Any, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, SupportsIndex, TypeVar, overload
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticUseDefault, core_schema
@@ -31,7 +31,7 @@ def _default_for_null(value: object) -> object:
     return value
 
 
-NullIsDefault = BeforeValidator(_default_for_null)
+NullIsDefault: BeforeValidator = BeforeValidator(_default_for_null)
 """Servers leave out empty values or send null; both mean the same."""
 
 
@@ -66,7 +66,7 @@ def _stop_at_first_error(schema: Any) -> None:
 class Model(BaseModel):
     """The base of all models; keeps unknown fields as attributes."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     @classmethod
     def __get_pydantic_core_schema__(
