@@ -104,7 +104,9 @@ def created_once(create: Call[M], again: Steps[M | None]) -> Generator[Call[Any]
         if not was_resent(exc):
             raise
         found = yield from again
-        if found is None or not has_all_of(found.model_dump(mode="json"), create):
+        if found is None or not has_all_of(
+            found.model_dump(mode="json", exclude_unset=True), create
+        ):
             raise
         return found
     return created

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from orchnb.api.models.base import Model
+
 if TYPE_CHECKING:
     from orchnb.api.models import AnyState
 
@@ -55,10 +57,17 @@ def as_state(state: AnyState) -> dict[str, Any]:
     """Return a state in the API's form."""
     if isinstance(state, BaseModel):
         # The fields that a request for a state can have. The server sets the id and the times.
-        wanted = {"type", "name", "message", "state_details"}
-        fields = state.model_dump(mode="json", exclude_none=True, include=wanted)
+        fields = state.model_dump(
+            mode="json",
+            exclude_none=True,
+            exclude_defaults=isinstance(state, Model),  # ours are the server's own defaults
+            include={"type", "name", "message", "state_details"},
+        )
+        details = fields.pop("state_details", None) or {}
+        if not isinstance(details, dict):
+            raise TypeError(f"state_details should be a mapping, not {type(details).__name__}")
         # It identifies the request that set the state: the server would treat a second request with
         # the same id as a repetition.
-        fields.get("state_details", {}).pop("transition_id", None)
-        return fields
+        details.pop("transition_id", None)
+        return {**fields, "state_details": details} if details else fields
     return {"type": as_word(state).upper()}

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from pydantic import BaseModel
 from typing_extensions import Unpack
 
 from orchnb.api import models
@@ -322,6 +323,9 @@ def update_deployment(
         infrastructure_document_id=infrastructure_document_id,
     )
     if changes.get("schedules") is not None:
+        if isinstance(deployment, BaseModel) and isinstance(schedules, Unchanged):
+            model: Any = deployment
+            changes["schedules"] = model.schedules  # its dump lacks defaults
         changes["schedules"] = as_schedules(changes["schedules"])
     return Call(
         "PATCH",

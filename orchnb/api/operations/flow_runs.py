@@ -201,8 +201,8 @@ def _result_of_a_transition(response: PrefectResponse) -> OrchestrationResult:
     result = _result(response)
     if RESENT in response.extensions and result.status == "REJECT" and result.state is not None:
         sent = json.loads(response.request.content)["state"]["state_details"]["transition_id"]
-        now = result.state.state_details or {}
-        if now.get("transition_id") == sent:
+        now = getattr(result.state.state_details, "transition_id", None)
+        if str(now) == sent:
             return result.model_copy(update={"status": "ACCEPT", "details": None})
     return result
 

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import BaseModel
 
+from orchnb.api.models.base import Model
+
 
 class Dataclass(Protocol):
     """A dataclass instance, such as Prefect's ``Cron(...)``."""
@@ -96,8 +98,14 @@ def _when(data: dict[str, Any], *, of_an_object: bool) -> dict[str, Any]:
 def _data_of(schedule: ScheduleLike) -> dict[str, Any]:
     if isinstance(schedule, Mapping):
         return dict(schedule)
-    if isinstance(schedule, BaseModel):
+    if isinstance(schedule, Model):
         return schedule.model_dump(exclude_unset=True)
+    if isinstance(schedule, BaseModel):
+        inner = getattr(schedule, "schedule", None)
+        if inner is None:
+            # Including defaults: an interval schedule of Prefect's counts from when it was made.
+            return schedule.model_dump()
+        return {**schedule.model_dump(exclude_unset=True), "schedule": inner}
     if dataclasses.is_dataclass(schedule) and not isinstance(schedule, type):
         return dataclasses.asdict(schedule)
     raise TypeError(
