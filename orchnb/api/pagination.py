@@ -37,8 +37,8 @@ PAGE = 200
 
 
 _MOST_REPEATED = 3 * PAGE
-"""How many consecutive known rows are allowed: as many as could be created before them while a few pages
-are read."""
+"""How many consecutive known rows are allowed: as many rows as can be created while a few pages are
+read."""
 
 
 class Identified(Protocol):

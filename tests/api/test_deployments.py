@@ -839,7 +839,7 @@ def test_parameters_that_the_server_refuses_are_not_said_to_exist(
     assert type(caught.value) is PrefectHTTPStatusError
     assert str(caught.value).startswith("The server could not ")
     assert "parameters" in str(caught.value).partition(": 409 Conflict for ")[0]
-    assert caught.value.hint.startswith("Correct what the server names")
+    assert caught.value.hint.startswith("Correct what the server reports")
 
 
 def test_a_schema_that_cannot_be_used_is_left_to_the_server(server_url: str, name: str) -> None:

@@ -42,15 +42,20 @@ def as_word(value: object) -> str:
     return str(value.value) if isinstance(value, Enum) else str(value)
 
 
-def as_tags(tags: Iterable[str] | None) -> list[str] | None:
-    """Return tags as a list.
+def strings(argument: str, values: Iterable[str]) -> list[str]:
+    """Return the values of an argument as a list.
 
     Raises:
-        TypeError: ``tags`` is a string; each letter would become a tag.
+        TypeError: ``values`` is a string; each letter would become a value.
     """
-    if isinstance(tags, str):
-        raise TypeError(f"tags should be a list of strings: [{tags!r}]")
-    return None if tags is None else list(tags)
+    if isinstance(values, str):
+        raise TypeError(f"{argument} should be a list of strings: [{values!r}]")
+    return list(values)
+
+
+def as_tags(tags: Iterable[str] | None) -> list[str] | None:
+    """Return tags as a list; see `strings`."""
+    return None if tags is None else strings("tags", tags)
 
 
 def as_state(state: AnyState) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _ABOUT = {
     "cron": ("cron", "timezone", "day_or"),
     "rrule": ("rrule", "timezone"),
 }
-_BESIDE = ("active", "max_scheduled_runs", "parameters", "slug", "replaces")
+_OPTIONS = ("active", "max_scheduled_runs", "parameters", "slug", "replaces")
 
 
 def as_seconds(length: timedelta | float) -> float:
@@ -54,10 +54,10 @@ def as_deployment_schedule(schedule: ScheduleLike) -> dict[str, Any]:
         inner, active = schedule
         return {**as_deployment_schedule(inner), "active": active}
     data = _data_of(schedule)
-    beside = {name: data.pop(name) for name in _BESIDE if name in data}
+    options = {name: data.pop(name) for name in _OPTIONS if name in data}
     when = data if data.get("schedule") is None else _data_of(data["schedule"])
     return {
-        **{name: value for name, value in beside.items() if value is not None},
+        **{name: value for name, value in options.items() if value is not None},
         "schedule": _when(when, of_an_object=not isinstance(schedule, Mapping)),
     }
 
