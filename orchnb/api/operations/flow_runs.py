@@ -41,12 +41,16 @@ if TYPE_CHECKING:
     )
 
 
-flow_run_of = a(lambda: models.FlowRun)
-flow_runs_of = list_of(lambda: models.FlowRun)
-states_of = list_of(lambda: models.State)
+flow_run_of: Callable[[PrefectResponse], models.FlowRun] = a(lambda: models.FlowRun)
+flow_runs_of: Callable[[PrefectResponse], ModelList[models.FlowRun]] = list_of(
+    lambda: models.FlowRun
+)
+states_of: Callable[[PrefectResponse], ModelList[models.State]] = list_of(lambda: models.State)
 _inputs = list_of(lambda: models.FlowRunInput)
 _seconds: Callable[[PrefectResponse], float | None] = a(lambda: float | None)  # type: ignore[arg-type, return-value] # a type to pydantic
-transition_of = a(lambda: models.OrchestrationResult)
+transition_of: Callable[[PrefectResponse], models.OrchestrationResult] = a(
+    lambda: models.OrchestrationResult
+)
 _transitions = a(lambda: models.FlowRunOrchestrationResults)
 
 
