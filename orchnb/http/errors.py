@@ -179,7 +179,7 @@ def _hint_of_waits(response: httpx.Response) -> str:
 
 def bare_request(request: httpx.Request, url: object = None) -> httpx.Request:
     """Return the request without secrets: no credentials, no header values set by the user, no body.
-    ``url`` is shown in place of its own."""
+    ``url`` is shown instead of the request's."""
     extensions = {ASIDE: True} if request.extensions.get(ASIDE) else None
     return httpx.Request(
         one_line(request.method),

@@ -1,4 +1,4 @@
-"""Importing in the background, from the load of the extension on, what the first request needs."""
+"""Import what the first request needs in the background, from the load of the extension on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 class Prewarm:
-    """The thread that imports: orchnb's own modules and, if a server in this process is what the
-    settings ask for, Prefect's. It opens no database, and what fails, fails again where it is needed
-    and is told there."""
+    """The thread that imports: orchnb's modules and, if the settings select an in-kernel server, Prefect's.
+
+    It opens no database. An import that fails here fails again, and is reported, where it is needed.
+    """
 
     def __init__(self, shell: InteractiveShell, *, after_cell: bool) -> None:
-        """``after_cell``: begin when the cell that runs has ended, as it may go on to import Prefect."""
+        """``after_cell``: begin at the end of the running cell, which may import Prefect."""
         self._leaving = False
         self._thread = threading.Thread(target=self._run, name="orchnb-prewarm", daemon=True)
         self._hooks = CellHooks(shell, before=self._before_cell, after=self._after_cell, waits=True)
@@ -30,14 +31,14 @@ class Prewarm:
             self._start()
 
     def remove(self) -> None:
-        """Leave the shell's events. An import cannot be broken off; it ends by itself."""
+        """Unregister the hooks. An import in progress cannot be stopped; it ends by itself."""
         self._leaving = True
         self._hooks.remove()
 
     def _before_cell(self, info: Any) -> None:
-        # Two threads that import one package in different orders can meet modules that are only half
-        # there (Python breaks the deadlock that way). A cell that imports Prefect needs the same
-        # modules, so it loses nothing by waiting.
+        # Two threads that import one package in different orders can see partly initialized modules,
+        # because Python breaks the deadlock in this way. A cell that imports Prefect needs the same modules,
+        # so waiting costs it nothing.
         if "prefect" in (getattr(info, "raw_cell", None) or ""):
             while self._thread.is_alive():
                 self._thread.join(0.1)  # in steps, as on Windows a join cannot be interrupted

@@ -63,7 +63,7 @@ class Following:
         """Where the server's web pages are; None if unknown."""
         self._is_shown = is_shown
         self.expected: int | None = None
-        """How many runs there will be, if more are to be added; None if these are all."""
+        """How many runs there will be, if more will be added; None if these are all."""
         self.deleted: set[UUID] = set()
         """Runs that were deleted while they were followed."""
         self.began: float = clock()

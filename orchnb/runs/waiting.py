@@ -118,7 +118,7 @@ def ids_of(runs: Iterable[Any]) -> list[UUID]:
     """Return the ids of flow runs given as models, ids, or texts of ids.
 
     Raises:
-        ValueError: a value is none of these.
+        ValueError: a value is something else.
     """
     return [id_of(run) for run in runs]
 

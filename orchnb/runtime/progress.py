@@ -1,7 +1,7 @@
 """The progress of a start, which distinguishes a slow start from one that hangs.
 
 A start makes progress when a phase begins, when it logs or prints a line that it has not written
-before, and when a module is imported. An app that hangs does none of these. A repeated line is not
+before, and when a module is imported. An app that hangs does nothing of the kind. A repeated line is not
 progress: an app that waits for a database often logs the same line again and again.
 
 Modules are counted for the whole process, because it is unknown which thread imports them.
