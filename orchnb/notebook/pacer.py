@@ -81,7 +81,7 @@ class Pacer:
 
 
 def _draw(display: Display) -> bool:
-    """Draw a display, and return whether it is in progress. One that cannot be drawn is dropped, so that the
+    """Draw a display, and return whether it is in progress. One that cannot be drawn is dropped; the
     others go on."""
     try:
         return display.draw()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Prewarm:
-    """The thread that imports: orchnb's modules and, if the settings select an in-kernel server, Prefect's.
+    """The thread that imports orchnb's modules and, if an in-kernel server will be used, Prefect's.
 
     It opens no database. An import that fails here fails again, and is reported, where it is needed.
     """
@@ -37,8 +37,8 @@ class Prewarm:
 
     def _before_cell(self, info: Any) -> None:
         # Two threads that import one package in different orders can see partly initialized modules,
-        # because Python breaks the deadlock in this way. A cell that imports Prefect needs the same modules,
-        # so waiting costs it nothing.
+        # because Python breaks the deadlock in this way. A cell that imports Prefect needs these modules
+        # as well, so waiting costs it nothing.
         if "prefect" in (getattr(info, "raw_cell", None) or ""):
             while self._thread.is_alive():
                 self._thread.join(0.1)  # in steps, as on Windows a join cannot be interrupted
