@@ -98,7 +98,7 @@ $(OTHER)/.installed: pyproject.toml constraints.txt
 test-prefect: TESTS = tests/api tests/hosting/test_ephemeral.py tests/prefect_server/test_routing.py \
   tests/notebook/test_main_job.py tests/notebook/test_open_server.py tests/notebook/test_prewarm.py \
   tests/notebook/test_startup_display.py tests/test_places.py \
-  tests/test_settings_prefect.py
+  tests/test_settings_prefect.py tests/test_internals.py
 test-prefect: $(OTHER)/.installed
 	$(OTHER)/bin/python -m pytest $(PARALLEL) $(TESTS)
 
@@ -107,6 +107,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/python tools/type_completeness.py
 	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_exports.py
 
 bench: setup

@@ -352,7 +352,7 @@ CASES = (
     ),
     Case("Loading it in a fresh kernel", PREFECT, loading, 5, limits={ORCHNB: Limit(0.15, "s")}),
     Case(
-        "From loading it to the first answer of a server of one's own",
+        "From loading it to the first answer of a separate server",
         PREFECT,
         *(first_answer, 4, 10),
         limits={ORCHNB: Limit(0.45), AFTER_READING: Limit(0.1)},

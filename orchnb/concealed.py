@@ -1,7 +1,7 @@
-"""Secrets that stay out of sight on their way to the wire.
+"""Secrets that are not shown on their way to the network.
 
 These are Python's own types, and behave like them. Only their reprs, and so the local variables that
-debuggers and error trackers show, do not hold the secret. Neither do their pickles.
+debuggers and error trackers show, do not contain the secret. Neither do their pickles.
 """
 
 from __future__ import annotations
@@ -16,10 +16,19 @@ from typing_extensions import Self
 from orchnb.redaction import MASK, redact_url
 
 
-class _Immutable:
-    """A copy is the object itself; a pickle would be another one."""
+class _Concealed:
+    """A copy is the object itself; a pickle contains only what the repr shows."""
 
     __slots__ = ()
+
+    def _shown(self) -> str | bytes:
+        return MASK
+
+    def __repr__(self) -> str:
+        return repr(self._shown())
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return type(self), (self._shown(),)
 
     def __copy__(self) -> Self:
         return self
@@ -28,34 +37,26 @@ class _Immutable:
         return self
 
 
-class ConcealedText(_Immutable, str):
+class ConcealedText(_Concealed, str):
     """A secret text, such as the value of a header."""
 
     __slots__ = ()
-
-    def __repr__(self) -> str:
-        return repr(MASK)
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return type(self), (MASK,)
 
     def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
         """As ``str.encode``; the bytes are concealed as well."""
         return ConcealedBytes(super().encode(encoding, errors))
 
 
-class ConcealedBytes(_Immutable, bytes):
+class ConcealedBytes(_Concealed, bytes):
     """A secret as bytes. httpx keeps the values of headers like this."""
 
     __slots__ = ()
 
-    def __repr__(self) -> str:
-        return repr(MASK.encode())
+    def _shown(self) -> bytes:
+        return MASK.encode()
 
-    __str__ = __repr__
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return type(self), (MASK.encode(),)
+    def __str__(self) -> str:
+        return repr(self)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """As ``bytes.decode``; the text is concealed as well."""
@@ -67,48 +68,43 @@ class ConcealedBytes(_Immutable, bytes):
 
 
 class Body(ConcealedBytes):
-    """The body of a request, which may hold anything. Its repr says how long it is."""
+    """The body of a request, which may contain anything. Its repr says how long it is."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<{len(self):,} bytes>"
 
-    __str__ = __repr__
-
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """As ``bytes.decode``: it is called to see the text."""
         return bytes.decode(self, encoding, errors)
 
 
-class ConcealedUrl(_Immutable, str):
-    """A URL with credentials in it, which its repr leaves out."""
+class ConcealedUrl(_Concealed, str):
+    """A URL with credentials, which its repr leaves out."""
 
     __slots__ = ()
 
-    def __repr__(self) -> str:
-        return repr(redact_url(str(self)))
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return type(self), (redact_url(str(self)),)
+    def _shown(self) -> str:
+        return redact_url(str(self))
 
 
 class ConcealedDict(dict[Any, Any]):
-    """A dictionary of which the repr says only how many entries it has."""
+    """A dictionary whose repr says only how many entries it has."""
 
     def __repr__(self) -> str:
         return f"<dict of {len(self)}>"
 
 
 class ConcealedList(list[Any]):
-    """A list of which the repr says only how many items it has."""
+    """A list whose repr says only how many items it has."""
 
     def __repr__(self) -> str:
         return f"<list of {len(self)}>"
 
 
 def concealed(value: Any) -> Any:
-    """Return an equal value of which the repr shows nothing: a text, bytes, a dictionary or a list.
+    """Return an equal value whose repr shows nothing: a text, bytes, a dictionary or a list.
 
     Other values are returned unchanged.
     """
@@ -122,7 +118,7 @@ def concealed(value: Any) -> Any:
 
 
 def concealed_url(url: str) -> str:
-    """Return an equal URL of which the repr shows no credentials."""
+    """Return an equal URL whose repr shows no credentials."""
     return ConcealedUrl(url) if "@" in url else url
 
 

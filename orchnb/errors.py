@@ -49,6 +49,7 @@ def _rebuild(
     cls: type[OrchnbError], args: tuple[Any, ...], attributes: dict[str, Any]
 ) -> OrchnbError:
     error = cls.__new__(cls, *args)
+    error.args = args  # an OSError leaves them to its __init__
     error.__dict__.update(attributes)
     return error
 
@@ -72,9 +73,9 @@ class ClientClosed(OrchnbError, RuntimeError):
     def __init__(self, message: str, *, request: httpx.Request | None = None) -> None:
         super().__init__(message)
         self.request = request
-        self.left_open = False
+        self.left_open: bool = False
         if request is not None:
-            self.hint = "Run it again with an open client: get_client() returns one."
+            self.hint: str = "Run it again with an open client: get_client() returns one."
 
     def may_have_acted(self, *, repeatable: bool) -> None:
         """Record that the request was sent to the server; ``repeatable`` says if repeating it is safe."""
@@ -140,7 +141,7 @@ class AmbiguousReference(OrchnbError, ValueError):
 
     def __init__(self, message: str, *, candidates: Sequence[Any] = (), hint: str = "") -> None:
         super().__init__(message)
-        self.candidates = tuple(candidates)
+        self.candidates: tuple[Any, ...] = tuple(candidates)
         self.hint = hint
 
 
@@ -161,7 +162,7 @@ class ServerStartFailed(OrchnbError, RuntimeError):
         super().__init__(message)
         self.phase = phase
         self.hint = hint
-        self.log_lines = tuple(log_lines)
+        self.log_lines: tuple[str, ...] = tuple(log_lines)
 
 
 class UnexpectedAnswer(OrchnbError, ValueError):
@@ -192,7 +193,7 @@ class InvalidParameters(OrchnbError, ValueError):
         self, message: str, *, fields: Sequence[FieldProblem] = (), hint: str = ""
     ) -> None:
         super().__init__(message)
-        self.fields = tuple(fields)
+        self.fields: tuple[FieldProblem, ...] = tuple(fields)
         self.hint = hint
 
 
@@ -201,7 +202,8 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
 
     The message is one line. ``detail`` is the server's explanation ("" if there is none), ``fields`` the
     rows of a 422, ``hint`` what to do about it. ``request`` and ``response`` are copies without secrets:
-    no credentials, no header values set by the user, no echo of what was sent. It can be pickled.
+    no credentials, no header values set by the user, no body of the request, and in that of the response
+    none of the fields that repeat it (``input``, ``request_body``). It can be pickled.
     """
 
     def __init__(
@@ -216,7 +218,7 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
     ) -> None:
         super().__init__(message, request=request, response=response)
         self.detail = detail
-        self.fields = tuple(fields)
+        self.fields: tuple[FieldProblem, ...] = tuple(fields)
         self.hint = hint
 
     @property

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 E = TypeVar("E")
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Observers(Generic[E]):

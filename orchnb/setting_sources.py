@@ -1,4 +1,7 @@
-"""The sources of settings: the layers from arguments down to profiles, and which one won."""
+"""The sources of settings: the layers from arguments down to profiles, and which one won.
+
+The source classes of pydantic-settings cannot be used; CONTRIBUTING.md says why, one by one.
+"""
 
 from __future__ import annotations
 
@@ -190,7 +193,7 @@ class Profiles:
         if active is not None and not isinstance(active, str):
             raise InvalidSetting(f"{path}: 'active' should be the name of a profile")
         self.tables: dict[str, dict[str, Any]] = {**BUILT_IN_PROFILES, **tables}
-        self.active = active or None
+        self.active: str | None = active or None
 
     def values(
         self, fields: Mapping[str, FieldNames], name: object, named_by: Origin

@@ -16,19 +16,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import (
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
     field_serializer,
     field_validator,
 )
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from orchnb.concealed import concealed_url, forget_frames
 from orchnb.errors import InvalidSetting
@@ -84,11 +84,11 @@ _ADDRESSES = ("api_url", "cloud_api_url")
 """The fields that hold addresses, which may contain a password."""
 
 
-_READERS = ("orchnb.settings", "orchnb.setting_sources", "tomllib", "tomli", "pydantic_settings")
+_READERS = ("orchnb.settings", "orchnb.setting_sources", "tomllib", "tomli")
 """The packages and modules whose functions hold settings as they were read."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, frozen. ``Settings()`` reads them from their sources; keyword arguments take
     precedence.
 
@@ -96,8 +96,8 @@ class Settings(BaseSettings):
         InvalidSetting: a value or a file cannot be used; the message names it and says what is valid.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
     api_url: str | None = Field(
@@ -233,30 +233,20 @@ class Settings(BaseSettings):
 
     def __init__(self, **values: Any) -> None:
         handled = sys.exc_info()[1]
+        found: Chosen = {}
         try:
-            super().__init__(**values)
+            found = _gather(values)
+            super().__init__(**_values(found))
             return
         except ValidationError as exc:
-            error = InvalidSetting(_describe(exc, _gather(values)))
+            error = InvalidSetting(_describe(exc, found))
         except InvalidSetting as exc:
             error = exc
         # Outside of the except, as pydantic's error holds the values, and so secrets; so do the local
         # variables of this function and of those that read files.
-        values = {}
+        values, found = {}, {}
         forget_frames(error, _READERS, handled=handled)
         raise error
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del env_settings, dotenv_settings, file_secret_settings
-        return (_Layers(settings_cls, init_settings()),)
 
     def source(self, name: str) -> Origin:
         """Return where the value of the named field came from.
@@ -330,26 +320,6 @@ class Settings(BaseSettings):
                 yield name, value
 
 
-class _Layers(PydanticBaseSettingsSource):
-    """All sources combined: for each field the one with the highest precedence wins, and is recorded."""
-
-    def __init__(self, settings_cls: type[BaseSettings], arguments: Mapping[str, Any]) -> None:
-        super().__init__(settings_cls)
-        self._arguments = arguments
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError("the layers are read together")
-
-    def __call__(self) -> dict[str, Any]:
-        found = _gather(self._arguments)
-        values = {
-            field: raw
-            for field, (raw, _) in found.items()
-            if raw is not None or field not in _FIELDS  # None unsets; unknown names are rejected
-        }
-        return {**values, "origins": {field: origin for field, (_, origin) in found.items()}}
-
-
 _temporary: ContextVar[Mapping[str, Any] | None] = ContextVar("orchnb_settings", default=None)
 _session: tuple[dict[str, Any], str] = ({}, "")
 
@@ -421,6 +391,15 @@ def all_profiles() -> dict[str, dict[str, Any]]:
 
 def _gather(arguments: Mapping[str, Any]) -> Chosen:
     return gather(_FIELDS, _given(arguments))
+
+
+def _values(found: Chosen) -> dict[str, Any]:
+    values = {
+        field: raw
+        for field, (raw, _) in found.items()
+        if raw is not None or field not in _FIELDS  # None unsets; unknown names are rejected
+    }
+    return {**values, "origins": {field: origin for field, (_, origin) in found.items()}}
 
 
 def _given(arguments: Mapping[str, Any]) -> Chosen:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import orchnb
+from tests import private_names
 
 PACKAGE = Path(orchnb.__file__).parent
 
@@ -189,3 +192,101 @@ def test_loading_the_extension_loads_neither_httpx_nor_jinja2() -> None:
 
 def test_the_choice_of_server_needs_no_shell() -> None:
     assert not imported_by("import orchnb.notebook.session") & {"IPython", "httpx", "pydantic"}
+
+
+MAY_USE_PRIVATE_NAMES = {
+    "orchnb._cpython",
+    "orchnb.hosting._uvicorn",
+    "orchnb.http._httpx",
+    "orchnb.notebook._ipython",
+    "orchnb.prefect_server.internals",
+}
+"""One module per library. `tests/test_internals.py` tests each name in them."""
+
+OTHERS = [path for path in modules() if name_of(path) not in MAY_USE_PRIVATE_NAMES]
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in OTHERS}
+OURS = set().union(*map(private_names.defined_in, TREES.values()))
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=name_of)
+def test_private_names_of_libraries_are_in_one_module_per_library(path: Path) -> None:
+    assert private_names.private_names(TREES[path], OURS) == []
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=name_of)
+def test_only_one_module_names_what_is_in_prefect(path: Path) -> None:
+    assert private_names.names_of_prefect(TREES[path]) == []
+
+
+def test_no_class_overrides_a_private_method_of_a_library() -> None:
+    """Except in those modules: a mix-in of theirs may."""
+    classes = {
+        each
+        for path in modules()
+        for each in vars(importlib.import_module(name_of(path))).values()
+        if inspect.isclass(each) and each.__module__.startswith("orchnb")
+    }
+    assert [
+        f"{ours.__module__}.{ours.__qualname__}.{name}, of {theirs}"
+        for each in classes
+        for ours in each.__mro__
+        if ours.__module__.startswith("orchnb") and ours.__module__ not in MAY_USE_PRIVATE_NAMES
+        for name, value in vars(ours).items()
+        if private_names.is_private(name) and name != "_abc_impl" and name != "_is_protocol"
+        for theirs in each.__mro__
+        if not theirs.__module__.startswith("orchnb")
+        and name in vars(theirs)
+        and (inspect.isfunction(value) or isinstance(value, (property, classmethod)))
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "request._content = body",
+        "getattr(loop, '_ready', None)",
+        "super()._init_transport()",
+        "handle._context",
+        "client._transport",
+        "from asyncio import _get_running_loop",
+        "import httpx._models",
+        "find('h11._events')",
+        "folder / 'server/_migrations/sqlite'",
+    ],
+)
+def test_a_private_name_is_noticed(code: str) -> None:
+    ours = {"_context", "_transport", "_events"}
+    assert len(private_names.private_names(ast.parse(code), ours)) == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "self._transport = self._context",
+        "other._events",
+        "value._repr_html_",
+        "x.__class__",
+        "from orchnb.http import _httpx",
+        "import_module('orchnb.http._httpx')",
+        "getattr(value, 'name')",
+    ],
+)
+def test_other_names_are_not(code: str) -> None:
+    ours = {"_context", "_transport", "_events"}
+    assert private_names.private_names(ast.parse(code), ours) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import prefect",
+        "from prefect.context import root_settings_context",
+        "importlib.import_module('prefect')",
+        "find_spec('prefect')",
+        "sys.modules.get('prefect.context')",
+        "NAMES = ('prefect.server.database',)",
+    ],
+)
+def test_a_name_of_prefect_is_noticed(code: str) -> None:
+    assert len(private_names.names_of_prefect(ast.parse(code))) >= 1
+    assert private_names.names_of_prefect(ast.parse("home / 'prefect.db'; 'prefect.toml'")) == []

@@ -45,7 +45,9 @@ def test_it_holds_every_file_of_the_package_and_nothing_else(unpacked: Path) -> 
         return {str(path) for path in paths if "__pycache__" not in path.parts}
 
     assert files(unpacked / "orchnb") == files(ROOT / "orchnb")
-    assert {"py.typed", str(Path("notebook/templates/card.html.j2"))} <= files(unpacked / "orchnb")
+    assert {"py.typed", str(Path("notebook/views/templates/card.html.j2"))} <= files(
+        unpacked / "orchnb"
+    )
     assert {path.name.split("-")[0] for path in unpacked.iterdir()} == {"orchnb"}
 
 

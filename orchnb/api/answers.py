@@ -1,4 +1,4 @@
-"""Read answers of the API as models, and create objects exactly once."""
+"""Read responses of the API as models, and create objects exactly once."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Model)
 
 _SERVERS_LIMIT = 200
-"""The most objects that Prefect's server returns at once, by default."""
+"""How many objects Prefect's server returns at most, by default."""
 
 _BATCH = 1_000
-"""Objects of a list that are checked at a time."""
+"""How many objects of a list are validated at a time."""
 
 
 def a(kind: Callable[[], type[T]]) -> Callable[[PrefectResponse], T]:
-    """Read the answer as something of this type, which is asked for when there is an answer: models are
-    imported when they are first used."""
+    """Return a function that reads a response as this type. ``kind`` is called with the first response,
+    because models are imported when they are first used."""
     adapter = functools.cache(lambda: TypeAdapter(kind()))
     return lambda response: _validated(adapter(), json_of(response), response)
 
 
 def list_of(kind: Callable[[], type[M]]) -> Callable[[PrefectResponse], ModelList[M]]:
-    """Read the answer as a list of these models."""
+    """Return a function that reads a response as a list of these models."""
     adapter: Callable[[], TypeAdapter[list[M]]] = functools.cache(
         lambda: TypeAdapter(Annotated[list[kind()], FailFast()])  # type: ignore[arg-type, misc] # made at run time
     )
 
     def read(response: PrefectResponse) -> ModelList[M]:
         data = concealed(json_of(response))
-        # A batch at a time: an interrupt has to wait while pydantic is at work.
+        # A batch at a time, because an interrupt must wait until pydantic returns.
         starts = range(0, len(data), _BATCH) if isinstance(data, list) else ()
         items: list[M] = []
         for start in starts:
@@ -57,7 +57,7 @@ def list_of(kind: Callable[[], type[M]]) -> Callable[[PrefectResponse], ModelLis
 
 
 def _limit_of(response: PrefectResponse) -> int:
-    """How many objects were asked for at most."""
+    """Return how many objects were requested at most."""
     try:
         asked = json.loads(response.request.content or b"{}").get("limit")
     except (ValueError, AttributeError, httpx.RequestNotRead):
@@ -66,8 +66,8 @@ def _limit_of(response: PrefectResponse) -> int:
 
 
 def _validated(adapter: TypeAdapter[T], data: Any, response: PrefectResponse, start: int = 0) -> T:
-    """The data as what the adapter makes of it; ``start`` is where in a list it begins."""
-    data = concealed(data)  # the values of a block, say, which an error's frames would show
+    """Return the validated data; ``start`` is the index of its first item in the whole list."""
+    data = concealed(data)  # such as a block's values, which an error's frames would show
     try:
         return adapter.validate_python(data)
     except ValidationError as exc:
@@ -82,21 +82,21 @@ def _validated(adapter: TypeAdapter[T], data: Any, response: PrefectResponse, st
             ": ".join(filter(None, (one_line(".".join(map(str, place))), problem["msg"])))
             for place, problem in zip(places, found, strict=True)
         )
-    # Outside of the except: that error holds what was answered.
+    # Outside of the except block: that error contains the response's data.
     raise UnexpectedAnswer(
-        f"{shown_url(response.request.url)} answered with JSON of another form than the "
-        f"API's: {one_line(problems)}",
+        f"{shown_url(response.request.url)} answered with JSON that does not have the API's "
+        f"form: {one_line(problems)}",
         hint=API_HINT,
     )
 
 
 def created_once(create: Call[M], again: Steps[M | None]) -> Generator[Call[Any], Any, M]:
-    """Create what has a unique name. Where an earlier try of the same request made it, and its answer was
-    lost, the server says that there is one already: then that one is read ``again``, and is the result
-    if it has all that was sent.
+    """Create an object with a unique name. If an earlier try of the same request created it and the
+    response was lost, the server says that it already exists: then it is read with ``again``, and
+    returned if it has everything that was sent.
 
     Raises:
-        ObjectAlreadyExists: there is one that somebody else has made.
+        ObjectAlreadyExists: it was created by someone else.
     """
     try:
         created: M = yield from create
@@ -104,13 +104,15 @@ def created_once(create: Call[M], again: Steps[M | None]) -> Generator[Call[Any]
         if not was_resent(exc):
             raise
         found = yield from again
-        if found is None or not has_all_of(found.model_dump(mode="json"), create):
+        if found is None or not has_all_of(
+            found.model_dump(mode="json", exclude_unset=True), create
+        ):
             raise
         return found
     return created
 
 
 def has_all_of(fields: Mapping[str, Any], create: Call[Any]) -> bool:
-    """Whether what has these fields has all that the body of ``create`` says of it."""
+    """Return whether these fields include everything in the body of ``create``."""
     sent = json.loads(create.options()["content"])
     return all(fields.get(name) == value for name, value in sent.items())

@@ -56,23 +56,23 @@ from orchnb.settings import Settings, get_settings
 T = TypeVar("T")
 
 _PATIENCE = 15.0
-"""Seconds, in all, that plain code waits in place of an event loop. A new Prefect server may take 6."""
+"""How many seconds plain code waits at most instead of an event loop. A new Prefect server can take 6."""
 
 _CLOSED = "This client was closed and cannot be opened again; get a new one with get_client()"
 _FORKED = (
     "This client uses the server in the process that this one was forked from. Get a new client "
-    "here with get_client(), which starts a server in this process. To use the parent's server, run "
+    "here with get_client(), which starts an in-kernel server. To use the parent's server, run "
     "%orch_serve there, and start this process with spawn instead of fork."
 )
-_TAKES_AN_AWAIT = "This takes an await here: `await client.operations.load()` first"
+_TAKES_AN_AWAIT = "This needs an await here: `await client.operations.load()` first"
 
 
 class _ApiClient(Operations, RunOperations):
-    """What the two clients share: where the API is, and whether it may be talked to now."""
+    """The common base of the two clients: where the API is, and whether the client can be used now."""
 
     is_async: ClassVar[bool]
 
-    # A client of which the making failed has a repr as well.
+    # A client whose __init__ failed needs a repr too.
     api_url: str = ""
     server_type: ServerType | None = None
     _app: ASGIApp | None = None
@@ -93,10 +93,10 @@ class _ApiClient(Operations, RunOperations):
         httpx_settings = concealed_options(httpx_settings or {})
         if isinstance(api, str):
             api = concealed_url(api)
-        self.settings = settings or get_settings()
+        self.settings: Settings = settings or get_settings()
         self._withheld: dict[str, str] = {}
         if isinstance(api, str):
-            if api != self.settings.api_url:  # else it has been checked
+            if api != self.settings.api_url:  # else it was checked already
                 api = Settings(api_url=api).api_url or ""
             if api == self.settings.api_url:
                 self._withheld = withheld(self.settings)
@@ -131,12 +131,12 @@ class _ApiClient(Operations, RunOperations):
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed, for good."""
+        """Whether it was closed; it cannot be opened again."""
         return self._closed
 
     @property
     def _place(self) -> str:
-        """The server, in words."""
+        """A description of the server."""
         if self.server_type is ServerType.EPHEMERAL:
             return "the in-kernel server"
         return redact_url(self.api_url)
@@ -152,9 +152,9 @@ class _ApiClient(Operations, RunOperations):
         return f"<{type(self).__name__} {self.server_type}: {place} ({state})>"
 
     def open(self) -> None:
-        """Open it without waiting for an in-process app to be up: requests will.
+        """Open the client without waiting for an in-process app to start: requests wait for it.
 
-        Every ``open`` wants its ``close``.
+        Call ``close`` once for each ``open``.
 
         Raises:
             ClientClosed: it was closed before.
@@ -169,7 +169,7 @@ class _ApiClient(Operations, RunOperations):
                         self._connect(self._http_options())
                     self.renew_start()
                     self._depth += 1
-            except BaseException:  # an interrupt as well, which has waited until it was open
+            except BaseException:  # includes an interrupt, which was deferred until it was open
                 self._depth = before
                 if before == 0:
                     self._release()
@@ -180,9 +180,9 @@ class _ApiClient(Operations, RunOperations):
 
     @property
     def ui_url(self) -> str | None:
-        """Where the server's web pages are, with no slash at the end; None if there are none known.
+        """The URL of the server's web pages, without a slash at the end; None if it is not known.
 
-        Behind a hub those of a server in this process are a path on the notebook's own host.
+        Behind a hub, the pages of an in-kernel server are a path on the notebook's host.
         """
         if isinstance(self._app, EphemeralApp):
             return self._app.pages_url
@@ -196,7 +196,7 @@ class _ApiClient(Operations, RunOperations):
         return None
 
     def _read(self, call: Call[Any], response: httpx.Response) -> Any:
-        result = call.read(response)  # type: ignore[arg-type] # our clients answer with their own
+        result = call.read(response)  # type: ignore[arg-type] # our clients return this type
         if isinstance(result, ModelList):
             result.ui_url = self.ui_url
         return result
@@ -211,7 +211,7 @@ class _ApiClient(Operations, RunOperations):
         return path
 
     def _exit(self) -> bool:
-        """Undo one ``open``; whether it was the last."""
+        """Undo one ``open``; return whether it was the last."""
         with deferred_interrupts(), self._lock:
             if self._depth == 0:
                 return False
@@ -220,16 +220,16 @@ class _ApiClient(Operations, RunOperations):
             return self._closed
 
     def _end(self) -> HostedApp | None:
-        """Close it however often it has been opened; return an in-process app to be waited for."""
+        """Close it, however often it was opened; return the in-process app to wait for."""
         with deferred_interrupts(), self._lock:
             self._depth = 0
             self._closed = True
             return self._release()
 
     def renew_start(self) -> None:
-        """Begin to start an in-process app anew that did not start or has gone down; it does not wait.
+        """Start an in-process app again if it failed to start or has stopped, without waiting for it.
 
-        What was wrong may have been mended. Each request does so as well.
+        The cause may have been fixed. Each request does this too.
         """
         hosted = self._hosted
         if hosted is None or hosted.is_up or hosted.closed or not hosted.started.done():
@@ -240,7 +240,7 @@ class _ApiClient(Operations, RunOperations):
                 self._hosted = self._lease(self._app)
 
     def announce_wait(self) -> None:
-        """Tell observers of the start of an in-process app as if the calling code waited for it."""
+        """Notify observers of an in-process app's start as if the calling code waited for it."""
         if (hosted := self._hosted) is not None:
             hosted.announce_wait()
 
@@ -250,13 +250,13 @@ class _ApiClient(Operations, RunOperations):
 
     def _lease(self, app: ASGIApp) -> HostedApp:
         hosted = host_app(app)
-        # A client that is never closed gives the app back when it is garbage-collected.
+        # A client that is never closed releases the app when it is garbage-collected.
         weakref.finalize(self, hosted.close).atexit = False
         return hosted
 
     def _release(self) -> HostedApp | None:
-        """End the requests that are under way, give the in-process app back, if there is one, and return
-        it to be waited for."""
+        """End the requests in progress, release the in-process app, if there is one, and return it: the
+        caller must wait for it."""
         if self._http is not None:
             self._http.end_requests()
         hosted, self._hosted = self._hosted, None
@@ -282,26 +282,26 @@ class _ApiClient(Operations, RunOperations):
         opening = "async with" if self.is_async else "with"
         raise ClientClosed(
             f"This client is not open: use it in `{opening} client:`. In a notebook, %load_ext orchnb "
-            "makes get_client() give one that is."
+            "makes get_client() return an open one."
         )
 
     def _perform_briefly(self, steps: Steps[T]) -> T:
-        """Make an operation's calls once, from plain code, within `_PATIENCE` seconds in all.
+        """Make an operation's calls once, from plain code, within `_PATIENCE` seconds in total.
 
         Raises:
             ClientClosed: this client is not open.
-            RuntimeError: what this client does cannot be done in plain code here.
+            RuntimeError: this client cannot be used in plain code here.
             httpx.TimeoutException: there was no result in time.
         """
         twin = self._brief_twin()
         return twin._within(_PATIENCE, lambda: twin.perform(steps))
 
     def _brief_twin(self) -> SyncPrefectClient:
-        """A sync client of the same API that tries once and waits little, for a glance in plain code.
+        """Return a sync client of the same API for short reads in plain code: one try, short time-outs.
 
         Raises:
-            ClientClosed: this one is not open.
-            RuntimeError: what this one does cannot be done in plain code here.
+            ClientClosed: this client is not open.
+            RuntimeError: this client cannot be used in plain code here.
         """
         self._refuse_closed()
         if self._depth == 0:
@@ -309,7 +309,7 @@ class _ApiClient(Operations, RunOperations):
         if self._app is not None and on_host_thread():
             raise RuntimeError(_TAKES_AN_AWAIT)
         options = {**self._httpx_settings, "timeout": _PATIENCE}
-        # An async client's hooks and sleep are coroutine functions; the policy may be a patient one.
+        # An async client's hooks and sleep are coroutine functions; its policy may wait for a long time.
         for name in ("event_hooks", "sleep", "retry_policy"):
             options.pop(name, None)
         if options.get("transport") is not None:
@@ -328,7 +328,7 @@ class _ApiClient(Operations, RunOperations):
         return twin
 
     def _http_options(self) -> dict[str, Any]:
-        """httpx's arguments: ours, and over them the user's ``httpx_settings``."""
+        """Return httpx's arguments: ours, overridden by the user's ``httpx_settings``."""
         settings = self.settings
         options: dict[str, Any] = {
             **_address(self.api_url),
@@ -339,7 +339,7 @@ class _ApiClient(Operations, RunOperations):
         }
         if self._app is not None:
             self._hosted = self._lease(self._app)
-            # A weak reference: a cycle would delay giving the app back when the client is forgotten.
+            # A weak reference: a cycle would delay the release of the app when the client is dropped.
             renewed = weakref.WeakMethod(self._renewed)
             options["transport"] = HostedTransport(lambda: (method := renewed()) and method())
         else:
@@ -350,7 +350,7 @@ class _ApiClient(Operations, RunOperations):
                 options["verify"] = _trust(settings)
         options.update(self._httpx_settings)
         options["headers"] = httpx.Headers(self._credentials)
-        if self._app is not None:  # to pack what does not leave the process would only take time
+        if self._app is not None:  # compression within the process would only take time
             options["headers"]["accept-encoding"] = "identity"
         options["headers"].update(self._httpx_settings.get("headers"))
         return options
@@ -360,29 +360,29 @@ class PrefectClient(_ApiClient):
     """The async client of the orchestration API.
 
     Open it with ``async with``; in a notebook, ``get_client()`` returns an open one. It can be entered
-    again while it is open, and, once closed, stays closed. It works on every event loop and in every
-    thread, with connections per loop.
+    again while it is open; once closed, it stays closed. It works on every event loop and in every
+    thread, with separate connections for each loop.
 
     Args:
-        api: the API's URL, or an ASGI app, which then runs in this process while the client is open.
-        api_key: for Prefect Cloud; by default that of the settings.
-        auth_string: ``user:password`` for a server of one's own; by default that of the settings.
-        httpx_settings: arguments of ``httpx.AsyncClient`` that go before our own.
+        api: the API's URL, or an ASGI app, which runs in this process while the client is open.
+        api_key: for Prefect Cloud; by default from the settings.
+        auth_string: ``user:password`` for your own server; by default from the settings.
+        httpx_settings: arguments of ``httpx.AsyncClient`` that override ours.
         settings: by default the current ones.
 
     Raises:
-        InvalidSetting: ``api`` is no URL, or the settings cannot be read.
+        InvalidSetting: ``api`` is not a URL, or the settings cannot be read.
     """
 
     is_async: ClassVar[Literal[True]] = True
     loop: Loop | None = None
-    """The event loop it was first used on; None before. `get_or_create_client` finds it there."""
+    """The event loop it was first used on; None before. `get_or_create_client` returns it there."""
 
     _http: PrefectHttpxAsyncClient | None = None
 
     @cached_property
     def operations(self) -> AsyncOperations:
-        """Every operation that the server itself describes, in groups that Tab finds."""
+        """Every operation in the server's OpenAPI document, in groups, with tab completion."""
         return AsyncOperations(self, self._place)
 
     async def __aenter__(self) -> Self:
@@ -409,7 +409,7 @@ class PrefectClient(_ApiClient):
         self._http = PrefectHttpxAsyncClient(**options)
 
     async def close(self) -> None:
-        """Undo one `open`; the last one closes connections and gives an in-process app back."""
+        """Undo one `open`; the last one closes the connections and releases an in-process app."""
         if not self._exit():
             return
         hosted = self._release()
@@ -421,10 +421,10 @@ class PrefectClient(_ApiClient):
                 await hosted.wait_closed_async()
 
     def close_for_good(self) -> Coroutine[Any, Any, None] | None:
-        """Close it however often it has been opened, in plain code: for the end of a notebook's session.
+        """Close it from plain code, however often it was opened: for the end of a notebook's session.
 
-        Waits for an in-process app to be down. What then is left to do, to close connections, is
-        returned, to be run on the client's loop; None if nothing is.
+        Wait until an in-process app has stopped. Return the coroutine that closes the connections, which
+        must run on the client's loop; None if there are none.
         """
         hosted = self._end()
         if hosted is not None:
@@ -437,21 +437,21 @@ class PrefectClient(_ApiClient):
         """Make an operation's calls and return its result.
 
         Raises:
-            OperationNotFound: the server has none such as ``operation`` names.
+            OperationNotFound: the server does not have the operation named ``operation``.
         """
         if operation:
             steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
         return await drive_async(iter(steps), partial(self._call, operation=operation))
 
     async def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s.
+        """Send any request to the API, like httpx's ``request``; ``path`` is below the API's URL.
 
         Raises:
-            ForeignAddress: ``path`` is the address of another place, which is not to get our credentials.
+            ForeignAddress: ``path`` is an address elsewhere, which must not receive our credentials.
             ClientClosed: the client was closed, before or in the meantime.
-            OutcomeUnknown: there was no answer, the server may have acted, and the method is not
-                idempotent (RFC 9110, 9.2.2). The request was not sent again. A ``POST`` that only reads,
-                such as to ``/flows/filter``, is.
+            OutcomeUnknown: there was no response, the server may have acted, and the method is not
+                idempotent (RFC 9110, 9.2.2), so the request was not sent again. A ``POST`` that only
+                reads, such as one to ``/flows/filter``, counts as idempotent.
         """
         path, kwargs = concealed_url(path), concealed_options(kwargs)
         try:
@@ -502,7 +502,7 @@ class PrefectClient(_ApiClient):
 class SyncPrefectClient(_ApiClient):
     """`PrefectClient` for plain code: the same arguments and operations, opened with ``with``.
 
-    It works on any thread, and in a notebook beside the async one.
+    It works on any thread, and in a notebook together with the async one.
     """
 
     is_async: ClassVar[Literal[False]] = False
@@ -511,7 +511,7 @@ class SyncPrefectClient(_ApiClient):
 
     @cached_property
     def operations(self) -> SyncOperations:
-        """Every operation that the server itself describes, in groups that Tab finds."""
+        """Every operation in the server's OpenAPI document, in groups, with tab completion."""
         return SyncOperations(self, self._place)
 
     @property
@@ -541,7 +541,7 @@ class SyncPrefectClient(_ApiClient):
         self._http = PrefectHttpxSyncClient(**options)
 
     def close(self) -> None:
-        """Undo one `open`; the last one closes connections and gives an in-process app back."""
+        """Undo one `open`; the last one closes the connections and releases an in-process app."""
         if not self._exit():
             return
         hosted = self._release()
@@ -553,9 +553,10 @@ class SyncPrefectClient(_ApiClient):
                 hosted.wait_closed()
 
     def _within(self, seconds: float, look: Callable[[], T]) -> T:
-        """Open this client, call ``look``, which uses it, and close it, within that many seconds in all.
+        """Open this client, call ``look``, which uses it, and close it, within that many seconds in
+        total.
 
-        It is for a client that was not opened before. No request is sent a second time.
+        For a client that was not opened before. No request is sent twice.
 
         Raises:
             httpx.ConnectTimeout: no connection was made in time.
@@ -580,7 +581,7 @@ class SyncPrefectClient(_ApiClient):
         raise httpx.ConnectTimeout(f"No connection within {seconds:g} s", request=request)
 
     def close_for_good(self) -> None:
-        """Close it however often it has been opened; see `PrefectClient.close_for_good`."""
+        """Close it, however often it was opened; see `PrefectClient.close_for_good`."""
         hosted = self._end()
         if hosted is not None:
             hosted.wait_closed()
@@ -591,21 +592,21 @@ class SyncPrefectClient(_ApiClient):
         """Make an operation's calls and return its result.
 
         Raises:
-            OperationNotFound: the server has none such as ``operation`` names.
+            OperationNotFound: the server does not have the operation named ``operation``.
         """
         if operation:
             steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
         return drive(iter(steps), partial(self._call, operation=operation))
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s.
+        """Send any request to the API, like httpx's ``request``; ``path`` is below the API's URL.
 
         Raises:
-            ForeignAddress: ``path`` is the address of another place, which is not to get our credentials.
+            ForeignAddress: ``path`` is an address elsewhere, which must not receive our credentials.
             ClientClosed: the client was closed, before or in the meantime.
-            OutcomeUnknown: there was no answer, the server may have acted, and the method is not
-                idempotent (RFC 9110, 9.2.2). The request was not sent again. A ``POST`` that only reads,
-                such as to ``/flows/filter``, is.
+            OutcomeUnknown: there was no response, the server may have acted, and the method is not
+                idempotent (RFC 9110, 9.2.2), so the request was not sent again. A ``POST`` that only
+                reads, such as one to ``/flows/filter``, counts as idempotent.
         """
         path, kwargs = concealed_url(path), concealed_options(kwargs)
         try:
@@ -647,11 +648,11 @@ class SyncPrefectClient(_ApiClient):
 
 
 _READS = re.compile(r"/(count|filter|history|paginate)/?$")
-"""The ends of the API's paths whose ``POST`` only reads."""
+"""The ends of those API paths whose ``POST`` only reads."""
 
 
 def _sent_once(method: str, path: str, options: dict[str, Any]) -> dict[str, Any]:
-    """httpx's arguments with a note whether the request may be sent again after a lost answer."""
+    """Return httpx's arguments, with whether the request may be sent again after a lost response."""
     method = method.upper()
     reads = method == "POST" and _READS.search(path.partition("?")[0]) is not None
     once = method not in IDEMPOTENT_METHODS and not reads
@@ -659,9 +660,9 @@ def _sent_once(method: str, path: str, options: dict[str, Any]) -> dict[str, Any
 
 
 def _refuse_to_sleep(seconds: float) -> NoReturn:
-    """In place of a wait for the next try. Without retries only maintenance has one."""
+    """Raise an error instead of a wait for the next try. Without retries, only maintenance causes one."""
     del seconds
-    raise OrchnbError("The server is in maintenance, and asks to be asked again later")
+    raise OrchnbError("The server is in maintenance and asks clients to retry later")
 
 
 class _Lent(httpx.BaseTransport):
@@ -681,19 +682,19 @@ def _lent(transport: httpx.BaseTransport | httpx.AsyncBaseTransport) -> _Lent:
 
 
 def api_of(settings: Settings) -> str | EphemeralApp:
-    """What the settings point at: an API URL, or the app that runs in this process.
+    """Return the API URL in the settings, or the in-kernel server.
 
     Raises:
-        ServerNotConfigured: neither.
+        ServerNotConfigured: there is no API URL, and no in-kernel server is allowed.
     """
     if settings.api_url:
         return settings.api_url
     if determine_server_type(settings) is ServerType.EPHEMERAL:
         return ephemeral_app(settings)
     raise ServerNotConfigured(
-        "No server is configured: PREFECT_API_URL is not set, and a server in this process is "
-        "switched off. Set PREFECT_API_URL (in a notebook: %orch_server_type server URL), or allow "
-        "one in this process with PREFECT_SERVER_ALLOW_EPHEMERAL_MODE=true (%orch_server_type "
+        "No server is configured: PREFECT_API_URL is not set, and the in-kernel server is switched "
+        "off. Set PREFECT_API_URL (in a notebook: %orch_server_type server URL), or allow the "
+        "in-kernel server with PREFECT_SERVER_ALLOW_EPHEMERAL_MODE=true (%orch_server_type "
         "ephemeral)."
     )
 
@@ -701,9 +702,9 @@ def api_of(settings: Settings) -> str | EphemeralApp:
 def _credentials(
     settings: Settings, server_type: ServerType, api_key: str | None, auth_string: str | None
 ) -> dict[str, str]:
-    """The Authorization header. A cloud wants the key, a server of one's own the auth string first."""
+    """Return the Authorization header. Prefect Cloud prefers the key, other servers the auth string."""
     if api_key is not None or auth_string is not None:
-        # Checked as the settings are, with the same words. What is not given is not theirs to add.
+        # Checked like settings, with the same messages. The settings do not supply the one not given.
         settings = Settings(api_key=api_key, api_auth_string=auth_string)
     key = settings.api_key and settings.api_key.get_secret_value()
     auth = settings.api_auth_string and settings.api_auth_string.get_secret_value()
@@ -714,8 +715,8 @@ def _credentials(
 
 
 def _address(api_url: str) -> dict[str, Any]:
-    """httpx's arguments for this address. httpx logs the URL of every request, so credentials do not stay
-    in it."""
+    """Return httpx's arguments for this address. Credentials are removed from the URL, because httpx logs
+    the URL of every request."""
     url = httpx.URL(api_url)
     auth = BasicAuth(url.username, url.password) if url.userinfo else None
     return {"base_url": url.copy_with(userinfo=b""), "auth": auth}
@@ -728,6 +729,6 @@ def _trust(settings: Settings) -> str:
     except (OSError, ssl.SSLError) as exc:
         raise InvalidSetting(
             f"{settings.source('api_ssl_cert_file')} names {path}, which cannot be used: "
-            f"{getattr(exc, 'strerror', None) or 'it holds no certificate'}."
+            f"{getattr(exc, 'strerror', None) or 'it contains no certificate'}."
         ) from exc
     return str(path)

@@ -1,4 +1,4 @@
-"""The default client: client contexts, and the notebook's own clients.
+"""The default client: client contexts and the notebook's clients.
 
 In a notebook, a ContextVar that is set in a cell with ``await`` is lost when the cell ends, so the
 notebook's clients are held by a session object instead of a context.
@@ -122,7 +122,7 @@ class NotebookSession:
         self._clients = [(s, c) for s, c in self._clients if not c.is_closed]
         self._clients.append((settings, client))
         if len(self._clients) > 2 * _MOST_SETTINGS:
-            # Dropped, not closed: cells may still hold it. It closes when nothing holds it any more.
+            # Dropped, not closed: cells may still use it. It closes when it is garbage-collected.
             self._clients.pop(0)
 
 

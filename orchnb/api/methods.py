@@ -59,7 +59,7 @@ class operation(Generic[P, T]):
     def __init__(self, function: Callable[P, LongSteps[T]]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
-        self.__name__ = function.__name__
+        self.__name__: str = function.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
         """Return the operation's calls, for use within another operation."""
@@ -125,10 +125,11 @@ def _methods(
     )
 
 
-def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return a function's type hints. Imports the models, which modules import for type checkers only."""
+def hints_of(annotated: Callable[..., Any]) -> dict[str, Any]:
+    """Return the type hints of a function or of a ``TypedDict``. Imports the models, which modules import
+    for type checkers only."""
     return get_type_hints(
-        function, localns={name: getattr(models, name) for name in models.__all__}
+        annotated, localns={name: getattr(models, name) for name in models.__all__}
     )
 
 
@@ -163,7 +164,7 @@ def _named(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Paramete
         yield parameter.replace(annotation=hint)
         return
     (query,) = get_args(hint)
-    for name, kind in get_type_hints(query).items():
+    for name, kind in hints_of(query).items():
         yield inspect.Parameter(name, parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 

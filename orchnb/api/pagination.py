@@ -37,8 +37,8 @@ PAGE = 200
 
 
 _MOST_REPEATED = 3 * PAGE
-"""How many consecutive known rows are allowed: as many as could be created before them while a few pages
-are read."""
+"""How many consecutive known rows are allowed: as many rows as can be created while a few pages are
+read."""
 
 
 class Identified(Protocol):
@@ -87,7 +87,7 @@ class Paging(Generic[Row]):
         self._size = size
         self._offset = 0
         self._given: _Given[Row] = _Given(limit)
-        self.done = self._given.are_enough
+        self.done: bool = self._given.are_enough
         """Whether there are no more pages."""
 
     def call(self) -> Generator[Call[Any], Any, ModelList[Any]]:
@@ -227,7 +227,7 @@ class iteration(Generic[P, Row]):
     def __init__(self, function: Callable[P, Pages[Row]]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
-        self.__name__ = function.__name__
+        self.__name__: str = function.__name__
 
         async def iterate_async(
             client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs

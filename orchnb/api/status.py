@@ -1,4 +1,4 @@
-"""Which server is meant, is it up, and which setting says so."""
+"""Report which server is used, whether it is up, and which setting selected it."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from orchnb.server_type import ServerType, determine_server_type
 from orchnb.settings import Origin, Settings
 from orchnb.text import one_line
 
-_NOTHING_SET = Origin("no setting", "by default a server runs in this process")
+_NOTHING_SET = Origin("no setting", "the default is the in-kernel server")
 
 PROBE_TIMEOUT = 3.0
-"""Seconds that a server may take to answer, in all, before it is called slow."""
+"""After how many seconds in total a server that has not answered is called slow."""
 
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """A server as it was when it was asked. Its text tells all of it, beginning with the type."""
+    """A server's state at the time of a request. Its text begins with the type."""
 
     server_type: ServerType
     place: str
-    """The address, without credentials, or what runs in this process."""
+    """The address, without credentials, or the in-kernel server."""
     state: str
     """``up``, ``slow``, ``down``, ``starting``, ``not started`` or ``none``.
 
     ``slow``: a connection was made, but there was no answer in time. ``down``: no connection was made,
-    or the answer was not one of an API that works.
+    or the answer did not come from a working API.
     """
     decided_by: Origin
-    """The setting that decided which server it is, and where that was set."""
+    """The setting that selected the server, and where it was set."""
     version: str | None = None
     seconds: float | None = None
     """How long it took to answer, if it is up."""
     problem: str = ""
-    """Why it is not up, in words."""
+    """Why it is not up."""
     phases: Mapping[str, float] = field(default_factory=dict)
-    """The seconds that each phase of its start took, if it runs in this process and has started."""
+    """How many seconds each phase of its start took, if it is an in-kernel server that has started."""
     errors: int = 0
-    """How many errors it has logged since its start, if it runs in this process."""
+    """How many errors it has logged since its start, if it is an in-kernel server."""
     verbose: bool = False
-    """Whether the phases are to be told as well."""
+    """Whether its text includes the phases."""
     withheld: tuple[str, ...] = ()
-    """Which credentials are not sent to it, each with the reason and what to do."""
+    """The credentials that are not sent to it, each with the reason and what to do."""
 
     @property
     def is_up(self) -> bool:
@@ -61,7 +61,7 @@ class ServerStatus:
 
     @property
     def state_in_words(self) -> str:
-        """The state, how fast, or why not."""
+        """The state, with the time it took to answer or the reason it did not."""
         if self.is_up and self.seconds is not None:
             return f"up, answered in {1000 * self.seconds:.0f} ms"
         if self.state == "not started":
@@ -70,7 +70,7 @@ class ServerStatus:
 
     @property
     def start_in_words(self) -> str:
-        """What its start took, phase by phase; empty if there was none, or nobody wants to know."""
+        """How long each phase of its start took; empty if it has not started, or unless ``verbose``."""
         if not self.verbose or not self.phases:
             return ""
         each = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in self.phases.items())
@@ -104,13 +104,13 @@ def server_status(
     patience: float = PROBE_TIMEOUT,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ServerStatus:
-    """Ask the server that the settings point at, once, for ``patience`` seconds in all at most.
+    """Ask the server in the settings for its state, once, within ``patience`` seconds in total.
 
-    An in-kernel server that has not been started is not started by this. It does not raise for a
-    server that is slow, down or no API; the status says so.
+    This does not start an in-kernel server. It does not raise an error for a server that is slow, down,
+    or not an API; the status says so.
 
     Raises:
-        InvalidSetting: what the settings hold cannot be used.
+        InvalidSetting: a setting has an invalid value.
     """
     kind = determine_server_type(settings)
     decided_by = _decided_by(settings, kind)
@@ -121,9 +121,9 @@ def server_status(
         left_out = tuple(withheld(settings).values())
         status = ServerStatus(kind, redact_url(api), "up", decided_by, withheld=left_out)
     else:
-        place = f"{api.title} in this process"
+        place = "the in-kernel " + ("Prefect server" if api.is_prefect else f"server, {api.title}")
         if settings.ephemeral_home and api.is_prefect:
-            place += ", on a database of its own"
+            place += ", on a separate database"
         status = ServerStatus(kind, place, "up", decided_by, api.version)
         if not api.is_up:
             state = "starting" if api.current_phase else "not started"
@@ -137,7 +137,7 @@ def server_status(
 def _asked(
     api: str | EphemeralApp, settings: Settings, patience: float, clock: Callable[[], float]
 ) -> dict[str, Any]:
-    """What there is to say of a server that was asked."""
+    """Return the fields of the status that need a request."""
     options = {"timeout": patience, "retry_policy": RetryPolicy(max_retries=0)}
     client = SyncPrefectClient(api, settings=settings, httpx_settings=options)
     found: dict[str, Any] = {}
@@ -154,7 +154,7 @@ def _asked(
     try:
         client._within(patience, look)
     except httpx.TimeoutException as exc:
-        if "seconds" not in found:  # else it is up, and only its version came too late
+        if "seconds" not in found:  # else it is up, and only the version was too late
             slow = not isinstance(exc, httpx.ConnectTimeout)
             found.update(state="slow" if slow else "down", problem=_lowered(str(exc)))
     except (OrchnbError, httpx.HTTPError) as exc:
@@ -167,7 +167,7 @@ def _lowered(words: str) -> str:
 
 
 def describe(error: Exception) -> str:
-    """An error in words, also where httpx gives none."""
+    """Return a description of an error, even if httpx gives it no message."""
     if isinstance(error, httpx.ConnectError):
         return f"cannot connect ({error})" if str(error) else "cannot connect"
     if isinstance(error, PrefectHTTPStatusError):
@@ -181,7 +181,7 @@ def _ask_version(client: SyncPrefectClient) -> str | None:
     try:
         return client.api_version()
     except (ObjectNotFound, PrefectHTTPStatusError, ValueError):
-        return None  # the cloud has none, and other apps need not have one
+        return None  # Prefect Cloud has none, and other apps may have none
 
 
 def _decided_by(settings: Settings, kind: ServerType) -> Origin:

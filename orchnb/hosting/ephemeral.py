@@ -47,7 +47,7 @@ from orchnb.runtime.sqlite_locks import is_about_a_lock, writer_of
 from orchnb.settings import Settings
 from orchnb.text import one_line
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Phase: TypeAlias = Literal["import", "create", "migrate", "start"]
 """In this order. Only Prefect's server has the phase ``migrate``, for its database."""
@@ -120,7 +120,7 @@ class EphemeralApp:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
-        self.title = "the Prefect server" if spec == _PREFECT else spec
+        self.title: str = "the Prefect server" if spec == _PREFECT else spec
         if given is not None:
             name = getattr(given, "title", None) or getattr(given, "__name__", type(given).__name__)
             self.title = f"{one_line(str(name), 80)} (given to use_app)"
@@ -132,7 +132,7 @@ class EphemeralApp:
         self._given = given
         self.phases: dict[Phase, float] = {}
         self.current_phase: Phase | None = None
-        self.progress = Progress(on_wait=self._tell_of_wait)
+        self.progress: Progress = Progress(on_wait=self._tell_of_wait)
         self._clock = clock
         self._app: ASGIApp | None = None
         self._database_file: Path | None = None

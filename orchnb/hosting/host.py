@@ -37,14 +37,14 @@ from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.loops import finish_loop, is_hosted, loop_event
 from orchnb.runtime.progress import Patience
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-host_log = LogRing()
+host_log: LogRing = LogRing()
 """The last lines that hosted code has logged. They are not written anywhere else, such as into a cell."""
 
-hosted_records = HostedRecords(host_log, is_hosted.get)
+hosted_records: HostedRecords = HostedRecords(host_log, is_hosted.get)
 
 _CLOSE_TIMEOUT = SHUTDOWN_TIMEOUT + LAST_RESORT_TIMEOUT + 0.2
 """Seconds until an app that is being closed has stopped or was abandoned, and all waiters are notified.
@@ -70,17 +70,19 @@ class Host:
     """The thread and its loop. `HostedApp` leases it."""
 
     def __init__(self, predecessor: Host | None) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self.loop.set_exception_handler(_keep_complaint)
-        self.stopping = False
-        self.ended = False
+        self.stopping: bool = False
+        self.ended: bool = False
         self.over: ThreadFuture[None] = ThreadFuture()  # of the thread; ``ended`` is the loop's
         self.calls: set[HostedCall] = set()
         self._predecessor = predecessor
         self._context = contextvars.Context()
         self._context.run(is_hosted.set, True)
         self._stopped = False
-        self.thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
+        self.thread: threading.Thread = threading.Thread(
+            target=self._run, name=_THREAD_NAME, daemon=True
+        )
         try:
             self.thread.start()
         except BaseException:
@@ -259,7 +261,7 @@ class HostedApp:
         self._closing = False
         self._scope: anyio.CancelScope | None = None
         self._ended: ThreadFuture[None] = ThreadFuture()
-        self.host = _acquire()
+        self.host: Host = _acquire()
         with _tenancy.lock:
             _tenancy.apps.add(self)
         try:

@@ -26,7 +26,7 @@ from orchnb.forks import in_forked_child
 from orchnb.runtime.loops import Task, discard_task, spawn
 from orchnb.text import printable
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT = 2.0
 """Seconds that an app may take to end its calls and shut down, before it is cancelled and abandoned.

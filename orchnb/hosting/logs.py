@@ -35,7 +35,7 @@ class LogRing:
 
     def __init__(self, size: int = 1000) -> None:
         self.size = size
-        self.errors = 0
+        self.errors: int = 0
         self._lines: deque[tuple[int, str]] = deque(maxlen=size)
         self._formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 

@@ -101,7 +101,7 @@ class Served:
         lease.wait_started()
         with deferred_interrupts():
             listener = opened.enter_context(socket.create_server((HOST, 0)))
-        self.port = int(listener.getsockname()[1])
+        self.port: int = int(listener.getsockname()[1])
         self._base = self.proxied or f"/{secrets.token_hex(8)}"
         server = app.running if isinstance(app.running, PrefectServer) else None
         self._keys = PortKeys(
@@ -113,7 +113,7 @@ class Served:
         )
         folder = opened.enter_context(_folder())
         settings = self._settings()
-        self.settings_file = _written(settings, folder)
+        self.settings_file: Path = _written(settings, folder)
         pages = (
             server.web_pages(self._base, f"{self._base}/api", folder / "pages") if server else None
         )

@@ -47,9 +47,9 @@ class Use:
     def __init__(self, sock: socket.socket | None, now: float) -> None:
         self.is_known = False
         self.requests = 0
-        self.since = now
+        self.since: float = now
         self.transport: asyncio.Transport | None = None
-        self.is_aborted = False
+        self.is_aborted: bool = False
         self._sock = sock
         self._unsent = 0
 

@@ -105,10 +105,10 @@ class PortKeys:
         is_prefect: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.auth_string = SecretStr(f"orchnb:{secrets.token_urlsafe(32)}")
+        self.auth_string: SecretStr = SecretStr(f"orchnb:{secrets.token_urlsafe(32)}")
         self.base = base
         self.is_prefect = is_prefect
-        self.cookie_name = f"orchnb-{port}"
+        self.cookie_name: str = f"orchnb-{port}"
         self._cookie = SecretStr(secrets.token_urlsafe(32))
         # Without empty ones: a request without credentials would have that.
         self._accepted = [known for known in (self.auth_string, *also) if known.get_secret_value()]

@@ -22,7 +22,7 @@ from orchnb.http.closing import IN_FLIGHT, Flight
 from orchnb.runtime.futures import ThreadFuture
 from orchnb.runtime.loops import LoopEvent, loop_event
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MOST_BUFFERED = 1024 * 1024
 """Bytes of a response to buffer for a slow reader before the app has to wait."""

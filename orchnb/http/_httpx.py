@@ -21,7 +21,7 @@ variables of h11 that hold such objects stay in tracebacks."""
 def set_content(request: httpx.Request, content: bytes) -> None:
     """Replace the copy of the body that a request keeps, and that is in its pickles.
 
-    ``Request.content`` cannot be set, and ``Request.read`` keeps a copy as plain bytes. What is sent is
+    ``Request.content`` cannot be set, and ``Request.read`` keeps a copy as plain bytes. httpx sends
     ``Request.stream``.
     """
     request._content = content

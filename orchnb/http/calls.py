@@ -1,8 +1,8 @@
-"""What an operation of the API is made of: calls.
+"""Calls: the requests that an operation of the API makes.
 
 An operation is a function from its arguments to a `Call`: method, path, body, and how to read the
-answer. One that takes several calls is a generator, and makes each with ``yield from``. What makes
-methods of such functions is in `orchnb.api.methods`.
+response. If it needs several calls, it is a generator and makes each with ``yield from``.
+`orchnb.api.methods` turns such functions into methods.
 """
 
 from __future__ import annotations
@@ -56,27 +56,27 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Path = NewType("Path", str)
-"""A path that `path` has made, and so one in which values can do no harm."""
+"""A path made by `path`: the values in it are escaped."""
 
-# A proxy's words for a server that did not answer it in time, or not in a way that it understood.
+# Sent by a proxy if the server did not respond in time, or sent an invalid response.
 _FROM_A_PROXY = frozenset({502, 504})
 
 AT_MOST = re.compile(r"limit: must be less than or equal to (\d+)")
-"""What Prefect's server says to who asks for more objects than it gives."""
+"""The message of Prefect's server for a limit that is too large."""
 
 API_HINT = (
-    "Check that PREFECT_API_URL ends in /api, and that no login page or proxy stands in between: "
+    "Check that PREFECT_API_URL ends in /api, and that no login page or proxy is in between: "
     "open the address in a browser to see what is there."
 )
 
-_REFUSAL_HINT = "Correct what the server names, or what the request refers to, and send it again."
+_REFUSAL_HINT = "Correct what the server reports, or what the request refers to, and send it again."
 
 
 def path(template: LiteralString, *values: object) -> Path:
-    """The template with each ``{}`` filled by a value, as one segment, whatever the value holds.
+    """Return the template with each ``{}`` replaced by a value, escaped so that it is one segment.
 
     Raises:
-        ValueError: a value is empty; the path would be another one's.
+        ValueError: a value is empty; the path would belong to something else.
     """
     return Path(template.format(*(_segment(value) for value in values)))
 
@@ -84,39 +84,39 @@ def path(template: LiteralString, *values: object) -> Path:
 def _segment(value: object) -> str:
     text = quote(str(value), safe="", errors="replace")
     if not text:
-        raise ValueError("An empty text is no id and no name")
-    # Dots alone would be resolved on the way (RFC 3986, 5.2.4).
+        raise ValueError("An empty string is not a valid id or name")
+    # Dots alone would be removed from the path (RFC 3986, 5.2.4).
     return text.replace(".", "%2E") if text in (".", "..") else text
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One request to the API and how its answer is read."""
+    """One request to the API and how to read its response."""
 
     method: str
     path: Path
     read: Callable[[PrefectResponse], T]
-    json: Any = field(default=None, repr=False)  # it may hold secrets
+    json: Any = field(default=None, repr=False)  # it may contain secrets
     missing: str = ""
-    """What there is none of if the answer is a 404: ``flow 'etl'``."""
+    """The object that does not exist if the response is a 404: ``flow 'etl'``."""
     conflict: str = ""
-    """What exists already if the answer is a 409: ``There is a variable 'x' already``."""
+    """The message if the response is a 409: ``A variable 'x' already exists``."""
     refusal: str = ""
-    """What a 409 means instead, where the server answers so to what it cannot take or find."""
+    """The message for a 409 that does not mean a conflict: the server cannot accept or find something."""
     repeatable: bool = False
     """Whether a POST may be sent again after a failure that leaves open whether the server acted: it
-    only reads, or the server makes one thing of two (a unique name, an idempotency key). All other
-    methods may: done twice, they come to the same (RFC 9110, 9.2.2; the API's PATCHes set values)."""
+    only reads, or the server recognizes the repetition (a unique name, an idempotency key). All other
+    methods are repeatable: twice has the same effect (RFC 9110, 9.2.2; the API's PATCHes set values)."""
     reveals: bool = False
-    """Whether wrapped secrets in the body, such as pydantic's ``SecretStr``, are sent with their values;
-    asterisks are otherwise."""
+    """Whether wrapped secrets in the body, such as pydantic's ``SecretStr``, are sent with their values
+    instead of asterisks."""
     largest: int | None = None
-    """How many bytes the answer has at most; one that is larger is not read to its end."""
+    """The maximum size of the response in bytes; reading a larger one stops with an error."""
     timeout: float | None = None
     """Seconds that the server may take; None for the client's limit. With a limit here the request is not
     retried: the caller repeats it."""
     look: str = ""
-    """How to find out whether the server acted, if it is not ``repeatable``: an operation's name."""
+    """How to find out whether the server acted, if this is not ``repeatable``: an operation's name."""
 
     def __iter__(self) -> Generator[Call[Any], Any, T]:
         """``result = yield from call``, within an operation of several calls."""
@@ -124,11 +124,11 @@ class Call(Generic[T]):
         return result
 
     def options(self, operation: str = "") -> dict[str, Any]:
-        """httpx's arguments beside method and path: the body, whether it is sent once only, and the
-        name of the operation that makes it.
+        """Return httpx's arguments in addition to method and path: the body, whether it is sent once
+        only, and the name of the operation that makes it.
 
         Raises:
-            ValueError: something in it is nothing that JSON can hold; the message says where.
+            ValueError: something in the body cannot be sent as JSON; the message says where.
         """
         extensions: dict[str, Any] = {OPERATION: operation, ONCE: not self._is_repeatable}
         if self.largest is not None:
@@ -151,7 +151,7 @@ class Call(Generic[T]):
             complaint = _complaint(self.json, exc)
         else:
             return {**options, "headers": {"Content-Type": "application/json"}}
-        # Outside of the except: that error's frames hold values of the body.
+        # Outside of the except block: that error's frames contain values of the body.
         raise ValueError(complaint)
 
     @property
@@ -159,7 +159,7 @@ class Call(Generic[T]):
         return self.repeatable or self.method != "POST"
 
     def has_been_done(self, error: PrefectHTTPStatusError) -> bool:
-        """Whether this error says that an earlier try of the same request did what was asked."""
+        """Return whether this error means that an earlier try of the same request succeeded."""
         gone = self.method == "DELETE" and error.status_code == 404
         return gone and RESENT in error.response.extensions and _is_api_answer(error.response)
 
@@ -168,7 +168,7 @@ class Call(Generic[T]):
         return _find_out(self.look)
 
     def explain(self, error: PrefectHTTPStatusError) -> PrefectHTTPStatusError:
-        """The error of this call's kind: what was not found, or is there already."""
+        """Return the error with this call's explanation: what was not found, or already exists."""
         if ASIDE in error.request.extensions:
             return error
         if error.status_code == 404 and self.missing and _is_api_answer(error.response):
@@ -180,13 +180,13 @@ class Call(Generic[T]):
             words = self.conflict or "It exists already"
             if was_resent(error):
                 words += (
-                    "; an earlier try of this very request, whose answer was lost, may have made it"
+                    "; an earlier try of this request, whose response was lost, may have created it"
                 )
             return ObjectAlreadyExists.from_status_error(error, f"{words}: {error}")
         if error.status_code == 422 and (most := AT_MOST.search(error.detail)):
             error.hint = (
-                f"The server gives no more than {most[1]} at a time: ask for less, or iterate over all "
-                "of them, by client.iter_flow_runs(...) and its like."
+                f"The server returns at most {most[1]} at a time: request fewer, or iterate over all "
+                "of them with client.iter_flow_runs(...) or a similar method."
             )
         if error.status_code in _FROM_A_PROXY and not self._is_repeatable:
             error.hint = f"{error.hint} {self._how_to_find_out}"
@@ -194,13 +194,13 @@ class Call(Generic[T]):
 
 
 def explain_silence(error: httpx.TransportError, look: str = "") -> httpx.TransportError:
-    """Return the error of a try that got no answer: `OutcomeUnknown` if the server may have acted on a
+    """Return the error for a try without a response: `OutcomeUnknown` if the server may have acted on a
     request that is not safe to repeat, else the error itself. ``look`` is that of `Call`."""
     request = error.request
     if ASIDE in request.extensions or is_repeatable(request) or isinstance(error, UNSENT_ERRORS):
         return error
     return OutcomeUnknown(
-        f"{request.method} {shown_url(request.url)} got no answer ({type(error).__name__}), and "
+        f"{request.method} {shown_url(request.url)} got no response ({type(error).__name__}), and "
         "the server may have acted on it",
         request=bare_request(request),
         hint=_find_out(look),
@@ -208,11 +208,11 @@ def explain_silence(error: httpx.TransportError, look: str = "") -> httpx.Transp
 
 
 def _find_out(look: str) -> str:
-    return f"It was not sent again, as that might do it twice. Find out first: {_look(look)}."
+    return f"It was not sent again, because that could do it twice. Find out first: {_look(look)}."
 
 
 def explain_close(error: ClientClosed, look: str = "") -> ClientClosed | OutcomeUnknown:
-    """What a close during a request means for its caller; ``look`` as that of `Call`."""
+    """Return the error for a request that was ended by a close; ``look`` is that of `Call`."""
     request = error.request
     if request is None or not error.left_open:
         return error
@@ -229,7 +229,7 @@ def _look(operation: str) -> str:
 
 
 def was_resent(error: PrefectHTTPStatusError) -> bool:
-    """Whether an earlier try of the very request that it answers may have reached the server."""
+    """Return whether an earlier try of the same request may have reached the server."""
     return RESENT in error.response.extensions
 
 
@@ -245,14 +245,14 @@ class LongSteps(Protocol[T_co]):
     def __iter__(self) -> Generator[Call[Any] | Sleep, Any, T_co]: ...
 
 
-# What an answer may be read as.
+# How to read a response.
 
 
 def json_of(response: PrefectResponse) -> Any:
-    """The answer's JSON; a successful answer that is none comes from something that is no API."""
+    """Return the response's JSON; a successful response that is not JSON does not come from an API."""
     try:
         return response.json()
-    except (ValueError, RecursionError) as exc:  # its frames hold the whole text
+    except (ValueError, RecursionError) as exc:  # its frames contain the whole text
         why = f": {exc}" if isinstance(exc, JSONRefused) else ""
     kind = one_line(response.headers.get("content-type", "")).split(";")[0]
     words = kind if response.content else "nothing"
@@ -264,24 +264,24 @@ def json_of(response: PrefectResponse) -> Any:
 
 
 def response_of(response: PrefectResponse) -> PrefectResponse:
-    """The answer itself, if it is an API's."""
+    """Return the response itself, if it comes from an API."""
     json_of(response)
     return response
 
 
 def nothing(response: PrefectResponse) -> None:
-    """Nothing is expected; a web page all the same comes from something that is no API."""
+    """Return None; raise an error for a web page, which does not come from an API."""
     if response.content:
         json_of(response)
 
 
 def _is_api_answer(response: httpx.Response) -> bool:
-    """A web page's 404 says that the address is wrong, not that an object is missing."""
+    """Return whether the response is JSON: a web page's 404 means that the address is wrong."""
     return "json" in response.headers.get("content-type", "")
 
 
 def _plain(value: object) -> Any:
-    """A value that JSON does not know, such as a datetime or a model, in its usual form."""
+    """Return a value that JSON does not have, such as a datetime or a model, in its usual form."""
     return dict(value) if isinstance(value, Mapping) else to_jsonable_python(value)
 
 
@@ -309,7 +309,7 @@ def _complaint(body: object, error: Exception) -> str:
 
 
 def _culprit(place: str, value: object, depth: int = 20) -> tuple[str, object]:
-    """Where in a value is what JSON cannot hold: the innermost place, and what is there."""
+    """Return the innermost place in a value that cannot be sent as JSON, and what is there."""
     for key, item in _items(value) if depth else ():
         try:
             json.dumps(item, default=_plain, allow_nan=False)

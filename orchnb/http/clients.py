@@ -27,7 +27,7 @@ from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import ASIDE, LARGEST, Retrier, RetryPolicy, Waits, is_repeatable
 from orchnb.settings import Settings, get_settings
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _PROTECTED_HEADERS = frozenset({"user-agent", TOKEN_HEADER.lower(), CLIENT_HEADER.lower()})
 

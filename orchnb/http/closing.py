@@ -59,9 +59,9 @@ class InFlight:
     # step of the interpreter.
 
     def __init__(self, transports: Sequence[object] = ()) -> None:
-        self.is_traced = not transports
-        self.closed = False
-        self.was_connected = False
+        self.is_traced: bool = not transports
+        self.closed: bool = False
+        self.was_connected: bool = False
         """Whether a connection was made. Only known for httpx's own transports."""
         self._transports = transports
         self._pid = os.getpid()

@@ -1,4 +1,4 @@
-"""What httpx is given, with the secrets in it out of sight."""
+"""Conceal the secrets in what httpx is given, holds and builds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _BODIES = ("json", "data", "files")
 
 
 class BasicAuth(httpx.Auth):
-    """``httpx.BasicAuth``, with its header out of sight."""
+    """``httpx.BasicAuth``, with its header concealed."""
 
     def __init__(self, username: str | bytes, password: str | bytes) -> None:
         pair = b":".join(
@@ -57,7 +57,7 @@ class BasicAuth(httpx.Auth):
 
 
 class Cookies(httpx.Cookies):
-    """``httpx.Cookies``, with the values out of sight."""
+    """``httpx.Cookies``, with the values concealed."""
 
     def __init__(self, cookies: Any = None) -> None:
         shared = isinstance(cookies, CookieJar)  # it belongs to the caller, and is filled by both
@@ -84,8 +84,8 @@ class Cookies(httpx.Cookies):
 
 
 def conceal(request: httpx.Request) -> None:
-    """Have the headers and the body of a request stay out of sight. Credentials move from its URL to a
-    header, as httpx would do it, since httpx logs the URL."""
+    """Conceal the headers and the body of a request. Credentials move from its URL to a header, as httpx
+    would do it, since httpx logs the URL."""
     url = request.url
     if url.userinfo:
         request.headers["Authorization"] = BasicAuth(url.username, url.password)._header

@@ -57,8 +57,8 @@ class CsrfGuard:
         enabled: bool,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.enabled = enabled
-        self.client_id = str(uuid.uuid4())
+        self.enabled: bool = enabled
+        self.client_id: str = str(uuid.uuid4())
         self._build_token_request = build_token_request
         self._now = now
         self._token: _Token | None = None

@@ -50,7 +50,7 @@ class WaitControl:
     """
 
     def __init__(self) -> None:
-        self.stopped = False
+        self.stopped: bool = False
         """Whether `stop` was called: no further retry."""
         self._end: ThreadFuture[None] = ThreadFuture()
 

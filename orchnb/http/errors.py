@@ -58,7 +58,14 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     unread = response.extensions.get(UNREAD)
     body = None if unread else _body(response)
     clean = secrets.mask_json(body)
-    detail, fields = _explain(clean, secrets)
+    words, rows = _explain(clean)
+
+    def line(text: str) -> str:
+        # Masked again: markup, escapes and invisible characters may have hidden secrets.
+        return one_line(secrets.mask(one_line(text, LONGEST_LOOKED_AT)))
+
+    detail = line(words)
+    fields = [FieldProblem(*map(line, row)) for row in rows]
 
     # The standard reason phrase, as the server's may contain anything.
     status = f"{response.status_code} {httpx.codes.get_reason_phrase(response.status_code)}".strip()
@@ -82,7 +89,8 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
         response=_bare_response(response, bare, clean, secrets),
         detail=detail,
         fields=fields,
-        hint=_hint_of_waits(response) or _hint(response, body, secrets),
+        hint=_hint_of_waits(response)
+        or _hint(response, body, line(without_query(response.headers.get("location", "")))),
     )
 
 
@@ -108,56 +116,45 @@ def _body(response: httpx.Response) -> Any:
         return text
 
 
-def _explain(body: Any, secrets: Secrets) -> tuple[str, list[FieldProblem]]:
-    """Return the server's explanation as one line, and the rows of a 422."""
-    words: list[str] = []
-    rows: list[FieldProblem] = []
+def _explain(body: Any) -> tuple[str, list[tuple[str, str, str]]]:
+    """Return the server's explanation as one text, and the rows of a 422."""
     if isinstance(body, str):
         title = _TITLE.search(body)
-        words = [html.unescape(title.group(1)) if title else "" if _is_page(body) else body]
-    elif isinstance(body, dict):
-        # exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's.
-        for key in ("exception_message", "title", "message", "error", "detail", "exception_detail"):
-            value = body.get(key)
-            if isinstance(value, dict):  # FastAPI lets an app put anything into its detail
-                value, more = _explain(value, secrets)
-                rows.extend(more)
-            if isinstance(value, str) and value and value not in words:
-                words.append(value)
-            elif isinstance(value, list):
-                rows.extend(_rows(value, secrets))
-    return _line(": ".join(words), secrets), rows
-
-
-def _line(text: str, secrets: Secrets) -> str:
-    """Return text as one line. Secrets are masked again: markup, escapes and invisible characters may
-    have hidden them."""
-    return one_line(secrets.mask(one_line(text, LONGEST_LOOKED_AT)))
+        return html.unescape(title.group(1)) if title else "" if _is_page(body) else body, []
+    words: list[str] = []
+    rows: list[tuple[str, str, str]] = []
+    # exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's.
+    for key in ("exception_message", "title", "message", "error", "detail", "exception_detail"):
+        value = body.get(key) if isinstance(body, dict) else None
+        if isinstance(value, dict):  # FastAPI lets an app put anything into its detail
+            value, more = _explain(value)
+            rows.extend(more)
+        if isinstance(value, str) and value and value not in words:
+            words.append(value)
+        elif isinstance(value, list):
+            rows.extend(_rows(value))
+    return ": ".join(words), rows
 
 
 def _is_page(body: Any) -> bool:
     return isinstance(body, str) and body.lstrip("\ufeff \t\r\n").startswith("<")
 
 
-def _rows(problems: Iterable[Any], secrets: Secrets) -> Iterable[FieldProblem]:
+def _rows(problems: Iterable[Any]) -> Iterable[tuple[str, str, str]]:
+    """Yield where each problem is, what it is, and its type."""
     for problem in problems:
         if isinstance(problem, dict):
             location = problem.get("loc")
             parts = location if isinstance(location, list) else [location or ""]
-            texts = (
-                ".".join(str(part) for part in parts),
-                str(problem.get("msg") or problem.get("message") or ""),
-                str(problem.get("type") or ""),
-            )
-            yield FieldProblem(*(_line(text, secrets) for text in texts))
+            words = problem.get("msg") or problem.get("message") or ""
+            yield ".".join(map(str, parts)), str(words), str(problem.get("type") or "")
         elif isinstance(problem, str):
-            yield FieldProblem("", _line(problem, secrets))
+            yield "", problem, ""
 
 
-def _hint(response: httpx.Response, body: Any, secrets: Secrets) -> str:
+def _hint(response: httpx.Response, body: Any, target: str) -> str:
     code = response.status_code
     if 300 <= code < 400:
-        target = _line(without_query(response.headers.get("location", "")), secrets)
         return (
             f"The server redirects to {target or 'another address'}: use that address as "
             "PREFECT_API_URL, or, if it is a login page, log in or get past the proxy first."
@@ -182,7 +179,7 @@ def _hint_of_waits(response: httpx.Response) -> str:
 
 def bare_request(request: httpx.Request, url: object = None) -> httpx.Request:
     """Return the request without secrets: no credentials, no header values set by the user, no body.
-    ``url`` is shown in place of its own."""
+    ``url`` is shown instead of the request's."""
     extensions = {ASIDE: True} if request.extensions.get(ASIDE) else None
     return httpx.Request(
         one_line(request.method),

@@ -25,7 +25,7 @@ from orchnb.observers import retry_observers
 from orchnb.redaction import Secrets, redact_url, secrets_of, shown_url
 from orchnb.settings import Settings
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 RETRIED_STATUSES = frozenset({408, 429, 502, 503})
 
@@ -328,7 +328,7 @@ class Retrier:
 
     def __init__(self, policy: RetryPolicy) -> None:
         self.policy = policy
-        self.connected = False
+        self.connected: bool = False
         self._retried_statuses = RETRIED_STATUSES | policy.extra_codes
         self._settled_statuses = frozenset(range(200, 300)) - self._retried_statuses
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchnb.event_loop import current_loop
+from orchnb.notebook._ipython import current_request
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.runtime.loops import is_hosted
 
@@ -81,7 +82,7 @@ class Cells:
     @property
     def in_a_cell(self) -> bool:
         """Whether a cell is running, as far as is known: at startup a kernel has no request yet."""
-        return not hasattr(self._shell, "get_parent") or bool(self._parent())
+        return current_request(self._shell) != {}
 
     def _begin(self, info: Any = None) -> None:
         parent = self._parent()
@@ -114,8 +115,7 @@ class Cells:
                 del self._running[key]
 
     def _parent(self) -> dict[str, Any]:
-        get = getattr(self._shell, "get_parent", None)
-        return dict(get() or {}) if get is not None else {}
+        return current_request(self._shell) or {}
 
 
 def _id(parent: dict[str, Any]) -> str:

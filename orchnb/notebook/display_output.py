@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.display import display
 
+from orchnb.notebook._ipython import can_send, send_display
 from orchnb.notebook.cell_tracking import Cell
 from orchnb.notebook.display_mode import Mode
 from orchnb.notebook.views import model as views
@@ -71,7 +72,7 @@ class Output:
     @property
     def in_place(self) -> bool:
         """Whether the output can be replaced."""
-        return hasattr(self._publisher, "session")
+        return can_send(self._publisher)
 
     def show(self, view: views.View, mode: Mode) -> None:
         """Show a view in place of the previous one."""
@@ -88,13 +89,11 @@ class Output:
         if not self.in_place:
             sys.stdout.write(f"{data['text/plain']}\n")
             return
-        # Bypasses the publisher's own method, which would send it to the cell that is running.
-        self._publisher.session.send(
-            self._publisher.pub_socket,
+        send_display(
+            self._publisher,
             "display_data" if first else "update_display_data",
             {"data": data, "metadata": {}, "transient": self._transient},
-            parent=self._parent if first else self._heard(),
-            ident=self._publisher.topic,
+            self._parent if first else self._heard(),
         )
 
     def _heard(self) -> dict[str, Any]:

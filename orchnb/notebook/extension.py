@@ -10,8 +10,7 @@ from contextlib import ExitStack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.async_helpers import get_asyncio_loop
-
+from orchnb.notebook import _ipython
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
@@ -21,7 +20,7 @@ from orchnb.notebook.session import Session
 from orchnb.notebook.stop_button import Pulse
 from orchnb.notebook.terminal import AwaitingCells
 from orchnb.notebook.tracebacks import ErrorCards
-from orchnb.observers import retry_observers, startup_observers, switch_observers
+from orchnb.observers import follow_observers, retry_observers, startup_observers, switch_observers
 from orchnb.runtime import loops
 from orchnb.runtime.background_imports import loaded_module
 from orchnb.runtime.interrupts import deferred_interrupts
@@ -52,8 +51,8 @@ class Extension:
     def __init__(self, shell: InteractiveShell, package: ModuleType) -> None:
         self.shell = shell
         self._package = package
-        self.session = Session()
-        self.mode = DisplayMode()
+        self.session: Session = Session()
+        self.mode: DisplayMode = DisplayMode()
         self._pid = os.getpid()
         self._making = threading.Lock()
         self._displays: LiveDisplays | None = None
@@ -64,7 +63,7 @@ class Extension:
     def _put_in(self, out: ExitStack) -> None:
         """Add everything to the shell, and push the callbacks that remove it onto the stack."""
         shell = self.shell
-        self.cells = Cells(shell, on_end=self._cell_ended)
+        self.cells: Cells = Cells(shell, on_end=self._cell_ended)
         out.callback(self.cells.remove)
         out.callback(ErrorCards(shell, self.mode).remove)
         out.callback(Pulse(shell).remove)
@@ -72,11 +71,12 @@ class Extension:
         out.callback(self._close_displays)
         out.enter_context(retry_observers.observe(self._retried))
         out.enter_context(startup_observers.observe(self._started))
+        out.enter_context(follow_observers.observe(self._followed))
         out.enter_context(switch_observers.observe(lambda _: self.session.close()))
         shell.register_magics(
             OrchMagics(shell, self.session, self.mode, lambda: self.displays.history)
         )
-        out.callback(self._remove_magics)
+        out.callback(_ipython.remove_magics, shell, OrchMagics)
         for (module, name), view in _SHOWN.items():
             shows = {"text/html": _as_html(view, self.mode), "text/plain": _as_text(view)}
             for mime, show in shows.items():
@@ -109,6 +109,10 @@ class Extension:
         if self._is_here:
             self.displays.started(event)
 
+    def _followed(self, following: Any) -> None:
+        if self._is_here:
+            self.displays.followed(following)
+
     @property
     def _is_here(self) -> bool:
         """Whether this is the shell's process. In a forked child, the displays' locks may be held by
@@ -126,12 +130,6 @@ class Extension:
     def _close_displays(self) -> None:
         if self._displays is not None:
             self._displays.close()
-
-    def _remove_magics(self) -> None:
-        manager = self.shell.magics_manager
-        for name in OrchMagics.magics["line"]:
-            manager.magics["line"].pop(name, None)
-        manager.registry.pop(OrchMagics.__name__, None)
 
     def _forget_name(self) -> None:
         if self.shell.user_ns.get("orchnb") is self._package:
@@ -203,8 +201,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        loop: asyncio.AbstractEventLoop = get_asyncio_loop()
-        return loop
+        return _ipython.cell_loop()
 
 
 def _formatter(shell: InteractiveShell, mime: str) -> Any:

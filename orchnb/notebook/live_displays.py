@@ -1,4 +1,4 @@
-"""Live displays of retries and of the in-kernel server's startup.
+"""Live displays of retries, of the in-kernel server's startup, and of flow runs that a cell waits for.
 
 Events arrive on any thread and are only recorded there. One thread draws the displays, at most a few
 times a second, while anything is in progress; so ten thousand retried requests cost a front end no more
@@ -20,10 +20,12 @@ from orchnb.event_loop import current_loop
 from orchnb.hosting.ephemeral import StartupEvent
 from orchnb.http.effects import WaitControl
 from orchnb.http.retry import RetryEvent
+from orchnb.notebook._ipython import has_subshells
 from orchnb.notebook.cell_tracking import Cell
 from orchnb.notebook.display_mode import Mode
 from orchnb.notebook.display_output import Output
 from orchnb.notebook.pacer import Pacer
+from orchnb.notebook.run_displays import RunDisplays
 from orchnb.notebook.startup_displays import StartupDisplays
 from orchnb.notebook.views.model import Line
 from orchnb.notebook.views.retries import MOST_WAITS_SHOWN, Retried, Retries, RetryHistory
@@ -32,7 +34,9 @@ from orchnb.runtime.loops import waker
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-logger = logging.getLogger(__name__)
+    from orchnb.runs.following import Following
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class LiveDisplays:
@@ -50,7 +54,7 @@ class LiveDisplays:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
-        self.history = RetryHistory()
+        self.history: RetryHistory = RetryHistory()
         self._shell = shell
         self._current_cell = current_cell
         self._mode = mode
@@ -60,6 +64,7 @@ class LiveDisplays:
         self._lock = threading.Lock()
         self._retries: weakref.WeakKeyDictionary[Cell, RetryDisplay] = weakref.WeakKeyDictionary()
         self._origins: dict[int, Cell | None] = {}
+        self._runs = RunDisplays(shell, current_cell, mode, self._pacer)
         self._startups = StartupDisplays(shell, current_cell, mode, clock, self._pacer)
 
     def close(self) -> None:
@@ -94,6 +99,10 @@ class LiveDisplays:
     def started(self, event: StartupEvent) -> None:
         """Show the server's startup in each cell that waits for it."""
         self._startups.told(event)
+
+    def followed(self, following: Following) -> None:
+        """Show the flow runs that code waits for in its cell."""
+        self._runs.followed(following)
 
     def cell_ended(self, cell: Cell, interrupted: bool) -> None:
         """Update a cell's displays before the front end stops listening to the cell."""
@@ -277,8 +286,7 @@ class Buttons:
 
 def hears_buttons(shell: InteractiveShell) -> bool:
     """Return whether the kernel handles widgets while a cell awaits, as ipykernel does since 7."""
-    information = getattr(getattr(shell, "kernel", None), "kernel_info", {})
-    return "kernel subshells" in information.get("supported_features", ())
+    return has_subshells(shell)
 
 
 def awaits(shell: InteractiveShell, source: str) -> bool:

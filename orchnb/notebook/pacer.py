@@ -1,4 +1,4 @@
-"""The thread that draws live displays, a few times a second at most, while anything goes on."""
+"""The thread that draws live displays, at most a few times a second, while anything is in progress."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Protocol
 from orchnb.runtime.futures import ThreadFuture
 from orchnb.runtime.interrupts import deferred_interrupts
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _DRAW_INTERVAL = 1 / 3
-"""Seconds between two drawings: with the last one, which the end of a cell brings forward, there are
-four in a second at the most."""
+"""Seconds between two drawings. With the additional one at the end of a cell, there are at most four per
+second."""
 
 
 class Display(Protocol):
@@ -21,14 +21,14 @@ class Display(Protocol):
 
     @property
     def goes_on(self) -> bool:
-        """Whether anything is still to happen."""
+        """Whether it is still in progress."""
 
     def draw(self) -> bool:
-        """Show how things are; whether they go on."""
+        """Show the current state, and return whether it is still in progress."""
 
 
 class Pacer:
-    """The thread that draws, there only while something goes on."""
+    """Draws displays on a thread that exists only while something is in progress."""
 
     def __init__(self, interval: float = _DRAW_INTERVAL) -> None:
         self._interval = interval
@@ -38,7 +38,7 @@ class Pacer:
         self._closed: ThreadFuture[None] = ThreadFuture()
 
     def add(self, display: Display) -> None:
-        """Draw a display soon, and again and again until it goes on no more."""
+        """Draw a display soon, and repeatedly until it is no longer in progress."""
         with deferred_interrupts(), self._lock:
             self._displays[display] = None
             if self._thread is None and not self._closed.done():
@@ -48,7 +48,7 @@ class Pacer:
                 self._thread.start()
 
     def draw_ended(self) -> None:
-        """Draw at once what has come to its end."""
+        """Draw the displays that have ended, immediately."""
         with self._lock:
             displays = list(self._displays)
         for display in displays:
@@ -56,7 +56,7 @@ class Pacer:
                 _draw(display)
 
     def close(self) -> None:
-        """End the thread, and draw everything for the last time."""
+        """End the thread, and draw everything one last time."""
         self._closed.set_result()
         with self._lock:
             thread = self._thread
@@ -75,15 +75,18 @@ class Pacer:
                 displays, self._displays = self._displays, {}
             going_on = [display for display in displays if _draw(display)]
             with self._lock:
-                # Those that were added in the meantime come after them.
+                # Displays that were added in the meantime come after them.
                 self._displays = {**dict.fromkeys(going_on), **self._displays}
             self._closed.wait(self._interval)
 
 
 def _draw(display: Display) -> bool:
-    """Draw it; whether it goes on. One that cannot be drawn is dropped, as the others are to go on."""
+    """Draw a display, and return whether it is in progress. One that cannot be drawn is dropped; the
+    others go on."""
     try:
         return display.draw()
-    except Exception:  # the shell's own functions, and a person's that it calls, may raise anything
+    except (
+        Exception
+    ):  # functions of the shell, and those of the user that it calls, can raise anything
         logger.exception("A live display could not be drawn")
         return False

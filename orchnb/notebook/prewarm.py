@@ -1,4 +1,4 @@
-"""Import in the background what the first request needs, as soon as the extension is loaded."""
+"""Import what the first request needs in the background, from the load of the extension on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 class Prewarm:
-    """The thread that imports orchnb's own modules and, if the settings select the in-kernel server,
-    Prefect's. It opens no database. An import that fails here fails again where it is needed, and is
-    reported there."""
+    """The thread that imports orchnb's modules and, if an in-kernel server will be used, Prefect's.
+
+    It opens no database. An import that fails here fails again, and is reported, where it is needed.
+    """
 
     def __init__(self, shell: InteractiveShell, *, after_cell: bool) -> None:
-        """``after_cell``: begin when the running cell has ended, because it may import Prefect itself."""
+        """``after_cell``: begin at the end of the running cell, which may import Prefect."""
         self._leaving = False
         self._thread = threading.Thread(target=self._run, name="orchnb-prewarm", daemon=True)
         self._hooks = CellHooks(shell, before=self._before_cell, after=self._after_cell, waits=True)
@@ -30,17 +31,17 @@ class Prewarm:
             self._start()
 
     def remove(self) -> None:
-        """Unregister from the shell's events. An import that has begun cannot be stopped."""
+        """Unregister the hooks. An import in progress cannot be stopped; it ends by itself."""
         self._leaving = True
         self._hooks.remove()
 
     def _before_cell(self, info: Any) -> None:
-        # Two threads that import one package in different orders can see modules that are only half
-        # initialized (Python breaks the deadlock that way). A cell that imports Prefect needs the same
-        # modules, so the wait costs it no time.
+        # Two threads that import one package in different orders can see partly initialized modules,
+        # because Python breaks the deadlock in this way. A cell that imports Prefect needs these modules
+        # as well, so waiting costs it nothing.
         if "prefect" in (getattr(info, "raw_cell", None) or ""):
             while self._thread.is_alive():
-                self._thread.join(0.1)  # in steps, because on Windows a join cannot be interrupted
+                self._thread.join(0.1)  # in steps, as on Windows a join cannot be interrupted
 
     def _after_cell(self, result: Any) -> None:
         del result
@@ -79,7 +80,7 @@ _OWN = (
     "orchnb.notebook.views.objects",
     "orchnb.notebook.live_displays",
 )
-"""The modules that the first cells need, apart from the models."""
+"""What the first cells need; the models come with it."""
 
 
 def _import_own() -> None:

@@ -1,8 +1,8 @@
 """The start of the in-kernel server, shown in each cell that waits for it.
 
 A cell that only opens a client shows nothing. Where several cells wait, because a task of an earlier
-cell does or because the first wait was stopped, each of them shows the whole start: the person looks
-at the cell that keeps them waiting.
+cell waits or because the first wait was stopped, each of them shows the whole start: people look at the
+cell that keeps them waiting.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StartupDisplays:
         )
 
     def told(self, event: StartupEvent) -> None:
-        """Take note of an event, on whatever thread; one of a wait is told by the code that waits."""
+        """Record an event, on any thread. The code that waits sends the event of a wait."""
         cell = self._current_cell() if event.kind == "awaited" else None
         with self._lock:
             begins = event.kind == "awaited" or (event.phase, event.kind) == ("import", "began")
@@ -70,7 +70,7 @@ class StartupDisplays:
             self._watching.append(display)
 
     def cell_ended(self, cell: Cell) -> None:
-        """Bring the display of a cell up to date; what is still to come needs a place there."""
+        """Update the display of a cell, which needs a place for what follows."""
         with self._lock:
             display = self._of_cells.get(cell)
         if display is not None:
@@ -79,7 +79,7 @@ class StartupDisplays:
 
 
 class StartupDisplay:
-    """What one cell shows of the starts that it waited for: the last one."""
+    """The display of one cell: the last start that it waited for."""
 
     def __init__(
         self, output: Output, mode: Callable[[], Mode], clock: Callable[[], float]
@@ -90,26 +90,26 @@ class StartupDisplay:
         self._drawing = threading.Lock()
 
     def watch(self, startup: Startup, lock: threading.Lock) -> None:
-        """Show this start from now on. ``lock`` guards it; it is held by the caller."""
+        """Show this start from now on. ``lock`` guards it; the caller holds it."""
         self._startup = startup
         self._lock = lock
         self._since = self._clock()
 
     @property
     def goes_on(self) -> bool:
-        """Whether the server has neither come up nor failed."""
+        """Whether the start has neither succeeded nor failed."""
         with self._lock:
             return self._startup.goes_on
 
     def cell_ended(self) -> None:
-        """Its cell has ended."""
+        """Record that the cell has ended."""
         goes_on = self.goes_on
         with self._drawing:
             if goes_on and self._mode() != "off":
                 self._output.hold_place()
 
     def draw(self) -> bool:
-        """Show how things are; whether they go on."""
+        """Show the current state, and return whether the start is still in progress."""
         with self._drawing:
             with self._lock:
                 goes_on = self._startup.goes_on

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.async_helpers import get_asyncio_loop
+from orchnb.notebook._ipython import cell_loop, default_loop_runner, is_kernel
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -21,8 +21,7 @@ class AwaitingCells:
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._previous: Any = shell.loop_runner
-        usual, _ = shell.loop_runner_map["asyncio"]
-        if self._previous is usual and not hasattr(shell, "kernel"):
+        if self._previous is default_loop_runner(shell) and not is_kernel(shell):
             shell.loop_runner = _run_cell
 
     def remove(self) -> None:
@@ -37,7 +36,7 @@ class _CellRunner:
     def __call__(self, cell: Coroutine[Any, Any, Any]) -> Any:
         from orchnb.runtime.run import run  # late, so that the extension loads quickly
 
-        return run(get_asyncio_loop().create_task(cell))
+        return run(cell_loop().create_task(cell))
 
     def __str__(self) -> str:
         return "asyncio"

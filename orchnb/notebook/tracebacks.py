@@ -16,13 +16,15 @@ from functools import lru_cache
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from orchnb.notebook._ipython import rendered_traceback, traceback_without_values
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.notebook.display_mode import Mode
     from orchnb.notebook.views.model import Card
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # The code that talks to a server; `loops` and `context` also run other people's code.
@@ -125,16 +127,12 @@ class ErrorCards:
         Since version 9 it renders the text again, with all frames: the cell would not end before the
         source of every library involved was parsed, which takes seconds while other threads import.
         """
-        formatter: Any = self._shell.InteractiveTB
 
         def render() -> list[str]:
             with _bare(error):
-                if exception_only:
-                    return list(formatter.get_exception_only(type(error), error))
-                lines = formatter.structured_traceback(
-                    type(error), error, shown, tb_offset=tb_offset
+                return rendered_traceback(
+                    self._shell, error, shown, tb_offset=tb_offset, exception_only=exception_only
                 )
-                return list(lines)
 
         self._forget_shown()
         self._shown = error
@@ -159,14 +157,7 @@ def whole_traceback(shell: InteractiveShell) -> str:
         return NOTHING_YET
     if _members(error) or isinstance(error, SyntaxError):
         return _harmless("".join(python_traceback.format_exception(error)).rstrip())
-    formatter: Any = shell.InteractiveTB
-    mode = formatter.mode
-    formatter.set_mode("Plain" if mode == "Plain" else "Context")
-    try:
-        lines = formatter.structured_traceback(type(error), error, sys.last_traceback)
-        return _harmless(formatter.stb2text(lines))
-    finally:
-        formatter.set_mode(mode)
+    return _harmless(traceback_without_values(shell, error, sys.last_traceback))
 
 
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")

@@ -25,7 +25,7 @@ from orchnb.openapi.requests import call_of
 if TYPE_CHECKING:
     from orchnb.http.calls import Call, Steps
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -44,7 +44,7 @@ from orchnb.runtime.sqlite_locks import until_writable
 from orchnb.runtime.temporary_folder import clear_stale
 from orchnb.settings import get_settings
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _NO_TELEMETRY = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
@@ -135,7 +135,9 @@ class PrefectServer:
         # Arguments take precedence over all other sources.
         settings = type(context.settings)(home=home, server=server)
         self._context = context.model_copy(update={"settings": settings})
-        self.database_file = file_of(settings.server.database.connection_url.get_secret_value())
+        self.database_file: Path | None = file_of(
+            settings.server.database.connection_url.get_secret_value()
+        )
         self._ending = False
         with self._context.model_copy():
             # A Prefect app runs only once: a second start has no services and no database.

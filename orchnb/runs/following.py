@@ -15,7 +15,7 @@ from orchnb.api.operations.flow_runs import read_flow_run
 from orchnb.http.calls import Call, path
 from orchnb.http.effects import Sleep
 from orchnb.observers import follow_observers
-from orchnb.runs.pace import PASSING, PATIENCE, Pace, smaller_limit
+from orchnb.runs.pace import LOOK_TIMEOUT, PASSING, Pace, smaller_limit
 from orchnb.runs.reading import flow_runs
 from orchnb.runs.states import has_ended
 
@@ -45,6 +45,7 @@ class Following:
     Args:
         ids: the runs.
         poll_interval: seconds between two looks at the same run; by default between a half and two.
+        is_shown: whether a notebook shows these runs by itself: yes if the code only waits.
         clock: returns seconds, for the intervals.
     """
 
@@ -53,15 +54,19 @@ class Following:
         ids: Iterable[UUID],
         *,
         poll_interval: float | None = None,
+        is_shown: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.runs: dict[UUID, FlowRun] = {}
         """The runs as last seen, by id, in the order given."""
+        self.ui_url: str | None = None
+        """Where the server's web pages are; None if unknown."""
+        self._is_shown = is_shown
         self.expected: int | None = None
-        """How many runs there will be, if more are to be added; None if these are all."""
+        """How many runs there will be, if more will be added; None if these are all."""
         self.deleted: set[UUID] = set()
         """Runs that were deleted while they were followed."""
-        self.began = clock()
+        self.began: float = clock()
         self.ended: float | None = None
         """When the following ended, on the same clock."""
         self._ids = list(dict.fromkeys(ids))
@@ -123,7 +128,7 @@ class Following:
             pace.requested(new_round=not self._round)
             self._round = self._round or self.active
             self._asked = self._round[: self._chunk]
-            patience = PATIENCE if until is None else min(PATIENCE, max(until - now, 1.0))
+            patience = LOOK_TIMEOUT if until is None else min(LOOK_TIMEOUT, max(until - now, 1.0))
             try:
                 found = yield from self._look(patience)
             except PASSING as exc:
@@ -131,7 +136,7 @@ class Following:
                     self._chunk = limit
                     continue
                 pace.failed(exc)
-                follow_observers.tell(self)
+                self._tell()
                 continue
             pace.succeeded()
             del self._round[: len(self._asked)]
@@ -159,6 +164,7 @@ class Following:
     def take(self, found: Sequence[FlowRun]) -> list[RunChange]:
         """Record what a look has found, and return the changes."""
         changes: list[RunChange] = []
+        self.ui_url = getattr(found, "ui_url", None) or self.ui_url
         seen = {run.id: run for run in found}
         for run_id in self._asked:
             run, before = seen.get(run_id), self.runs.get(run_id)
@@ -172,13 +178,17 @@ class Following:
         self._asked = []
         if changes:
             self._pace.changed()
-        follow_observers.tell(self)
+        self._tell()
         return changes
 
     def end(self) -> None:
         """Say that nobody follows the runs any more."""
         if self.ended is None:
             self.ended = self._clock()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._is_shown:
             follow_observers.tell(self)
 
 

@@ -13,14 +13,14 @@ from orchnb.api import models
 from orchnb.api.answers import a
 from orchnb.http.calls import Call, path
 from orchnb.http.effects import Sleep
-from orchnb.runs.pace import PASSING, PATIENCE, Clock, Pace, smaller_limit
+from orchnb.runs.pace import LOOK_TIMEOUT, PASSING, Clock, Pace, smaller_limit
 from orchnb.runs.reading import logs
 from orchnb.runs.states import has_ended
 
 if TYPE_CHECKING:
     from orchnb.api.models import FlowRun, Log
 
-PAGE = 200
+LINES_AT_ONCE = 200
 """Lines per request: the most that Prefect's server returns."""
 
 LATE = 10.0
@@ -58,10 +58,10 @@ class LogTail:
         self._newest: datetime | None = None
         self._looked_back = float("-inf")
         self._offset = 0
-        self._size = PAGE
+        self._size = LINES_AT_ONCE
         self._after: datetime | None = None
         self._quiet_since: float | None = None
-        self.done = False
+        self.done: bool = False
         """Whether the run has ended and all of its lines are there."""
 
     def call(self) -> Generator[Call[Any] | Sleep, Any, list[Log]]:
@@ -81,7 +81,7 @@ class LogTail:
                         path("/flow_runs/{}", self._run_id),
                         _flow_run,
                         missing=f"flow run with the id '{self._run_id}'",
-                        timeout=PATIENCE,
+                        timeout=LOOK_TIMEOUT,
                     )
                 found = yield from self._page()
             except PASSING as exc:
@@ -115,7 +115,7 @@ class LogTail:
                 "offset": self._offset,
             },
             repeatable=True,
-            timeout=PATIENCE,
+            timeout=LOOK_TIMEOUT,
         )
         return found
 
@@ -146,7 +146,7 @@ class LogTail:
     def _forget_old(self) -> None:
         """Forget lines that no later request can return."""
         assert self._newest is not None
-        if len(self._seen) > 10 * PAGE:
+        if len(self._seen) > 10 * LINES_AT_ONCE:
             oldest = self._newest - timedelta(seconds=2 * LATE)
             self._seen = {key: at for key, at in self._seen.items() if at >= oldest}
 

@@ -29,12 +29,20 @@ from orchnb.runs.following import Following, RunChange
 from orchnb.runs.log_tail import LogTail, level_of
 from orchnb.runs.states import has_ended
 from orchnb.runs.sweeps import Sweep, SweepRuns
-from orchnb.runs.waiting import described, failed, id_of, ids_of, list_of_runs, timed_out, wait_for
+from orchnb.runs.waiting import (
+    failed,
+    id_of,
+    ids_of,
+    list_of_runs,
+    name_and_state,
+    timed_out,
+    wait_for,
+)
 
 if TYPE_CHECKING:
     from orchnb.api.models import Deployment, FlowRun, Log, OrchestrationResult
 
-logger = logging.getLogger("orchnb.runs")
+logger: logging.Logger = logging.getLogger("orchnb.runs")
 
 RunLike = UUID | str | Any
 
@@ -291,10 +299,10 @@ def retry_flow_run(flow_run: RunLike) -> Generator[Call[Any] | Sleep, Any, Orche
     run_id = id_of(flow_run)
     run: FlowRun = yield from read_flow_run(run_id)
     if not has_ended(run):
-        raise ValueError(f"Flow run {described(run)} has not ended, so it cannot be retried")
+        raise ValueError(f"Flow run {name_and_state(run)} has not ended, so it cannot be retried")
     if run.deployment_id is None:
         raise ValueError(
-            f"Flow run {described(run)} has no deployment, so nothing can execute it again: call its flow"
+            f"Flow run {name_and_state(run)} has no deployment, so it cannot run again: call its flow"
         )
     state = {"type": "SCHEDULED", "name": "AwaitingRetry"}
     result: OrchestrationResult = yield from set_flow_run_state(
@@ -319,7 +327,7 @@ def follow_flow_runs(
     Raises:
         ObjectNotFound: one of them does not exist.
     """
-    return Following(ids_of(runs), poll_interval=_interval(poll_interval))
+    return Following(ids_of(runs), poll_interval=_interval(poll_interval), is_shown=False)
 
 
 @iteration

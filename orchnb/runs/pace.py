@@ -18,10 +18,10 @@ SHORTEST_GAP = 0.5
 LONGEST_INTERVAL = 2.0
 """Seconds between two looks at the same object; the longer nothing changes, the longer."""
 
-LONGEST_BACKOFF = 30.0
+_LONGEST_BACKOFF = 30.0
 """Seconds between two requests to a server that does not respond."""
 
-PATIENCE = 20.0
+LOOK_TIMEOUT = 20.0
 """Seconds that the server may take for one request."""
 
 PASSING = (httpx.TransportError, PrefectHTTPStatusError, UnexpectedAnswer)
@@ -56,7 +56,7 @@ class Pace:
     def due(self, *, new_round: bool = True) -> float:
         """Return the time of the next request. ``new_round`` is false if it only completes a look."""
         if self._failures:
-            return self._last_request + min(2.0 ** (self._failures - 1), LONGEST_BACKOFF)
+            return self._last_request + min(2.0 ** (self._failures - 1), _LONGEST_BACKOFF)
         gap = self._last_request + SHORTEST_GAP
         return max(gap, self._round_began + self._interval()) if new_round else gap
 

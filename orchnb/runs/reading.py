@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from orchnb.api import models
 from orchnb.api.answers import list_of
 
-flow_runs = list_of(lambda: models.FlowRun)
-task_runs = list_of(lambda: models.TaskRun)
-logs = list_of(lambda: models.Log)
+if TYPE_CHECKING:
+    from orchnb.api.models import ModelList
+    from orchnb.http.response import PrefectResponse
+
+flow_runs: Callable[[PrefectResponse], ModelList[models.FlowRun]] = list_of(lambda: models.FlowRun)
+task_runs: Callable[[PrefectResponse], ModelList[models.TaskRun]] = list_of(lambda: models.TaskRun)
+logs: Callable[[PrefectResponse], ModelList[models.Log]] = list_of(lambda: models.Log)

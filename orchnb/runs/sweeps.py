@@ -80,7 +80,7 @@ class Sweep:
         self._options = options
         self._clock = clock
         self._pace = Pace(clock=clock)
-        self.following = Following([], poll_interval=poll_interval, clock=clock)
+        self.following: Following = Following([], poll_interval=poll_interval, clock=clock)
         self.created: list[FlowRun] = []
         """The runs so far, in the order of the items, as created."""
 

@@ -13,13 +13,12 @@ from orchnb.errors import FlowRunsFailed, FlowRunWaitTimeout
 from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
 from orchnb.runs.following import Following, RunChange
+from orchnb.runs.pace import Clock
 from orchnb.runs.states import has_ended, state_type
 from orchnb.text import one_line
 
 if TYPE_CHECKING:
     from orchnb.api.models import FlowRun
-
-Clock = Callable[[], float]
 
 _MOST_NAMED = 5
 
@@ -62,7 +61,7 @@ def timed_out(following: Following, timeout: float, *, left: int = 0) -> FlowRun
     runs = list_of_runs(following.all_runs())
     waiting = [run for run in runs if not has_ended(run)]
     if len(runs) == 1 and not left:
-        what, they = f"Flow run {described(runs[0])} has", "It goes on"
+        what, they = f"Flow run {name_and_state(runs[0])} has", "It goes on"
     else:
         what = f"{len(waiting)} of {len(runs)} flow runs have"
         they = "They go on"
@@ -86,7 +85,7 @@ def failed(runs: Sequence[FlowRun]) -> FlowRunsFailed | None:
     if not bad:
         return None
     if len(runs) == 1:
-        message = f"Flow run {described(bad[0])}"
+        message = f"Flow run {name_and_state(bad[0])}"
         if bad[0].state is not None and bad[0].state.message:
             message += f": {one_line(bad[0].state.message, 300)}"
     else:
@@ -99,14 +98,14 @@ def failed(runs: Sequence[FlowRun]) -> FlowRunsFailed | None:
     )
 
 
-def described(run: FlowRun) -> str:
+def name_and_state(run: FlowRun) -> str:
     """Return a run's name and state for a message."""
     name = one_line(run.name or str(run.id), 80)
     return f"{name!r} ({one_line(run.state_name or state_type(run) or 'no state', 40)})"
 
 
 def _listed(runs: Sequence[FlowRun]) -> str:
-    words = ", ".join(described(run) for run in runs[:_MOST_NAMED])
+    words = ", ".join(name_and_state(run) for run in runs[:_MOST_NAMED])
     more = len(runs) - _MOST_NAMED
     return f"{words} and {more} more" if more > 0 else words
 
@@ -119,7 +118,7 @@ def ids_of(runs: Iterable[Any]) -> list[UUID]:
     """Return the ids of flow runs given as models, ids, or texts of ids.
 
     Raises:
-        ValueError: a value is none of these.
+        ValueError: a value is something else.
     """
     return [id_of(run) for run in runs]
 

@@ -1,7 +1,7 @@
 """The progress of a start, which distinguishes a slow start from one that hangs.
 
 A start makes progress when a phase begins, when it logs or prints a line that it has not written
-before, and when a module is imported. An app that hangs does nothing like that. A repeated line is not
+before, and when a module is imported. An app that hangs does nothing of the kind. A repeated line is not
 progress: an app that waits for a database often logs the same line again and again.
 
 Modules are counted for the whole process, because it is unknown which thread imports them.
@@ -36,7 +36,7 @@ class Progress:
 
     def __init__(self, on_wait: Callable[[str], object] = bool) -> None:
         """``on_wait`` is called with `waits_for` when it changes."""
-        self.waits_for = ""
+        self.waits_for: str = ""
         """What the start waits for outside of this process, such as a lock; empty if for nothing."""
         self._on_wait = on_wait
         self._starts = 0
@@ -120,8 +120,8 @@ class Patience:
     """
 
     def __init__(self, seconds: float, mark: Callable[[], object]) -> None:
-        self.left = seconds
-        self.mark = mark()
+        self.left: float = seconds
+        self.mark: object = mark()
         self._seconds = seconds
         self._mark = mark
 

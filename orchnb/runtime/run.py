@@ -342,8 +342,8 @@ def _step_until_done(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any
             f"run() cannot wait for a task of the running {type(loop).__module__} loop: use await"
         )
     ready = _cpython.ready_handles(loop)
-    # A wait within a wait keeps its own list, and puts its handles back at its end: the outer wait would
-    # keep them longer, and run later ones first.
+    # A wait within a wait keeps its own list. Its handles go back when it ends: the outer wait
+    # would keep it longer, and run first what came later.
     queue = ready.queue if isinstance(ready, _Runnable) else ready
     waiting = len(queue)
     runnable = _Runnable(queue, loop)

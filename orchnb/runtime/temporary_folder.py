@@ -27,7 +27,7 @@ class FreshFolder:
         parent = parent or Path(tempfile.gettempdir())
         clear_stale(parent)
         while True:
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            self.path: Path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             self._lock = lock_at(self.path / _LOCK_NAME)
             if has_locked(self._lock):
                 break  # otherwise another process considers it stale, and removes it

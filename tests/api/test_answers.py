@@ -152,7 +152,7 @@ def test_json_of_another_form_is_told_with_the_fields(
     if operation in ("hello", "delete_flow_run"):
         getattr(client, operation)(*arguments)  # any JSON will do
         return
-    with pytest.raises(UnexpectedAnswer, match="JSON of another form") as caught:
+    with pytest.raises(UnexpectedAnswer, match="JSON that does not have the API's form") as caught:
         getattr(client, operation)(*arguments)
     assert "s3cret" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -345,7 +345,7 @@ def test_one_text_is_not_taken_for_many_tags(scripted: Any) -> None:
 )
 def test_an_empty_id_or_name_is_refused_before_it_is_sent(scripted: Any, operation: str) -> None:
     client, transport = scripted(answering(200, json={}))
-    with pytest.raises(ValueError, match="empty text is no id and no name"):
+    with pytest.raises(ValueError, match="empty string is not a valid id or name"):
         getattr(client, operation)("")
     assert transport.requests == []
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchnb import ObjectNotFound, PrefectHTTPStatusError
-from orchnb.api.models import Automation, ModelList
+from orchnb.api.models import Action, Automation, ModelList
 from tests.api import both
 
 pytestmark = both.SQLALCHEMY
@@ -49,8 +49,13 @@ def test_an_automation_comes_back_as_it_was_created(client: Any, name: str) -> N
     found = client.read_automation(str(created))
     assert (found.id, found.name, found.description) == (created, name, "for the night")
     assert (found.enabled, found.tags) == (False, ["a"])
-    assert found.trigger["expect"] == ["nothing.that-happens"]
-    assert found.actions == found.actions_on_trigger == found.actions_on_resolve == ACTIONS
+    assert found.trigger.expect == {"nothing.that-happens"}
+    assert (
+        found.actions
+        == found.actions_on_trigger
+        == found.actions_on_resolve
+        == [Action(**ACTIONS[0])]
+    )
     assert found.created.tzinfo is not None
 
 
@@ -66,10 +71,10 @@ def test_its_fields_may_be_data_or_prefects_objects(client: Any, name: str) -> N
         client.create_automation({"name": name, "trigger": TRIGGER, "actions": actions}),
         client.create_automation(name, trigger=trigger, actions=[CancelFlowRun()]),
     ):
-        assert client.read_automation(created).actions == actions
+        assert client.read_automation(created).actions == [Action(**actions[0])]
         client.update_automation(created, theirs)
         found = client.read_automation(created)
-        assert (found.trigger["threshold"], found.actions) == (2, actions)
+        assert (found.trigger.threshold, found.actions) == (2, [Action(**actions[0])])
 
 
 def test_automations_are_filtered_sorted_paged_and_counted(client: Any, name: str) -> None:
@@ -118,7 +123,7 @@ def test_one_that_was_read_is_changed_by_keyword(client: Any, automation: Automa
     client.update_automation(automation.id, automation, description="new")
     found = client.read_automation(automation.id)
     assert (found.name, found.description, found.tags) == (automation.name, "new", ["x"])
-    assert found.trigger["expect"] == automation.trigger["expect"]
+    assert found.trigger.expect == automation.trigger.expect
 
     client.update_automation(automation.id, name="n", trigger=TRIGGER, actions=[])
     found = client.read_automation(automation.id)

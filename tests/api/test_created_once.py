@@ -77,7 +77,7 @@ def test_a_block_document_of_somebody_else_is_no_result(
         other.create_block_document(**block, data={"password": "theirs", "host": "h"})
     with (
         losing(server_url, "/block_documents/") as client,
-        pytest.raises(ObjectAlreadyExists, match="may have made it"),
+        pytest.raises(ObjectAlreadyExists, match="may have created it"),
     ):
         client.create_block_document(**block, data={"password": "mine", "host": "h"})
 
@@ -95,5 +95,5 @@ def test_an_input_of_somebody_else_is_no_result(server_url: str) -> None:
     with losing(server_url, "/input") as client, SyncPrefectClient(server_url) as other:
         run = client.create_flow_run("with-input")
         other.create_flow_run_input(run.id, "answer", "41")
-        with pytest.raises(ObjectAlreadyExists, match="may have made it"):
+        with pytest.raises(ObjectAlreadyExists, match="may have created it"):
             client.create_flow_run_input(run.id, "answer", "42")

@@ -21,6 +21,7 @@ from orchnb import (
     PrefectHTTPStatusError,
 )
 from orchnb.api.models import (
+    CronSchedule,
     Deployment,
     DeploymentSchedule,
     FlowRunCreateResult,
@@ -110,11 +111,11 @@ def test_a_deployment_has_what_it_was_created_with(client: Any, name: str) -> No
     assert found.pull_steps is not None
     assert list(found.pull_steps[0]) == ["prefect.deployments.steps.set_working_directory"]
     assert found.job_variables == {"image": "etl:2"}
-    assert found.concurrency_options["collision_strategy"] == "CANCEL_NEW"
+    assert found.concurrency_options.collision_strategy.value == "CANCEL_NEW"
     (schedule,) = found.schedules
     assert isinstance(schedule, DeploymentSchedule)
     assert (schedule.slug, schedule.active, schedule.deployment_id) == ("six", True, deployment_id)
-    assert schedule.schedule == {"cron": "0 6 * * *", "timezone": "Asia/Tokyo", "day_or": True}
+    assert schedule.schedule == CronSchedule(cron="0 6 * * *", timezone="Asia/Tokyo", day_or=True)
 
 
 def test_a_deployment_is_created_once_for_a_flow_and_a_name(client: Any, name: str) -> None:
@@ -182,7 +183,7 @@ def test_a_deployment_is_changed_by_what_is_given(client: Any, name: str) -> Non
     assert changed is None
     found = client.read_deployment(deployment_id)
     assert (found.tags, found.parameters, found.description) == (["y"], {"a": 1}, "old")
-    assert found.global_concurrency_limit["limit"] == 3
+    assert found.global_concurrency_limit.limit == 3
     client.update_deployment(
         deployment_id,
         description=None,
@@ -192,10 +193,10 @@ def test_a_deployment_is_changed_by_what_is_given(client: Any, name: str) -> Non
     found = client.read_deployment(deployment_id)
     assert found.description is None
     assert found.global_concurrency_limit is None
-    assert {each.slug: sorted(each.schedule)[-1:] for each in found.schedules}.keys() == {"s", "t"}
-    assert (
-        next(each for each in found.schedules if each.slug == "s").schedule["cron"] == "0 0 * * *"
-    )
+    by_slug = {each.slug: each.schedule for each in found.schedules}
+    assert by_slug.keys() == {"s", "t"}
+    assert by_slug["s"].cron == "0 0 * * *"
+    assert by_slug["t"].interval == timedelta(seconds=5)
     with pytest.raises(ValueError, match="There is nothing to change: give one of version"):
         client.update_deployment(deployment_id)
     with pytest.raises(TypeError, match="tags should be a list"):
@@ -434,7 +435,7 @@ def test_a_schedule_may_be_given_in_any_way(
 ) -> None:
     deployment_id = client.create_deployment(name, "d", schedules=[make()])
     (first,) = client.read_deployment_schedules(deployment_id)
-    assert expected.items() <= first.schedule.items()
+    assert expected.items() <= first.schedule.model_dump(mode="json").items()
     assert beside.items() <= first.model_dump().items()
     client.delete_deployment_schedule(deployment_id, first.id)
 
@@ -470,7 +471,11 @@ def test_schedules_are_added_changed_and_deleted(client: Any, name: str) -> None
         deployment_id, str(one.id), parameters={"b": 2}, max_scheduled_runs=3, slug="two"
     )
     (found,) = client.read_deployment_schedules(deployment_id)
-    assert (found.id, found.active, found.schedule["interval"]) == (one.id, False, 60)
+    assert (found.id, found.active, found.schedule.interval) == (
+        one.id,
+        False,
+        timedelta(minutes=1),
+    )
     assert (found.parameters, found.max_scheduled_runs, found.slug) == ({"b": 2}, 3, "two")
     with pytest.raises(ObjectAlreadyExists, match="already has a schedule with that slug"):
         client.create_deployment_schedules(deployment_id, [{**CRON, "slug": "two"}])
@@ -834,7 +839,7 @@ def test_parameters_that_the_server_refuses_are_not_said_to_exist(
     assert type(caught.value) is PrefectHTTPStatusError
     assert str(caught.value).startswith("The server could not ")
     assert "parameters" in str(caught.value).partition(": 409 Conflict for ")[0]
-    assert caught.value.hint.startswith("Correct what the server names")
+    assert caught.value.hint.startswith("Correct what the server reports")
 
 
 def test_a_schema_that_cannot_be_used_is_left_to_the_server(server_url: str, name: str) -> None:

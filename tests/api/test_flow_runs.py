@@ -108,7 +108,7 @@ def test_a_run_is_changed_by_what_is_given(client: Any, name: str) -> None:
     found = client.read_flow_run(run.id)
     assert (found.name, found.parameters, found.tags) == ("new", {"a": 3}, ["x"])
     assert (found.flow_version, found.infrastructure_pid) == ("2", "host:1")
-    assert found.empirical_policy["retries"] == 4
+    assert found.empirical_policy.retries == 4
     client.update_flow_run(run.id, tags=[])
     assert client.read_flow_run(run.id).tags == []
 
@@ -154,7 +154,7 @@ def test_a_run_is_cancelled(
 def test_a_run_is_paused_and_resumed(client: Any, name: str) -> None:
     run = client.create_flow_run(name)
     refused = client.pause_flow_run(run.id)
-    assert (refused.status, refused.details["reason"]) == (
+    assert (refused.status, refused.details.reason) == (
         "REJECT",
         "Cannot pause flows that are not currently running.",
     )
@@ -162,11 +162,9 @@ def test_a_run_is_paused_and_resumed(client: Any, name: str) -> None:
     before = datetime.now(timezone.utc)
     paused = client.pause_flow_run(run.id, timeout=timedelta(minutes=5))
     assert (paused.status, paused.state.type) == ("ACCEPT", StateType.PAUSED)
-    ends = datetime.fromisoformat(
-        paused.state.state_details["pause_timeout"].replace("Z", "+00:00")
-    )
+    ends = paused.state.state_details.pause_timeout
     assert timedelta(minutes=5) <= ends - before < timedelta(minutes=6)
-    assert paused.state.state_details["pause_reschedule"] is False
+    assert paused.state.state_details.pause_reschedule is False
 
     resumed = client.resume_flow_run(run.id)
     assert resumed.status == "ACCEPT"
@@ -179,7 +177,7 @@ def test_a_run_is_paused_and_resumed(client: Any, name: str) -> None:
 def test_a_run_without_deployment_cannot_be_suspended(client: Any, name: str) -> None:
     run = client.create_flow_run(name, state="RUNNING")
     refused = client.pause_flow_run(run.id, reschedule=True)
-    assert refused.details["reason"] == "Cannot suspend flows without a deployment."
+    assert refused.details.reason == "Cannot suspend flows without a deployment."
 
 
 def test_a_run_that_waits_for_an_input_is_given_it(client: Any, name: str) -> None:
@@ -194,7 +192,7 @@ def test_a_run_that_waits_for_an_input_is_given_it(client: Any, name: str) -> No
 
     refused = client.resume_flow_run(run.id, {"n": "three"})
     assert refused.status == "REJECT"
-    assert "is not of type 'integer'" in refused.details["reason"]
+    assert "is not of type 'integer'" in refused.details.reason
     assert client.resume_flow_run(run.id, run_input={"n": 3}).status == "ACCEPT"
     assert json.loads(client.read_flow_run_input(run.id, "ask-response")) == {"n": 3}
 

@@ -7,6 +7,7 @@ model is tested here as soon as it is there.
 from __future__ import annotations
 
 import enum
+import functools
 import importlib
 import json
 import math
@@ -15,7 +16,7 @@ import pkgutil
 import types
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from uuid import UUID
 
 import httpx
@@ -27,7 +28,18 @@ from pydantic.fields import FieldInfo
 from orchnb import SyncPrefectClient
 from orchnb.api import models
 from orchnb.api.answers import list_of
-from orchnb.api.models import BlockDocument, FlowRun, Model
+from orchnb.api.models import (
+    BlockDocument,
+    CronSchedule,
+    EnumText,
+    FlowRun,
+    IntervalSchedule,
+    Model,
+    RelatedResource,
+    Resource,
+    RRuleSchedule,
+    Trigger,
+)
 from orchnb.api.models.blocks import unwrapped
 from orchnb.http.response import PrefectResponse
 from orchnb.notebook.views.model import html, text
@@ -86,7 +98,7 @@ def test_what_is_documented_is_declared_and_may_be_missing_or_null(kind: str, fi
     least = {
         name: _REQUIRED[name] for name, info in model.model_fields.items() if info.is_required()
     }
-    default = model.model_fields[field].default
+    default = model.model_fields[field].get_default(call_default_factory=True)
     for sent in (least, {**least, field: None}):
         assert getattr(model.model_validate(sent), field) == default
 
@@ -166,6 +178,17 @@ _BY_TYPE: dict[Any, Pairs] = {
     int: _integers.map(_as_it_is),
     float: _floats.map(_as_it_is) | st.integers(-(2**70), 2**70).map(lambda n: (n, float(n))),
     UUID: st.uuids().map(lambda found: (str(found), found)),
+    EnumText: _text.map(_wire).map(lambda found: (found, EnumText(found))),
+    # As long as a float of seconds is exact to a microsecond.
+    timedelta: st.integers(-(10**15), 10**15).map(
+        lambda micros: (micros / 1e6, timedelta(microseconds=micros))
+    ),
+    **{
+        kind: st.dictionaries(_keys.map(_wire), _anything, max_size=2).map(
+            lambda labels, kind=kind: (labels, kind(labels))
+        )
+        for kind in (Resource, RelatedResource)
+    },
     datetime: st.builds(
         _moment,
         st.datetimes() | st.sampled_from([datetime.min, datetime.max]),
@@ -180,23 +203,49 @@ def _of_type(annotation: Any) -> Pairs:
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _of_type(inner[0])
+    if origin is Literal:
+        return st.sampled_from([(value, value) for value in inner])
     if origin in (Union, types.UnionType):
-        known = {member.value for one in inner if _is_enum(one) for member in one}
-        return st.one_of(*map(_of_type, inner)).filter(
-            lambda pair: not (type(pair[1]) is str and pair[1] in known)
-        )
+        return _of_one(inner)
     if origin is list:
         return st.lists(_of_type(inner[0]), max_size=2).map(_list)
+    if origin is set:
+        return st.lists(_of_type(inner[0]), max_size=2).map(_list).map(_set)
     if origin is dict:
         return st.dictionaries(_keys.map(_wire), _of_type(inner[1]), max_size=2).map(_dict)
-    if _is_enum(annotation):  # a newer server knows more of them
-        members = {member.value: member for member in annotation}
-        return st.sampled_from([*members.items()]) | _BY_TYPE[str].filter(
-            lambda pair: pair[0] not in members
-        )
+    if _is_enum(annotation):
+        return st.sampled_from([(member.value, member) for member in annotation])
     if isinstance(annotation, type) and issubclass(annotation, Model):
-        return _objects(annotation)
+        return st.deferred(lambda: _objects(annotation))
     return _BY_TYPE[annotation]
+
+
+_SHOWN_BY = {IntervalSchedule: "interval", CronSchedule: "cron", RRuleSchedule: "rrule"}
+"""The fields by which the kinds of schedules are recognized."""
+_KINDS_OF_TRIGGERS = {"event", "metric", "compound", "sequence"}
+
+
+def _of_one(inner: tuple[Any, ...]) -> Pairs:
+    """One of several types; what could be read as another one of them is not among its values."""
+    known = {member.value for one in inner if _is_enum(one) for member in one}
+
+    def is_clear(pair: Pair) -> bool:
+        sent, wanted = pair
+        if isinstance(wanted, str) and not isinstance(wanted, enum.Enum) and wanted in known:
+            return False
+        return not (int in inner and type(sent) is int and type(wanted) is float)
+
+    def shown(kind: Any) -> Pairs:
+        kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+        if kind in _SHOWN_BY:
+            return _of_type(kind).filter(lambda pair: _SHOWN_BY[kind] in pair[0])
+        if kind is Trigger:
+            return _of_type(kind).filter(
+                lambda pair: "type" in pair[0] and pair[0]["type"] not in _KINDS_OF_TRIGGERS
+            )
+        return _of_type(kind)
+
+    return st.one_of(*map(shown, inner)).filter(is_clear)
 
 
 def _is_enum(annotation: Any) -> bool:
@@ -205,6 +254,10 @@ def _is_enum(annotation: Any) -> bool:
 
 def _list(pairs: list[Pair]) -> Pair:
     return [sent for sent, _ in pairs], [wanted for _, wanted in pairs]
+
+
+def _set(pair: Pair) -> Pair:
+    return pair[0], set(pair[1])
 
 
 def _dict(pairs: dict[str, Pair]) -> Pair:
@@ -218,9 +271,9 @@ _LEFT_OUT = object()
 
 
 def _field(field: FieldInfo) -> Pairs:
-    if field.is_required():
+    if field.is_required() or get_origin(field.annotation) is Literal:
         return _of_type(field.annotation)
-    default = field.get_default(call_default_factory=True)
+    default = _data(field.get_default(call_default_factory=True))
     return st.sampled_from([(_LEFT_OUT, default), (None, default)]) | _of_type(field.annotation)
 
 
@@ -231,6 +284,7 @@ _names = st.text(max_size=5) | st.sampled_from(
 )
 
 
+@functools.cache
 def _objects(kind: type[Model]) -> Pairs:
     """An object of this kind: the JSON, and its fields by name as they should be."""
     known = st.fixed_dictionaries(

@@ -14,15 +14,24 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from orchnb.api.models import (
+    Automation,
+    CreatedBy,
+    Deployment,
+    Event,
     EventPage,
     Flow,
     FlowRun,
     FlowRunCreateResult,
+    FlowRunPolicy,
+    Model,
     ModelList,
     OrchestrationResult,
     State,
+    StateDetails,
     StateType,
+    TaskRun,
 )
+from orchnb.notebook.views.objects import model_card
 from tests.api.fakes import FLOW_ID, RUN_ID
 
 RUN: dict[str, Any] = {"id": RUN_ID, "flow_id": FLOW_ID}
@@ -39,9 +48,78 @@ def test_an_unknown_type_of_state_stays_a_text() -> None:
     assert run.state_type == "DREAMING"
     assert run.state is not None
     assert not isinstance(run.state.type, StateType)
+    assert run.state_type.value == run.state.type.value == "DREAMING"  # type: ignore[union-attr]
+    assert not run.state.is_final()
     known = FlowRun.model_validate({**RUN, "state_type": "FAILED"})
     assert known.state_type is StateType.FAILED
     assert f"{known.state_type}" == "FAILED"
+
+
+@pytest.mark.parametrize("kind", StateType, ids=str)
+def test_a_state_says_what_it_is(kind: StateType) -> None:
+    for state in (State(type=kind), State(type=kind.value)):
+        said = {
+            name.removeprefix("is_").upper()
+            for name in dir(State)
+            if name.startswith("is_") and getattr(state, name)()
+        }
+        ends = {"FINAL"} if kind.value in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED") else set()
+        assert said == {kind.value} | ends
+        assert state.type == kind.value == state.type.value  # type: ignore[union-attr]
+
+
+def test_lengths_of_time_are_timedeltas_and_seconds_in_json() -> None:
+    run = FlowRun.model_validate({**RUN, "total_run_time": 72.25})
+    assert run.total_run_time == timedelta(minutes=1, seconds=12, milliseconds=250)
+    assert run.estimated_run_time == timedelta(0)
+    dumped = json.loads(run.model_dump_json())
+    assert dumped["total_run_time"] == run.model_dump(mode="json")["total_run_time"] == 72.25
+
+
+WORLD = {"from": ["another", 1]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "sent", "kept"),
+    [
+        (State, "state_details", WORLD, WORLD),
+        (State, "state_details", 5, 5),
+        (State, "state_details", {"flow_run_id": 5, "pause_key": "x"}, "pause_key"),
+        (FlowRun, "empirical_policy", [WORLD], [WORLD]),
+        (FlowRun, "empirical_policy", {"retries": "many", "retry_delay": 3}, "retry_delay"),
+        (FlowRun, "created_by", "me", "me"),
+        (FlowRun, "total_run_time", 1e300, 1e300),
+        (FlowRun, "total_run_time", "long", "long"),
+        (TaskRun, "task_inputs", [1], [1]),
+        (Deployment, "global_concurrency_limit", {"limit": 3}, {"limit": 3}),
+        (Deployment, "concurrency_options", {"collision_strategy": "LUCK", "a": 1}, "a"),
+        (Deployment, "schedules", [{"id": RUN_ID, "schedule": {"moon": "full"}}], None),
+        (Automation, "trigger", {"type": "event", "expect": 5, "threshold": 2}, "threshold"),
+        (Automation, "trigger", {"type": "moon", "phase": "full"}, "phase"),
+        (Automation, "trigger", "moon", "moon"),
+        (Automation, "actions", [7, {"type": "moon"}], None),
+        (Event, "resource", ["x"], ["x"]),
+        (Event, "related", "x", "x"),
+    ],
+    ids=str,
+)
+def test_a_nested_value_of_another_form_is_kept(
+    kind: type[Model], field: str, sent: Any, kept: Any
+) -> None:
+    """A string in ``kept`` that is a key of what was sent names the field that must be read."""
+    least = {"id": RUN_ID, "flow_id": FLOW_ID, "name": "x", "type": "x", "event": "x"}
+    keys = {"task_key": "x", "dynamic_key": "x", "occurred": "2026-01-02T03:04:05Z"}
+    found = kind.model_validate({**least, **keys, field: sent})
+    value = getattr(found, field)
+    if isinstance(kept, str) and isinstance(sent, dict):
+        assert getattr(value, kept) == sent[kept]
+    elif kept is not None and not isinstance(value, Model):
+        assert value == kept
+    dumped = json.loads(found.model_dump_json(exclude_unset=True))[field]
+    assert dumped == sent
+    assert kind.model_validate_json(found.model_dump_json()) == found
+    assert model_card(found)
+    assert repr(found)
 
 
 NULLABLE = sorted({*FlowRun.model_fields} - {"id", "flow_id"})
@@ -126,8 +204,11 @@ states = st.builds(
     message=st.none() | st.text(),
     timestamp=st.none() | aware,
     data=plain,
-    state_details=loose,
+    state_details=st.builds(
+        StateDetails, flow_run_id=st.none() | st.uuids(), scheduled_time=st.none() | aware, x=plain
+    ),
 )
+lengths = st.integers(-(10**15), 10**15).map(lambda micros: timedelta(microseconds=micros))
 runs = st.builds(
     FlowRun,
     id=st.uuids(),
@@ -137,13 +218,13 @@ runs = st.builds(
     parameters=st.dictionaries(st.text(), plain, max_size=3),
     tags=st.lists(st.text(), max_size=3),
     start_time=st.none() | aware,
-    total_run_time=st.none() | st.floats(0, 1e9),
-    estimated_run_time=st.none() | st.floats(0, 1e9),
-    estimated_start_time_delta=st.none() | st.floats(-1e9, 1e9),
+    total_run_time=lengths,
+    estimated_run_time=lengths,
+    estimated_start_time_delta=lengths,
     auto_scheduled=st.booleans(),
     context=loose,
-    created_by=loose,
-    empirical_policy=loose,
+    created_by=st.none() | st.builds(CreatedBy, id=st.none() | st.uuids(), display_value=st.text()),
+    empirical_policy=st.builds(FlowRunPolicy, retries=st.none() | st.integers(0, 9), x=plain),
     job_variables=loose,
     labels=loose,
     deployment_version=st.none() | st.text(),

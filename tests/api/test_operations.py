@@ -316,7 +316,9 @@ def test_a_run_of_a_flow_that_is_not_there_is_not_said_to_exist_already(client: 
         client.create_flow_run(uuid.uuid4())
     assert not isinstance(caught.value, ObjectAlreadyExists)
     assert caught.value.status_code == 409
-    assert caught.value.hint.startswith("Correct what the server names, or what the request refers")
+    assert caught.value.hint.startswith(
+        "Correct what the server reports, or what the request refers"
+    )
 
 
 def test_what_cannot_be_an_id_is_not_found(client: Any) -> None:

@@ -314,7 +314,7 @@ def test_a_failure_that_leaves_it_open_is_told_and_not_repeated(kind: str, failu
     assert isinstance(error, OutcomeUnknown)
     assert isinstance(error, httpx.TransportError)
     assert isinstance(error.__cause__, failure)
-    assert f"got no answer ({failure.__name__}), and the server may have acted" in str(error)
+    assert f"got no response ({failure.__name__}), and the server may have acted" in str(error)
     assert "Find out first: look with read_flow_run." in error.hint
     assert error.request.method == "POST"
 
@@ -389,7 +389,7 @@ def test_a_conflict_after_a_lost_answer_says_that_it_may_be_our_own(kind: str) -
     call = append(repeatable=True)
     error = Outcome(kind, call, httpx.ReadError, 409).error
     assert isinstance(error, ObjectAlreadyExists)
-    assert "an earlier try of this very request" in str(error)
+    assert "an earlier try of this request" in str(error)
     assert "an earlier try" not in str(Outcome(kind, call, 409).error)
 
 
@@ -479,6 +479,6 @@ def test_what_somebody_else_made_under_that_name_is_no_result(server_url: str) -
     transport = LosesTheFirstAnswer("/variables/")
     with (
         SyncPrefectClient(server_url, **options("sync", transport)) as client,
-        pytest.raises(ObjectAlreadyExists, match="may have made it"),
+        pytest.raises(ObjectAlreadyExists, match="may have created it"),
     ):
         client.create_variable(name, value=2)

@@ -53,7 +53,7 @@ def test_a_task_run_has_what_it_was_created_with(client: Any, flow_run_id: Any) 
     assert (run.cache_key, run.cache_expiration) == ("k", expires)
     assert (run.state.type, run.state.name) == (StateType.SCHEDULED, "Later")
     assert run.task_inputs == inputs
-    assert run.empirical_policy["retries"] == 3
+    assert run.empirical_policy.retries == 3
     assert run.labels["team"] == "data"
 
 

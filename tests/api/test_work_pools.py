@@ -315,7 +315,7 @@ def test_runs_wait_in_pool_and_queue(
 def test_the_health_of_a_queue_is_told(client: Any, pool: WorkPool, queue: WorkQueue) -> None:
     before = client.read_work_queue_status(queue.id)
     assert (before.healthy, before.last_polled) == (False, None)
-    assert "maximum_late_runs" in before.health_check_policy
+    assert before.health_check_policy.maximum_late_runs is not None
 
     client.get_scheduled_flow_runs_for_work_pool(pool.name)
     # The server writes it down after it has answered.
@@ -332,12 +332,13 @@ def test_the_runs_that_take_slots_are_told(
     client.set_flow_run_state(waiting.id, "RUNNING", force=True)
     of_pool = client.read_work_pool_concurrency_status(pool.name)
     assert (of_pool.active_slots, of_pool.count, of_pool.page) == (1, 2, 1)
-    runs = {each["queue_name"]: each["flow_runs"] for each in of_pool.queues}
-    assert [run["id"] for run in runs[queue.name]] == [str(waiting.id)]
+    runs = {each.queue_name: each.flow_runs for each in of_pool.queues}
+    assert [run.id for run in runs[queue.name]] == [waiting.id]
+    assert runs[queue.name][0].time_in_current_state >= timedelta(0)
     none_named = client.read_work_pool_concurrency_status(pool.name, flow_run_limit=0)
-    assert [each["flow_runs"] for each in none_named.queues] == [[], []]
+    assert [each.flow_runs for each in none_named.queues] == [[], []]
     assert len(client.read_work_pool_concurrency_status(pool.name, 2, limit=1).queues) == 1
 
     of_queue = client.read_work_queue_concurrency_status(queue.id, limit=5)
     assert (of_queue.active_slots, of_queue.limit) == (1, 5)
-    assert of_queue.flow_runs[0]["id"] == str(waiting.id)
+    assert of_queue.flow_runs[0].id == waiting.id

@@ -14,19 +14,20 @@ import pkgutil
 import re
 import time
 import unicodedata
+import uuid
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
+from uuid import UUID
 
 import html5lib
 import httpx
 import pytest
 
 import orchnb
-from orchnb import notebook
 from orchnb.api import models
 from orchnb.api.answers import a
 from orchnb.api.operations.payloads import quoted
@@ -40,6 +41,7 @@ from orchnb.http.calls import Call, json_of, path
 from orchnb.http.errors import status_error
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RetryEvent
+from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.error_texts import KINDS, NO_CONNECTION
 from orchnb.notebook.views.errors import error_card, stopped_card
@@ -67,11 +69,13 @@ from orchnb.notebook.views.objects import (
 )
 from orchnb.notebook.views.port import not_served_line, served_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
+from orchnb.notebook.views.runs import runs_card
 from orchnb.notebook.views.startup import Startup
 from orchnb.openapi.discovery import Location
 from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
+from orchnb.runs.following import Following
 from orchnb.server_type import ServerType
 from orchnb.settings import Origin
 from orchnb.text import one_line, printable
@@ -224,12 +228,30 @@ def startup(said: str, *kinds: Any) -> View:
     return shown.view()
 
 
+def runs(said: str, kind: str, *, trouble: bool = False) -> View:
+    run = run_of(said).model_copy(update={"state_type": kind, "state_name": said})
+    followed = Following([run.id, uuid.UUID(int=7)], clock=lambda: 0.0)
+    followed.add(run)
+    followed.ui_url = "http://x.invalid"
+    if trouble:
+        followed._pace.trouble = ValueError(said)
+    return runs_card(followed, NOON)
+
+
 def table(*items: models.Model) -> View:
     return model_table(models.ModelList(items))
 
 
 def run_of(said: str) -> models.FlowRun:
     return models.FlowRun.model_validate(flow_run(said))
+
+
+def followed(said: str, count: int) -> Card:
+    """What a cell shows that waits for runs."""
+    following = Following([])
+    for number in range(count):
+        following.add(run_of(said).model_copy(update={"id": UUID(int=number)}))
+    return runs_card(following, NOON.replace(tzinfo=timezone.utc))
 
 
 def flow_of(said: str) -> models.Flow:
@@ -279,45 +301,45 @@ def titled(title: str) -> Any:
 
 VIEWS: dict[str, Callable[[str], View]] = {
     **{
-        f"error_views.error_card: {status_}": lambda said, status_=status_: error_card(
+        f"errors.error_card: {status_}": lambda said, status_=status_: error_card(
             refused(status_, said)
         )
         for status_ in _STATUSES
     },
-    "error_views.error_card: fields alone": lambda said: error_card(
+    "errors.error_card: fields alone": lambda said: error_card(
         refused(422, said, {"detail": [{"loc": ["body", said], "msg": said, "type": said}]})
     ),
-    "error_views.error_card: problem+json": lambda said: error_card(
+    "errors.error_card: problem+json": lambda said: error_card(
         refused(400, said, {"title": said, "detail": {"error": said, "message": [said]}})
     ),
-    "error_views.error_card: text body": lambda said: error_card(refused(500, said, said)),
-    "error_views.error_card: page title": lambda said: error_card(
+    "errors.error_card: text body": lambda said: error_card(refused(500, said, said)),
+    "errors.error_card: page title": lambda said: error_card(
         refused(404, said, f"<html><title>{said}</title>", "text/html")
     ),
-    "error_views.error_card: not found": lambda said: error_card(explained(404, said)),
-    "error_views.error_card: exists": lambda said: error_card(explained(409, said)),
-    "error_views.error_card: lacking": lambda said: error_card(lacking(said)),
-    "error_views.error_card: another form": lambda said: error_card(of_another_form(said)),
-    "error_views.error_card: no json": lambda said: error_card(no_json(said)),
+    "errors.error_card: not found": lambda said: error_card(explained(404, said)),
+    "errors.error_card: exists": lambda said: error_card(explained(409, said)),
+    "errors.error_card: lacking": lambda said: error_card(lacking(said)),
+    "errors.error_card: another form": lambda said: error_card(of_another_form(said)),
+    "errors.error_card: no json": lambda said: error_card(no_json(said)),
     **{
-        f"error_views.error_card: {kind.__name__}": lambda said, kind=kind: error_card(
+        f"errors.error_card: {kind.__name__}": lambda said, kind=kind: error_card(
             error_of(kind, said)
         )
         for kind, _ in KINDS
         if not issubclass(kind, PrefectHTTPStatusError)
     },
     **{
-        f"error_views.error_card: no connection, {cause.__name__}": lambda said, cause=cause: (
-            error_card(unconnected(cause, said))
+        f"errors.error_card: no connection, {cause.__name__}": lambda said, cause=cause: error_card(
+            unconnected(cause, said)
         )
         for cause, _ in NO_CONNECTION
     },
-    "error_views.stopped_card: sent": lambda said: stopped_card(
+    "errors.stopped_card: sent": lambda said: stopped_card(
         httpx.Request("POST", address(said)), sent=True
     ),
-    "object_views.status_card: up": lambda said: status_card(status(said)),
-    "object_views.status_card: down": lambda said: status_card(status(said, state="down")),
-    "object_views.status_card: refused": lambda said: status_card(
+    "objects.status_card: up": lambda said: status_card(status(said)),
+    "objects.status_card: down": lambda said: status_card(status(said, state="down")),
+    "objects.status_card: refused": lambda said: status_card(
         ServerStatus(
             ServerType.SERVER,
             "lab",
@@ -326,55 +348,62 @@ VIEWS: dict[str, Callable[[str], View]] = {
             problem=describe(refused(500, said)),
         )
     ),
-    "object_views.response_card: success": lambda said: response_card(answer(200, said, said)),
-    "object_views.response_card: failure": lambda said: response_card(answer(500, said, said)),
-    "object_views.model_card: flow": lambda said: model_card(flow_of(said)),
-    "object_views.model_card: flow run": lambda said: model_card(run_of(said)),
-    "object_views.model_card: state": lambda said: model_card(state_of(said)),
-    "object_views.model_card: result": lambda said: model_card(result_of(said)),
-    "object_views.model_table: flows": lambda said: table(flow_of(said), flow_of(said)),
-    "object_views.model_table: flow runs": lambda said: table(*[run_of(said)] * 2),
-    "object_views.model_table: states": lambda said: table(state_of(said)),
-    "object_views.operations_table: groups": lambda said: operations_table(
+    "objects.response_card: success": lambda said: response_card(answer(200, said, said)),
+    "objects.response_card: failure": lambda said: response_card(answer(500, said, said)),
+    "objects.model_card: flow": lambda said: model_card(flow_of(said)),
+    "objects.model_card: flow run": lambda said: model_card(run_of(said)),
+    "objects.model_card: state": lambda said: model_card(state_of(said)),
+    "objects.model_card: result": lambda said: model_card(result_of(said)),
+    "objects.model_table: flows": lambda said: table(flow_of(said), flow_of(said)),
+    "objects.model_table: flow runs": lambda said: table(*[run_of(said)] * 2),
+    "objects.model_table: states": lambda said: table(state_of(said)),
+    "objects.operations_table: groups": lambda said: operations_table(
         operations_of(said).operations
     ),
-    "object_views.operation_group_table: one": lambda said: operation_group_table(
+    "objects.operation_group_table: one": lambda said: operation_group_table(
         next(iter(overview(operations_of(said).operations).groups.values()))
     ),
-    "object_views.as_it_is: line": lambda said: as_it_is(Line(clean(said))),
-    "object_views.as_it_is: card": lambda said: as_it_is(Card(clean(said))),
-    "log_views.log_view: a line": lambda said: logged(said),
-    "serve_views.served_card: an app": lambda said: served_card(served(said)),
-    "serve_views.not_served_line: closed": lambda said: not_served_line(True),
-    "retry_views.Retries.view: live": lambda said: retries(
+    "objects.as_it_is: line": lambda said: as_it_is(Line(clean(said))),
+    "objects.as_it_is: card": lambda said: as_it_is(Card(clean(said))),
+    "logs.log_view: a line": lambda said: logged(said),
+    "port.served_card: an app": lambda said: served_card(served(said)),
+    "port.not_served_line: closed": lambda said: not_served_line(True),
+    "runs.runs_card: one": lambda said: followed(said, 1),
+    "runs.runs_card: two": lambda said: followed(said, 2),
+    "retries.Retries.view: live": lambda said: retries(
         *(retried(said, request=number) for number in range(20)), retried(said, "gave_up")
     ),
     **{
-        f"retry_views.Retries.view: {kind}": lambda said, kind=kind: retries(
+        f"retries.Retries.view: {kind}": lambda said, kind=kind: retries(
             retried(said), retried(said, kind)
         )
         for kind in ("recovered", "gave_up", "stopped")
     },
-    "retry_views.Retries.view: several": lambda said: retries(
+    "retries.Retries.view: several": lambda said: retries(
         retried(said, "recovered", 1), retried(said, "stopped", 2, by_person=True)
     ),
-    "retry_views.retried_table: two": lambda said: retried_table(
+    "retries.retried_table: two": lambda said: retried_table(
         RetriedList([retried(said), retried(said, "stopped", by_person=True)])
     ),
     **{
-        f"startup_views.Startup.view: {kind}": lambda said, kind=kind: startup(said, kind)
+        f"startup.Startup.view: {kind}": lambda said, kind=kind: startup(said, kind)
         for kind in ("began", "waits", "ended", "failed", "stopped")
     },
+    **{
+        f"runs.runs_card: {kind}": lambda said, kind=kind: runs(said, kind)
+        for kind in ("RUNNING", "FAILED")
+    },
+    "runs.runs_card: trouble": lambda said: runs(said, "RUNNING", trouble=True),
 }
 """Every view there is of anything that a server says, from the function's name to what makes one."""
 
 _NOT_WORD_FOR_WORD = {
-    "log_views.log_view: a line",  # after the time and the logger's name
-    "object_views.operation_group_table: one",  # the reader of documents cleans as well
-    "error_views.error_card: text body",  # what begins as a page does is left out
-    "error_views.error_card: page title",  # its entities are decoded
-    "error_views.error_card: no json",  # a content type without its parameters
-    "error_views.error_card: another form",  # an escape takes what follows it
+    "logs.log_view: a line",  # after the time and the logger's name
+    "objects.operation_group_table: one",  # the reader of documents cleans as well
+    "errors.error_card: text body",  # what begins as a page does is left out
+    "errors.error_card: page title",  # its entities are decoded
+    "errors.error_card: no json",  # a content type without its parameters
+    "errors.error_card: another form",  # an escape takes what follows it
 }
 
 
@@ -512,7 +541,7 @@ def test_a_cell_links_to_addresses_alone_and_its_title_stays_in_its_place(name: 
 def test_no_view_has_a_link_or_anything_that_acts(name: str) -> None:
     source = html({**VIEWS, **RAW}[name](HARMLESS))
     for element in elements(source):
-        if element.tag == "a" and name.startswith("serve_views."):
+        if element.tag == "a" and name.startswith("port."):
             # What the view is for.
             page = "http://127.0.0.1:4200/pages/orchnb-sign-in?code=the-same-each-time"
             assert element.attrib["href"] == page
@@ -544,10 +573,8 @@ def view_functions() -> set[str]:
     """All public functions and methods that return a view, by module and name."""
     kinds = {"Card", "Table", "Live", "Line", "View"}
     found = set()
-    for module_info in pkgutil.iter_modules(notebook.__path__):
-        if not module_info.name.endswith("_views"):
-            continue
-        module = importlib.import_module(f"orchnb.notebook.{module_info.name}")
+    for module_info in pkgutil.iter_modules(views.__path__):
+        module = importlib.import_module(f"orchnb.notebook.views.{module_info.name}")
         for name, thing in vars(module).items():
             members = vars(thing) if inspect.isclass(thing) else {"": thing}
             for member, function in members.items():
@@ -565,14 +592,14 @@ def view_functions() -> set[str]:
 
 def test_every_view_is_among_them() -> None:
     assert view_functions() == {name.partition(":")[0] for name in VIEWS}
-    shown = {f"object_views.{function}" for function in _SHOWN.values()} - {
-        "object_views.retried_table"  # by way of that module
+    shown = {f"objects.{function}" for function in _SHOWN.values()} - {
+        "objects.retried_table"  # by way of that module
     }
     assert shown <= view_functions()
 
 
 def test_every_template_of_a_view_is_among_them() -> None:
-    folder = Path(notebook.__path__[0], "templates")
+    folder = Path(views.__path__[0], "templates")
     parts = {"cells", "style", "tones"}  # of which the others are made
     assert {path.name.partition(".")[0] for path in folder.iterdir()} - parts == set(RAW)
 

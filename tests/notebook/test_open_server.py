@@ -84,7 +84,7 @@ def test_the_times_of_its_start_are_told(cell: Kernel) -> None:
 def test_a_database_of_its_own_is_there_until_one_switches(cell: Kernel, folder: Path) -> None:
     shown = cell("%orch_server_type ephemeral --fresh")
     assert not shown.errors, shown.traceback
-    assert "on a database of its own" in shown.text
+    assert "on a separate database" in shown.text
     assert "decided by %orch_server_type --fresh" in cell.value(
         "st = %orch_server_type\nstr(st)"
     ).replace("'", "")
@@ -263,7 +263,7 @@ orchnb.use_app(app)
     assert cell.value("(await orchnb.get_client().request('GET', '/answer')).json()") == (
         "{'value': 42}"
     )
-    assert "Mine (given to use_app) in this process" in cell("%orch_server_type").text
+    assert "the in-kernel server, Mine (given to use_app)" in cell("%orch_server_type").text
     served = port(cell("%orch_serve"))
     address = f"http://127.0.0.1:{served}/api/answer"
     assert httpx.get(address, trust_env=False).status_code == 401

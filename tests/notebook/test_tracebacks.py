@@ -587,7 +587,7 @@ def test_stopping_while_the_server_starts_says_that_nothing_was_sent(
         ("await client.read_flow_runs(since='soon')", "'soon' is not a point in time"),
         ("plain.read_flow_runs(state=['FAILED', 'Late'])", "give only one kind"),
         ("await client.read_flow_runs(sicne='1h')", "unexpected keyword argument 'sicne'"),
-        ("plain.read_flow('')", "An empty text is no id and no name"),
+        ("plain.read_flow('')", "An empty string is not a valid id or name"),
     ],
 )
 def test_an_argument_that_is_refused_has_a_card(cell: Kernel, source: str, words: str) -> None:

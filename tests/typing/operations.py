@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from typing_extensions import assert_type
 
 from orchnb import PrefectClient, PrefectResponse, SyncPrefectClient
-from orchnb.api.models import Flow, FlowRun, ModelList, OrchestrationResult, State, StateType
+from orchnb.api.models import (
+    EnumText,
+    Flow,
+    FlowRun,
+    ModelList,
+    OrchestrationResult,
+    State,
+    StateType,
+)
 
 
 class MyFlow:
@@ -31,7 +39,12 @@ async def asynchronous(client: PrefectClient, some_id: UUID) -> None:
     )
     assert_type(run, FlowRun)
     assert_type(run.start_time, datetime | None)
-    assert_type(run.state_type, StateType | str | None)
+    assert_type(run.state_type, StateType | EnumText | None)
+    assert run.state is not None
+    assert_type(run.state.is_final(), bool)
+    _value: str = run.state.type.value
+    assert_type(run.state.state_details.flow_run_id, UUID | None)
+    assert_type(run.total_run_time, timedelta)
     assert_type(await client.create_flow_run(some_id, state=State(type="PENDING")), FlowRun)
     assert_type(await client.create_flow_run("etl", state=StateType.PENDING), FlowRun)
     assert_type(await client.read_flow_run(some_id), FlowRun)

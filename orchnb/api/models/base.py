@@ -1,17 +1,18 @@
 """The base of all models.
 
 Fields that the API documents are typed; all others are kept as received, so that a newer server breaks
-nothing. Times are aware datetimes; a time without a zone is taken as UTC.
+nothing. Times are aware datetimes; a time without a zone is taken as UTC. Lengths of time are timedeltas,
+and are written as seconds in JSON, as the API does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Any, SupportsIndex, TypeVar, overload
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, SupportsIndex, TypeVar, overload
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, PydanticUseDefault, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticUseDefault, core_schema
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,8 +32,55 @@ def _default_for_null(value: object) -> object:
     return value
 
 
-NullIsDefault = BeforeValidator(_default_for_null)
+NullIsDefault: BeforeValidator = BeforeValidator(_default_for_null)
 """Servers leave out empty values or send null; both mean the same."""
+
+
+class EnumText(str):
+    """A text that has ``value`` and ``name`` like a member of an enumeration, and equals its text.
+
+    Servers add members to their enumerations, so a value from a server can be any text.
+    """
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._checked, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def _checked(cls, value: object) -> EnumText:
+        if not isinstance(value, str):
+            raise PydanticCustomError("string_type", "Input should be a valid string")
+        return cls(value)
+
+    @property
+    def value(self) -> str:
+        """The text."""
+        return str(self)
+
+    @property
+    def name(self) -> str:
+        """The text; the names of the API's enumerations are their values."""
+        return str(self)
+
+
+class _Lenient:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return _or_as_it_is(handler(source))
+
+
+def _or_as_it_is(schema: CoreSchema) -> CoreSchema:
+    return core_schema.union_schema([schema, core_schema.any_schema()], mode="left_to_right")
+
+
+LENIENT = _Lenient()
+"""For a nested value: one of another form than declared is kept as it is, and is not an error."""
+
+Duration = Annotated[timedelta, LENIENT]
+"""A length of time, which the API sends as seconds."""
 
 
 class _NotWalked:
@@ -66,7 +114,7 @@ def _stop_at_first_error(schema: Any) -> None:
 class Model(BaseModel):
     """The base of all models; keeps unknown fields as attributes."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", ser_json_timedelta="float")
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -75,6 +123,40 @@ class Model(BaseModel):
         schema = handler(source)
         _stop_at_first_error(schema)
         return schema
+
+
+def _accept_any_field(schema: Any) -> None:
+    """Make every field of a model's schema lenient. The model's own schema can be inside of those of its
+    validators."""
+    while schema["type"] != "model-fields":
+        schema = schema["schema"]
+    for field in schema["fields"].values():
+        holder = field["schema"] if field["schema"]["type"] == "default" else field
+        inner = holder["schema"]
+        # pydantic can come here twice for one model.
+        if inner["type"] != "union" or inner["choices"][-1]["type"] != "any":
+            holder["schema"] = _or_as_it_is(inner)
+
+
+class Part(Model):
+    """The base of models of a part of an object. Every field may be missing, and a value of another form
+    than declared is kept as it is: only the fields that a newer server has changed are affected."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler, /
+    ) -> CoreSchema:
+        schema = super().__get_pydantic_core_schema__(source, handler)
+        _accept_any_field(schema)
+        return schema
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield the fields that have a value."""
+        for name, value in super().__repr_args__():
+            if name not in type(self).model_fields or (
+                value is not None and name in self.model_fields_set
+            ):
+                yield name, value
 
 
 M = TypeVar("M", bound=Model)

@@ -7,7 +7,10 @@ from uuid import UUID
 
 from pydantic import Field
 
-from orchnb.api.models.base import LooseDict, Model, NullIsDefault, Time
+from orchnb.api.models.base import LENIENT, EnumText, Model, NullIsDefault, Part, Time
+from orchnb.api.models.concurrency import GlobalConcurrencyLimit
+from orchnb.api.models.creators import CreatedBy, UpdatedBy
+from orchnb.api.models.schedules import AnySchedule, Schedule
 
 
 class DeploymentSchedule(Model):
@@ -15,8 +18,7 @@ class DeploymentSchedule(Model):
 
     id: UUID
     deployment_id: UUID | None = None
-    schedule: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
-    """``{"interval": seconds, ...}``, ``{"cron": "0 6 * * *", ...}`` or ``{"rrule": ...}``."""
+    schedule: Annotated[AnySchedule, NullIsDefault] = Field(default_factory=Schedule)
     active: Annotated[bool, NullIsDefault] = True
     max_scheduled_runs: int | None = None
     parameters: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
@@ -24,6 +26,22 @@ class DeploymentSchedule(Model):
     slug: str | None = None
     created: Time | None = None
     updated: Time | None = None
+
+
+class VersionInfo(Part):
+    """Where a deployment's version comes from, such as a commit; other fields depend on the type."""
+
+    type: str | None = None
+    version: str | None = None
+
+
+class ConcurrencyOptions(Part):
+    """What happens to a deployment's runs above its concurrency limit."""
+
+    collision_strategy: EnumText | None = None
+    """``ENQUEUE`` or ``CANCEL_NEW``."""
+    grace_period_seconds: int | None = None
+    """How long a run's infrastructure may take to start until its slot is given to another run."""
 
 
 class Deployment(Model):
@@ -38,9 +56,12 @@ class Deployment(Model):
     description: str | None = None
     version: str | None = None
     version_id: UUID | None = None
-    version_info: LooseDict | None = None
-    """Where the version comes from: its ``type``, and that type's details, such as a commit."""
-    status: str | None = None
+    version_info: Annotated[VersionInfo | None, LENIENT] = None
+    branch: str | None = None
+    """``branch``, ``base`` and ``root`` are from Prefect Cloud."""
+    base: UUID | None = None
+    root: UUID | None = None
+    status: EnumText | None = None
     """``READY`` if something has recently polled for its runs, else ``NOT_READY``."""
     paused: Annotated[bool, NullIsDefault] = False
     schedules: Annotated[list[DeploymentSchedule], NullIsDefault] = Field(default_factory=list)
@@ -57,7 +78,10 @@ class Deployment(Model):
     work_queue_id: UUID | None = None
     job_variables: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
     concurrency_limit: int | None = None
-    concurrency_options: dict[str, Any] | None = None
+    """Superseded by ``global_concurrency_limit``."""
+    global_concurrency_limit: Annotated[GlobalConcurrencyLimit | None, LENIENT] = None
+    """The limit on concurrent runs of the deployment."""
+    concurrency_options: Annotated[ConcurrencyOptions | None, LENIENT] = None
     entrypoint: str | None = None
     path: str | None = None
     pull_steps: list[dict[str, Any]] | None = None
@@ -66,7 +90,5 @@ class Deployment(Model):
     infrastructure_document_id: UUID | None = None
     """The block that says where its runs execute, if any."""
     last_polled: Time | None = None
-    created_by: LooseDict | None = None
-    """Who created it: ``id``, ``type``, ``display_value``."""
-    updated_by: LooseDict | None = None
-    """Who updated it last: ``id``, ``type``, ``display_value``."""
+    created_by: Annotated[CreatedBy | None, LENIENT] = None
+    updated_by: Annotated[UpdatedBy | None, LENIENT] = None

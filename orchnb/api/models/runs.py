@@ -1,56 +1,28 @@
-"""Flows, flow runs, task runs, and the states of runs."""
+"""Flows, flow runs, and task runs."""
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from datetime import timedelta
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
-from orchnb.api.models.base import LooseDict, Model, NullIsDefault, Time
+from orchnb.api.models.base import (
+    LENIENT,
+    Duration,
+    EnumText,
+    LooseDict,
+    Model,
+    NullIsDefault,
+    Part,
+    Time,
+)
+from orchnb.api.models.creators import CreatedBy
+from orchnb.api.models.states import AnyStateType, FlowRunPolicy, State, TaskRunPolicy
 from orchnb.text import one_line
-
-
-class StateType(str, enum.Enum):
-    """The types of state that the API documents."""
-
-    SCHEDULED = "SCHEDULED"
-    PENDING = "PENDING"
-    RUNNING = "RUNNING"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    CRASHED = "CRASHED"
-    PAUSED = "PAUSED"
-    CANCELLING = "CANCELLING"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-AnyStateType = Annotated[StateType | str, Field(union_mode="left_to_right")]
-"""A state's type; a type that is new in a newer server stays a plain string."""
-
-
-class State(Model):
-    """What a run is doing, since when, and why."""
-
-    type: AnyStateType
-    name: str | None = None
-    message: str | None = None
-    timestamp: Time | None = None
-    id: UUID | None = None
-    state_details: LooseDict | None = None
-    """More about the state: when a scheduled run is due, until when a paused run can be resumed."""
-    data: Any = None
-    """The run's result, or where it is stored, as recorded by the process that executed the run."""
-
-
-AnyState: TypeAlias = State | StateType | str | BaseModel
-"""A state, its type such as ``"SCHEDULED"``, or a model of a state such as Prefect's ``State``."""
 
 
 class Flow(Model):
@@ -96,32 +68,41 @@ class FlowRun(Model):
     """The block that says where it executes, if any."""
     infrastructure_pid: str | None = None
     """Its id on its infrastructure: of a process, a container, or a job."""
-    empirical_policy: LooseDict | None = None
-    """How often it can be retried, and after which delay."""
+    empirical_policy: Annotated[FlowRunPolicy, LENIENT, NullIsDefault] = Field(
+        default_factory=FlowRunPolicy
+    )
     auto_scheduled: Annotated[bool, NullIsDefault] = False
     """Whether a schedule of its deployment created it."""
-    created_by: LooseDict | None = None
-    """Who created it: ``id``, ``type``, ``display_value``."""
+    created_by: Annotated[CreatedBy | None, LENIENT] = None
     run_count: Annotated[int, NullIsDefault] = 0
     expected_start_time: Time | None = None
     next_scheduled_start_time: Time | None = None
     start_time: Time | None = None
     end_time: Time | None = None
-    total_run_time: float | None = None
-    """How many seconds the run has been running."""
-    estimated_run_time: float | None = None
-    """In seconds; for a run in progress, up to the time of the request."""
-    estimated_start_time_delta: float | None = None
-    """How many seconds late it started, or is by now."""
+    total_run_time: Annotated[Duration, NullIsDefault] = timedelta(0)
+    """How long the run has been running."""
+    estimated_run_time: Annotated[Duration, NullIsDefault] = timedelta(0)
+    """The same; for a run in progress, up to the time of the request."""
+    estimated_start_time_delta: Annotated[Duration, NullIsDefault] = timedelta(0)
+    """How late it started, or is by now."""
+
+
+class OrchestrationDetails(Part):
+    """Why the server did not set a state, or when to ask again."""
+
+    type: str | None = None
+    """``accept_details``, ``reject_details``, ``abort_details`` or ``wait_details``."""
+    reason: str | None = None
+    delay_seconds: int | None = None
 
 
 class OrchestrationResult(Model):
     """The server's response to a request to set a state."""
 
-    status: str
+    status: EnumText
     """``ACCEPT``, ``REJECT``, ``ABORT`` or ``WAIT``."""
     state: State | None = None
-    details: dict[str, Any] | None = None
+    details: Annotated[OrchestrationDetails | None, LENIENT] = None
 
 
 class FlowRunOrchestrationResult(OrchestrationResult):
@@ -139,7 +120,7 @@ class FlowRunOrchestrationResults(Model):
 class FlowRunCreateResult(Model):
     """The result for one of several runs that the server was asked to create."""
 
-    status: str
+    status: EnumText
     """``CREATED`` or ``FAILED``."""
     flow_run_id: UUID | None = None
     error: str | None = None
@@ -194,6 +175,19 @@ class FlowRunGraph(Model):
     states: Annotated[list[Any], NullIsDefault] = Field(default_factory=list)
 
 
+class TaskRunInput(Part):
+    """Where a task run's input comes from: a run, a parameter of the flow, or a constant."""
+
+    input_type: str | None = None
+    """``task_run``, ``flow_run``, ``parameter`` or ``constant``."""
+    id: UUID | None = None
+    """Of the run."""
+    name: str | None = None
+    """Of the parameter."""
+    type: str | None = None
+    """Of the constant."""
+
+
 class TaskRun(Model):
     """One run of a task."""
 
@@ -210,12 +204,15 @@ class TaskRun(Model):
     state_type: AnyStateType | None = None
     state_name: str | None = None
     tags: Annotated[list[str], NullIsDefault] = Field(default_factory=list)
-    task_inputs: Annotated[LooseDict, NullIsDefault] = Field(default_factory=dict)
+    task_inputs: Annotated[dict[str, list[TaskRunInput]], LENIENT, NullIsDefault] = Field(
+        default_factory=dict
+    )
     labels: LooseDict | None = None
     state_id: UUID | None = None
     task_version: str | None = None
-    empirical_policy: LooseDict | None = None
-    """How often it can be retried, and after which delay."""
+    empirical_policy: Annotated[TaskRunPolicy, LENIENT, NullIsDefault] = Field(
+        default_factory=TaskRunPolicy
+    )
     cache_key: str | None = None
     cache_expiration: Time | None = None
     run_count: Annotated[int, NullIsDefault] = 0
@@ -225,12 +222,12 @@ class TaskRun(Model):
     next_scheduled_start_time: Time | None = None
     start_time: Time | None = None
     end_time: Time | None = None
-    total_run_time: float | None = None
-    """How many seconds the run has been running."""
-    estimated_run_time: float | None = None
-    """In seconds; for a run in progress, up to the time of the request."""
-    estimated_start_time_delta: float | None = None
-    """How many seconds late it started, or is by now."""
+    total_run_time: Annotated[Duration, NullIsDefault] = timedelta(0)
+    """How long the run has been running."""
+    estimated_run_time: Annotated[Duration, NullIsDefault] = timedelta(0)
+    """The same; for a run in progress, up to the time of the request."""
+    estimated_start_time_delta: Annotated[Duration, NullIsDefault] = timedelta(0)
+    """How late it started, or is by now."""
 
 
 class RunHistoryState(Model):
@@ -239,10 +236,8 @@ class RunHistoryState(Model):
     state_type: AnyStateType | None = None
     state_name: str | None = None
     count_runs: Annotated[int, NullIsDefault] = 0
-    sum_estimated_run_time: float | None = None
-    """Seconds."""
-    sum_estimated_lateness: float | None = None
-    """Seconds."""
+    sum_estimated_run_time: Annotated[Duration, NullIsDefault] = timedelta(0)
+    sum_estimated_lateness: Annotated[Duration, NullIsDefault] = timedelta(0)
 
 
 class RunHistory(Model):

@@ -7,8 +7,25 @@ from uuid import UUID
 
 from pydantic import Field
 
-from orchnb.api.models.base import LooseDict, Model, NullIsDefault, Time
+from orchnb.api.models.base import (
+    LENIENT,
+    Duration,
+    EnumText,
+    Model,
+    NullIsDefault,
+    Part,
+    Time,
+)
 from orchnb.api.models.runs import FlowRun
+from orchnb.api.models.states import AnyStateType
+
+
+class WorkPoolStorage(Part):
+    """The defaults for how a work pool's workers get flows, and where results are stored."""
+
+    bundle_upload_step: dict[str, Any] | None = None
+    bundle_execution_step: dict[str, Any] | None = None
+    default_result_storage_block_id: UUID | None = None
 
 
 class WorkPool(Model):
@@ -23,12 +40,20 @@ class WorkPool(Model):
     base_job_template: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
     is_paused: Annotated[bool, NullIsDefault] = False
     concurrency_limit: int | None = None
-    status: str | None = None
+    status: EnumText | None = None
     """``READY``, ``NOT_READY`` or ``PAUSED``."""
     default_queue_id: UUID | None = None
     active_slots: int | None = None
-    storage_configuration: LooseDict | None = None
-    """The defaults for how workers get flows and where results are stored."""
+    storage_configuration: Annotated[WorkPoolStorage, LENIENT, NullIsDefault] = Field(
+        default_factory=WorkPoolStorage
+    )
+
+
+class WorkQueueFilter(Part):
+    """On older servers: which runs are in a work queue."""
+
+    tags: list[str] | None = None
+    deployment_ids: list[UUID] | None = None
 
 
 class WorkQueue(Model):
@@ -44,12 +69,18 @@ class WorkQueue(Model):
     priority: Annotated[int, NullIsDefault] = 1
     work_pool_id: UUID | None = None
     work_pool_name: str | None = None
-    filter: LooseDict | None = None
-    """On older servers: which runs are in the queue, by ``tags`` and ``deployment_ids``."""
+    filter: Annotated[WorkQueueFilter | None, LENIENT] = None
     last_polled: Time | None = None
-    status: str | None = None
+    status: EnumText | None = None
     """``READY``, ``NOT_READY`` or ``PAUSED``."""
     active_slots: int | None = None
+
+
+class WorkQueueHealthPolicy(Part):
+    """When a work queue counts as unhealthy."""
+
+    maximum_late_runs: int | None = None
+    maximum_seconds_since_last_polled: int | None = None
 
 
 class WorkQueueStatusDetail(Model):
@@ -58,7 +89,32 @@ class WorkQueueStatusDetail(Model):
     healthy: bool
     late_runs_count: Annotated[int, NullIsDefault] = 0
     last_polled: Time | None = None
-    health_check_policy: Annotated[dict[str, Any], NullIsDefault] = Field(default_factory=dict)
+    health_check_policy: Annotated[WorkQueueHealthPolicy, LENIENT, NullIsDefault] = Field(
+        default_factory=WorkQueueHealthPolicy
+    )
+
+
+class FlowRunSlot(Part):
+    """A flow run that holds a slot of a work queue."""
+
+    id: UUID | None = None
+    name: str | None = None
+    state_type: AnyStateType | None = None
+    state_name: str | None = None
+    start_time: Time | None = None
+    state_timestamp: Time | None = None
+    time_in_current_state: Duration | None = None
+
+
+class WorkQueueSlots(Part):
+    """How many runs hold a work queue's slots, and which."""
+
+    queue_id: UUID | None = None
+    queue_name: str | None = None
+    active_slots: Annotated[int, NullIsDefault] = 0
+    concurrency_limit: int | None = None
+    flow_runs: Annotated[list[FlowRunSlot], NullIsDefault] = Field(default_factory=list)
+    flow_run_count: int | None = None
 
 
 class WorkPoolConcurrencyStatus(Model):
@@ -66,7 +122,7 @@ class WorkPoolConcurrencyStatus(Model):
 
     active_slots: int
     concurrency_limit: int | None = None
-    queues: Annotated[list[dict[str, Any]], NullIsDefault] = Field(default_factory=list)
+    queues: Annotated[list[WorkQueueSlots], LENIENT, NullIsDefault] = Field(default_factory=list)
     count: int
     limit: int
     pages: int
@@ -78,7 +134,7 @@ class WorkQueueConcurrencyStatus(Model):
 
     active_slots: int
     concurrency_limit: int | None = None
-    flow_runs: Annotated[list[dict[str, Any]], NullIsDefault] = Field(default_factory=list)
+    flow_runs: Annotated[list[FlowRunSlot], LENIENT, NullIsDefault] = Field(default_factory=list)
     count: int
     limit: int
     pages: int
@@ -95,7 +151,7 @@ class Worker(Model):
     work_pool_id: UUID | None = None
     last_heartbeat_time: Time | None = None
     heartbeat_interval_seconds: float | None = None
-    status: str | None = None
+    status: EnumText | None = None
     """``ONLINE`` or ``OFFLINE``."""
 
 

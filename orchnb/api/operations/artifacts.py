@@ -23,8 +23,9 @@ from orchnb.api.operations.payloads import (
     with_id,
     without_none,
 )
-from orchnb.api.operations.queries import count, filters_of, search
-from orchnb.http.calls import Call, nothing, path
+from orchnb.api.operations.queries import filters_of
+from orchnb.api.operations.verbs import change, count, delete, get, search
+from orchnb.http.calls import Call, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import Artifact, ArtifactCollection
@@ -81,12 +82,7 @@ def read_artifact(artifact_id: UUID | str) -> Call[Artifact]:
     Raises:
         ObjectNotFound: there is no artifact with that id.
     """
-    return Call(
-        "GET",
-        path("/artifacts/{}", artifact_id),
-        _artifact,
-        missing=with_id("artifact", artifact_id),
-    )
+    return get(path("/artifacts/{}", artifact_id), _artifact, with_id("artifact", artifact_id))
 
 
 class ArtifactQuery(TypedDict, total=False):
@@ -104,7 +100,7 @@ class ArtifactQuery(TypedDict, total=False):
     flow_name: str | None
 
 
-def _filters(query: ArtifactQuery) -> dict[str, Any]:
+def _artifact_filters(query: ArtifactQuery) -> dict[str, Any]:
     key = query.get("key")
     keys = without_none(any_=None if key is None else [key], like_=query.get("key_like"))
     return filters_of(
@@ -140,7 +136,7 @@ def read_artifacts(
     return search(
         path("/artifacts/filter"),
         _artifacts,
-        **_filters(query),
+        **_artifact_filters(query),
         sort=sort,
         limit=limit,
         offset=offset,
@@ -162,7 +158,7 @@ def read_latest_artifacts(
     return search(
         path("/artifacts/latest/filter"),
         _collections,
-        **_filters(query),
+        **_artifact_filters(query),
         sort=sort,
         limit=limit,
         offset=offset,
@@ -172,13 +168,13 @@ def read_latest_artifacts(
 @operation
 def count_artifacts(**query: Unpack[ArtifactQuery]) -> Call[int]:
     """Return the number of artifacts; filters and keywords as in `read_artifacts`."""
-    return count(path("/artifacts/count"), **_filters(query))
+    return count(path("/artifacts/count"), **_artifact_filters(query))
 
 
 @operation
 def count_latest_artifacts(**query: Unpack[ArtifactQuery]) -> Call[int]:
     """Return the number of artifact keys; filters and keywords as in `read_artifacts`."""
-    return count(path("/artifacts/latest/count"), **_filters(query))
+    return count(path("/artifacts/latest/count"), **_artifact_filters(query))
 
 
 @operation
@@ -196,12 +192,10 @@ def update_artifact(
         ObjectNotFound: there is no artifact with that id.
         ValueError: no changes are given.
     """
-    return Call(
-        "PATCH",
+    return change(
         path("/artifacts/{}", artifact_id),
-        nothing,
-        json=changes_of(artifact, data=data, description=description, metadata_=metadata_),
-        missing=with_id("artifact", artifact_id),
+        changes_of(artifact, data=data, description=description, metadata_=metadata_),
+        with_id("artifact", artifact_id),
     )
 
 
@@ -212,12 +206,7 @@ def delete_artifact(artifact_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no artifact with that id.
     """
-    return Call(
-        "DELETE",
-        path("/artifacts/{}", artifact_id),
-        nothing,
-        missing=with_id("artifact", artifact_id),
-    )
+    return delete(path("/artifacts/{}", artifact_id), with_id("artifact", artifact_id))
 
 
 class ArtifactOperations:

@@ -13,15 +13,10 @@ from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, as_tags, as_uuid
-from orchnb.api.operations.filters import named_words, with_words
-from orchnb.api.operations.payloads import (
-    Data,
-    fields_of,
-    required,
-    with_defaults,
-    with_id,
-)
-from orchnb.api.operations.queries import count, search
+from orchnb.api.operations.filters import named_words
+from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults, with_id
+from orchnb.api.operations.queries import filters_of
+from orchnb.api.operations.verbs import change, count, delete, get, search
 from orchnb.api.pagination import Paging, every, pages_of
 from orchnb.errors import ObjectNotFound
 from orchnb.http.calls import Call, nothing, path
@@ -60,8 +55,7 @@ def _fields(automation: Data | str | None, keywords: AutomationFields) -> dict[s
 
 @operation
 def create_automation(
-    automation: Data | str | None = None,
-    **fields: Unpack[AutomationFields],
+    automation: Data | str | None = None, **fields: Unpack[AutomationFields]
 ) -> Call[UUID]:
     """Create an automation and return its id.
 
@@ -90,11 +84,8 @@ def read_automation(automation_id: UUID | str) -> Call[Automation]:
     Raises:
         ObjectNotFound: there is no automation with that id.
     """
-    return Call(
-        "GET",
-        path("/automations/{}", automation_id),
-        _automation,
-        missing=with_id("automation", automation_id),
+    return get(
+        path("/automations/{}", automation_id), _automation, with_id("automation", automation_id)
     )
 
 
@@ -105,9 +96,8 @@ class AutomationQuery(TypedDict, total=False):
     tags: Iterable[str] | None
 
 
-def _filter(query: AutomationQuery) -> Filter | None:
-    words = named_words({"tags": query.get("tags")})
-    return with_words(query.get("automations"), "automations", words)
+def _automation_filters(query: AutomationQuery) -> dict[str, Any]:
+    return filters_of(query, automations=named_words({"tags": query.get("tags")}))
 
 
 @operation
@@ -129,7 +119,7 @@ def read_automations(
     return search(
         path("/automations/filter"),
         _automations,
-        automations=_filter(query),
+        **_automation_filters(query),
         sort=sort,
         limit=limit,
         offset=offset,
@@ -139,12 +129,11 @@ def read_automations(
 @operation
 def read_automations_by_name(name: str) -> Call[ModelList[Automation]]:
     """Read the automations with a name, the last updated first; names need not be unique."""
-    return Call(
-        "POST",
+    return search(
         path("/automations/filter"),
         _automations,
-        repeatable=True,
-        json={"automations": {"name": {"any_": [name]}}, "sort": "UPDATED_DESC"},
+        automations={"name": {"any_": [name]}},
+        sort="UPDATED_DESC",
     )
 
 
@@ -166,7 +155,7 @@ def find_automation(id_or_name: UUID | str) -> Generator[Call[Any], Any, Automat
 def count_automations(**query: Unpack[AutomationQuery]) -> Generator[Call[Any], Any, int]:
     """Return the number of automations, or of those that have all of the tags or match the API's filter
     object. To count with a filter, the matching automations are read."""
-    wanted = _filter(query)
+    wanted = _automation_filters(query)["automations"]
     if wanted is None:
         return (yield from count(path("/automations/count")))
     # Up to 3.8.0, Prefect's server ignored the filter when counting.
@@ -176,9 +165,7 @@ def count_automations(**query: Unpack[AutomationQuery]) -> Generator[Call[Any], 
 
 @operation
 def update_automation(
-    automation_id: UUID | str,
-    automation: Data | None = None,
-    **fields: Unpack[AutomationFields],
+    automation_id: UUID | str, automation: Data | None = None, **fields: Unpack[AutomationFields]
 ) -> Call[None]:
     """Update an automation. The API needs its name, trigger and actions each time; the rest stays.
 
@@ -201,12 +188,10 @@ def update_automation(
 
 
 def _switch(automation_id: UUID | str, enabled: bool) -> Call[None]:
-    return Call(
-        "PATCH",
+    return change(
         path("/automations/{}", automation_id),
-        nothing,
-        json={"enabled": enabled},
-        missing=with_id("automation", automation_id),
+        {"enabled": enabled},
+        with_id("automation", automation_id),
     )
 
 
@@ -237,24 +222,19 @@ def delete_automation(automation_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no automation with that id.
     """
-    return Call(
-        "DELETE",
-        path("/automations/{}", automation_id),
-        nothing,
-        missing=with_id("automation", automation_id),
-    )
+    return delete(path("/automations/{}", automation_id), with_id("automation", automation_id))
 
 
 @operation
 def read_resource_related_automations(resource_id: str) -> Call[ModelList[Automation]]:
     """Read the automations related to a resource, such as ``prefect.deployment.<id>``."""
-    return Call("GET", path("/automations/related-to/{}", resource_id), _automations)
+    return get(path("/automations/related-to/{}", resource_id), _automations)
 
 
 @operation
 def delete_resource_owned_automations(resource_id: str) -> Call[None]:
     """Delete the automations that a resource owns, such as those created with a deployment."""
-    return Call("DELETE", path("/automations/owned-by/{}", resource_id), nothing)
+    return delete(path("/automations/owned-by/{}", resource_id))
 
 
 class AutomationOperations:

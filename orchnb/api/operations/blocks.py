@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 from typing_extensions import Unpack
 
@@ -31,7 +31,8 @@ from orchnb.api.operations.payloads import (
     with_id,
     without_none,
 )
-from orchnb.api.operations.queries import count, filters_of, search, warn_ignored
+from orchnb.api.operations.queries import filters_of, warn_ignored
+from orchnb.api.operations.verbs import change, count, delete, get, search
 from orchnb.errors import ObjectAlreadyExists
 from orchnb.http.calls import Call, nothing, path, was_resent
 from orchnb.http.response import PrefectResponse
@@ -119,7 +120,7 @@ def read_block_type_by_slug(slug: str) -> Call[BlockType]:
     Raises:
         ObjectNotFound: there is no block type with that slug.
     """
-    return Call("GET", path("/block_types/slug/{}", slug), _type, missing=named("block type", slug))
+    return get(path("/block_types/slug/{}", slug), _type, named("block type", slug))
 
 
 @operation
@@ -138,18 +139,16 @@ def update_block_type(
         ObjectNotFound: there is no block type with that id.
         ValueError: no changes are given.
     """
-    return Call(
-        "PATCH",
+    return change(
         path("/block_types/{}", block_type_id),
-        nothing,
-        json=changes_of(
+        changes_of(
             block_type,
             logo_url=logo_url,
             documentation_url=documentation_url,
             description=description,
             code_example=code_example,
         ),
-        missing=with_id("block type", block_type_id),
+        with_id("block type", block_type_id),
     )
 
 
@@ -161,12 +160,7 @@ def delete_block_type(block_type_id: UUID | str) -> Call[None]:
         ObjectNotFound: there is no block type with that id.
         PrefectHTTPStatusError: 403, the block type is protected: the server itself needs it.
     """
-    return Call(
-        "DELETE",
-        path("/block_types/{}", block_type_id),
-        nothing,
-        missing=with_id("block type", block_type_id),
-    )
+    return delete(path("/block_types/{}", block_type_id), with_id("block type", block_type_id))
 
 
 @operation
@@ -224,13 +218,12 @@ def read_block_schema_by_checksum(checksum: str, version: str | None = None) -> 
     Raises:
         ObjectNotFound: there is no such block schema.
     """
-    return Call(
-        "GET",
+    return get(
         path("/block_schemas/checksum/{}", checksum)
         if not version
         else path("/block_schemas/checksum/{}?version={}", checksum, version),
         _schema,
-        missing=f"block schema with the checksum {quoted(checksum)}",
+        f"block schema with the checksum {quoted(checksum)}",
     )
 
 
@@ -239,12 +232,11 @@ def get_most_recent_block_schema_for_block_type(
     block_type_id: UUID | str,
 ) -> Call[BlockSchema | None]:
     """Read the latest schema of a block type; None if it has no schema."""
-    return Call(
-        "POST",
+    return search(
         path("/block_schemas/filter"),
         lambda response: next(iter(_schemas(response)), None),
-        repeatable=True,
-        json={"block_schemas": {"block_type_id": {"any_": [str(block_type_id)]}}, "limit": 1},
+        block_schemas={"block_type_id": {"any_": [str(block_type_id)]}},
+        limit=1,
     )
 
 
@@ -275,7 +267,7 @@ def create_block_document(
         ObjectAlreadyExists: a block document with that name and type already exists.
         TypeError: the id of the block type or the schema is missing.
     """
-    block_document = _plain(block_document, _CREATED_WITH, include_secrets)
+    block_document = _plain_document(block_document, _CREATED_WITH, include_secrets)
     data = _concealed(data, include_secrets)
     fields = fields_of(
         block_document,
@@ -312,12 +304,14 @@ def create_block_document(
 
 
 def _is_what_was_sent(found: BlockDocument, create: Call[Any]) -> bool:
-    # Secrets are a part of what was sent.
+    # The request included the secrets.
     kept = {**found.model_dump(mode="json"), "data": models.unwrapped(found.data)}
     return has_all_of(kept, create)
 
 
-def _plain(document: Data | None, wanted: set[str], include_secrets: bool = True) -> Data | None:
+def _plain_document(
+    document: Data | None, wanted: set[str], include_secrets: bool = True
+) -> Data | None:
     """Return the wanted fields of a document as plain data: a model would mask its secrets."""
     if isinstance(document, Model):
         fields = {name: getattr(document, name) for name in document.model_fields_set & wanted}
@@ -340,15 +334,9 @@ def _plain(document: Data | None, wanted: set[str], include_secrets: bool = True
 def _concealed(data: Any, include_secrets: bool = True, schema: BlockSchema | None = None) -> Any:
     """Return the values of a block, the secret ones wrapped; without a schema, all of them. Those that
     were wrapped before are sent as asterisks unless secrets are included."""
-    return models.wrapped(data if include_secrets else _starred(data), models.secret_places(schema))
-
-
-def _starred(value: Any) -> Any:
-    if isinstance(value, (Secret, SecretStr, SecretBytes)):
-        return to_jsonable_python(value)
-    if isinstance(value, Mapping):
-        return {key: _starred(item) for key, item in value.items()}
-    return [_starred(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return models.wrapped(
+        data if include_secrets else to_jsonable_python(data), models.secret_places(schema)
+    )
 
 
 @operation
@@ -364,11 +352,10 @@ def read_block_document(
     Raises:
         ObjectNotFound: there is no block document with that id.
     """
-    return Call(
-        "GET",
+    return get(
         path("/block_documents/{}?include_secrets={}", block_document_id, _word(include_secrets)),
         _document,
-        missing=with_id("block document", block_document_id),
+        with_id("block document", block_document_id),
     )
 
 
@@ -381,8 +368,7 @@ def read_block_document_by_name(
     Raises:
         ObjectNotFound: there is no such block document.
     """
-    return Call(
-        "GET",
+    return get(
         path(
             "/block_types/slug/{}/block_documents/name/{}?include_secrets={}",
             block_type_slug,
@@ -390,7 +376,7 @@ def read_block_document_by_name(
             _word(include_secrets),
         ),
         _document,
-        missing=f"block document {quoted(name)} of the type {quoted(block_type_slug)}",
+        f"block document {quoted(name)} of the type {quoted(block_type_slug)}",
     )
 
 
@@ -404,7 +390,7 @@ class BlockDocumentQuery(TypedDict, total=False):
     block_type_slug: str | Iterable[str] | None
 
 
-def _filters(query: BlockDocumentQuery) -> dict[str, Any]:
+def _document_filters(query: BlockDocumentQuery) -> dict[str, Any]:
     return filters_of(
         query,
         block_document_filter=named_words({"name_like": query.get("name_like")}),
@@ -436,7 +422,7 @@ def read_block_documents(
     return search(
         path("/block_documents/filter"),
         _documents,
-        **_filters(query),
+        **_document_filters(query),
         block_schema_type=block_schema_type,
         include_secrets=include_secrets,
         sort=sort,
@@ -462,22 +448,21 @@ def read_block_documents_by_type(
         documents = _documents(response)[offset or 0 :]  # the server returns them all
         return ModelList(documents[:limit], model=models.BlockDocument)
 
-    return Call(
-        "GET",
+    return get(
         path(
             "/block_types/slug/{}/block_documents?include_secrets={}",
             block_type_slug,
             _word(include_secrets),
         ),
         read,
-        missing=named("block type", block_type_slug),
+        named("block type", block_type_slug),
     )
 
 
 @operation
 def count_block_documents(**query: Unpack[BlockDocumentQuery]) -> Call[int]:
     """Return the number of block documents; filters and keywords as in `read_block_documents`."""
-    return count(path("/block_documents/count"), **_filters(query))
+    return count(path("/block_documents/count"), **_document_filters(query))
 
 
 @operation
@@ -499,7 +484,7 @@ def update_block_document(
         ObjectNotFound: there is no block document with that id.
         ValueError: no changes are given.
     """
-    block_document = _plain(block_document, _CHANGED_WITH)
+    block_document = _plain_document(block_document, _CHANGED_WITH)
     data = data if data is UNCHANGED else _concealed(data)
     changes = changes_of(block_document, data=data, block_schema_id=block_schema_id)
     return Call(
@@ -519,11 +504,8 @@ def delete_block_document(block_document_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no block document with that id.
     """
-    return Call(
-        "DELETE",
-        path("/block_documents/{}", block_document_id),
-        nothing,
-        missing=with_id("block document", block_document_id),
+    return delete(
+        path("/block_documents/{}", block_document_id), with_id("block document", block_document_id)
     )
 
 

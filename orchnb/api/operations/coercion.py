@@ -9,6 +9,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from orchnb.api.models.base import Model
+
 if TYPE_CHECKING:
     from orchnb.api.models import AnyState
 
@@ -40,25 +42,37 @@ def as_word(value: object) -> str:
     return str(value.value) if isinstance(value, Enum) else str(value)
 
 
-def as_tags(tags: Iterable[str] | None) -> list[str] | None:
-    """Return tags as a list.
+def strings(argument: str, values: Iterable[str]) -> list[str]:
+    """Return the values of an argument as a list.
 
     Raises:
-        TypeError: ``tags`` is a string; each letter would become a tag.
+        TypeError: ``values`` is a string; each letter would become a value.
     """
-    if isinstance(tags, str):
-        raise TypeError(f"tags should be a list of strings: [{tags!r}]")
-    return None if tags is None else list(tags)
+    if isinstance(values, str):
+        raise TypeError(f"{argument} should be a list of strings: [{values!r}]")
+    return list(values)
+
+
+def as_tags(tags: Iterable[str] | None) -> list[str] | None:
+    """Return tags as a list; see `strings`."""
+    return None if tags is None else strings("tags", tags)
 
 
 def as_state(state: AnyState) -> dict[str, Any]:
     """Return a state in the API's form."""
     if isinstance(state, BaseModel):
         # The fields that a request for a state can have. The server sets the id and the times.
-        wanted = {"type", "name", "message", "state_details"}
-        fields = state.model_dump(mode="json", exclude_none=True, include=wanted)
+        fields = state.model_dump(
+            mode="json",
+            exclude_none=True,
+            exclude_defaults=isinstance(state, Model),  # ours are the server's own defaults
+            include={"type", "name", "message", "state_details"},
+        )
+        details = fields.pop("state_details", None) or {}
+        if not isinstance(details, dict):
+            raise TypeError(f"state_details should be a mapping, not {type(details).__name__}")
         # It identifies the request that set the state: the server would treat a second request with
         # the same id as a repetition.
-        fields.get("state_details", {}).pop("transition_id", None)
-        return fields
+        details.pop("transition_id", None)
+        return {**fields, "state_details": details} if details else fields
     return {"type": as_word(state).upper()}

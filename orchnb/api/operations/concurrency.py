@@ -10,6 +10,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
+from orchnb.api.operations.coercion import strings
 from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
@@ -21,8 +22,9 @@ from orchnb.api.operations.payloads import (
     required,
     without_none,
 )
+from orchnb.api.operations.verbs import change, delete, get, search
 from orchnb.errors import ObjectAlreadyExists, ObjectNotFound
-from orchnb.http.calls import Call, nothing, path
+from orchnb.http.calls import Call, Path, nothing, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import (
@@ -37,11 +39,14 @@ _limit = a(lambda: models.ConcurrencyLimit)
 _global_limit = a(lambda: models.GlobalConcurrencyLimit)
 _taken = list_of(lambda: models.TakenSlots)
 
+_LOOK = "read_global_concurrency_limit_by_name"
 
-def _names(names: Iterable[str]) -> list[str]:
-    if isinstance(names, str):
-        raise TypeError(f"names should be a list of strings: [{names!r}]")
-    return list(names)
+
+def _taken_slots(
+    place: Path, names: Iterable[str], look: str, **body: Any
+) -> Call[ModelList[TakenSlots]]:
+    json = {"names": strings("names", names), **body}
+    return Call("POST", place, _taken, json=json, look=look)
 
 
 @operation
@@ -63,11 +68,8 @@ def read_concurrency_limit_by_tag(tag: str) -> Call[ConcurrencyLimit]:
     Raises:
         ObjectNotFound: there is no limit for that tag.
     """
-    return Call(
-        "GET",
-        path("/concurrency_limits/tag/{}", tag),
-        _limit,
-        missing=named("concurrency limit for the tag", tag),
+    return get(
+        path("/concurrency_limits/tag/{}", tag), _limit, named("concurrency limit for the tag", tag)
     )
 
 
@@ -80,12 +82,11 @@ def read_concurrency_limits(
     Prefect's server, as of 3.8, counts global limits too and then leaves them out: a page can have
     fewer than ``limit`` although the next one has more.
     """
-    return Call(
-        "POST",
+    return search(
         path("/concurrency_limits/filter"),
         list_of(lambda: models.ConcurrencyLimit),
-        repeatable=True,
-        json=without_none(limit=limit, offset=offset),
+        limit=limit,
+        offset=offset,
     )
 
 
@@ -121,11 +122,8 @@ def delete_concurrency_limit_by_tag(tag: str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no limit for that tag.
     """
-    return Call(
-        "DELETE",
-        path("/concurrency_limits/tag/{}", tag),
-        nothing,
-        missing=named("concurrency limit for the tag", tag),
+    return delete(
+        path("/concurrency_limits/tag/{}", tag), named("concurrency limit for the tag", tag)
     )
 
 
@@ -144,13 +142,9 @@ def increment_v1_concurrency_slots(
     Raises:
         PrefectHTTPStatusError: 423, a tag has no free slot; none was taken.
     """
-    return Call(
-        "POST",
-        path("/concurrency_limits/increment"),
-        _taken,
-        json={"names": _names(names), "task_run_id": str(task_run_id)},
-        look="read_concurrency_limit_by_tag",
-    )
+    look = "read_concurrency_limit_by_tag"
+    place = path("/concurrency_limits/increment")
+    return _taken_slots(place, names, look, task_run_id=str(task_run_id))
 
 
 @operation
@@ -172,7 +166,7 @@ def decrement_v1_concurrency_slots(
         _taken,
         repeatable=True,  # the second time there is nothing left to release
         json={
-            "names": _names(names),
+            "names": strings("names", names),
             "task_run_id": str(task_run_id),
             "occupancy_seconds": occupancy_seconds,
         },
@@ -228,11 +222,10 @@ def read_global_concurrency_limit_by_name(name: str) -> Call[GlobalConcurrencyLi
     Raises:
         ObjectNotFound: there is no global concurrency limit with that name.
     """
-    return Call(
-        "GET",
+    return get(
         path("/v2/concurrency_limits/{}", name),
         _global_limit,
-        missing=named("global concurrency limit", name),
+        named("global concurrency limit", name),
     )
 
 
@@ -241,12 +234,11 @@ def read_global_concurrency_limits(
     limit: int = 10, offset: int = 0
 ) -> Call[ModelList[GlobalConcurrencyLimit]]:
     """Read global concurrency limits."""
-    return Call(
-        "POST",
+    return search(
         path("/v2/concurrency_limits/filter"),
         list_of(lambda: models.GlobalConcurrencyLimit),
-        repeatable=True,
-        json={"limit": limit, "offset": offset},
+        limit=limit,
+        offset=offset,
     )
 
 
@@ -266,18 +258,16 @@ def update_global_concurrency_limit(
         ObjectNotFound: there is no global concurrency limit with that name.
         ValueError: no changes are given.
     """
-    return Call(
-        "PATCH",
+    return change(
         path("/v2/concurrency_limits/{}", name),
-        nothing,
-        json=changes_of(
+        changes_of(
             concurrency_limit,
             limit=limit,
             active=active,
             active_slots=active_slots,
             slot_decay_per_second=slot_decay_per_second,
         ),
-        missing=named("global concurrency limit", name),
+        named("global concurrency limit", name),
     )
 
 
@@ -303,12 +293,7 @@ def delete_global_concurrency_limit_by_name(name: str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no global concurrency limit with that name.
     """
-    return Call(
-        "DELETE",
-        path("/v2/concurrency_limits/{}", name),
-        nothing,
-        missing=named("global concurrency limit", name),
-    )
+    return delete(path("/v2/concurrency_limits/{}", name), named("global concurrency limit", name))
 
 
 @operation
@@ -322,13 +307,8 @@ def increment_concurrency_slots(
     Raises:
         PrefectHTTPStatusError: 423, there are not enough free slots; none were taken.
     """
-    return Call(
-        "POST",
-        path("/v2/concurrency_limits/increment"),
-        _taken,
-        json={"names": _names(names), "slots": slots, "mode": mode},
-        look="read_global_concurrency_limit_by_name",
-    )
+    place = path("/v2/concurrency_limits/increment")
+    return _taken_slots(place, names, _LOOK, slots=slots, mode=mode)
 
 
 @operation
@@ -340,13 +320,8 @@ def release_concurrency_slots(
     Args:
         occupancy_seconds: how long the slots were held.
     """
-    return Call(
-        "POST",
-        path("/v2/concurrency_limits/decrement"),
-        _taken,
-        json={"names": _names(names), "slots": slots, "occupancy_seconds": occupancy_seconds},
-        look="read_global_concurrency_limit_by_name",
-    )
+    place = path("/v2/concurrency_limits/decrement")
+    return _taken_slots(place, names, _LOOK, slots=slots, occupancy_seconds=occupancy_seconds)
 
 
 @operation
@@ -371,13 +346,13 @@ def increment_concurrency_slots_with_lease(
         path("/v2/concurrency_limits/increment-with-lease"),
         a(lambda: models.ConcurrencyLease),
         json=without_none(
-            names=_names(names),
+            names=strings("names", names),
             slots=slots,
             mode=mode,
             lease_duration=lease_duration,
             holder=holder,
         ),
-        look="read_global_concurrency_limit_by_name",
+        look=_LOOK,
     )
 
 

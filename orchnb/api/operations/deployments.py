@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
+from pydantic import BaseModel
 from typing_extensions import Unpack
 
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
-from orchnb.api.methods import operation
+from orchnb.api.methods import operation, refuse_unknown
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags, as_uuid
 from orchnb.api.operations.filters import any_of, named_words
-from orchnb.api.operations.flows import FlowQuery, deleted_ids, id_of_flow, read_flows
+from orchnb.api.operations.flow_runs import RunFields, flow_run_of, flow_runs_of, run_fields
+from orchnb.api.operations.flows import FlowQuery, id_of_flow, read_flows
 from orchnb.api.operations.parameter_validation import check_parameters
 from orchnb.api.operations.payloads import (
     UNCHANGED,
@@ -28,16 +29,13 @@ from orchnb.api.operations.payloads import (
     with_id,
     without_none,
 )
-from orchnb.api.operations.queries import count, filters_of, search
-from orchnb.api.operations.schedules import (
-    ScheduleLike,
-    as_schedule,
-    as_schedules,
-)
+from orchnb.api.operations.queries import filters_of
+from orchnb.api.operations.schedules import ScheduleLike, as_schedule, as_schedules
 from orchnb.api.operations.suggestions import Names, first_pages, or_near, or_none
+from orchnb.api.operations.verbs import change, count, delete, delete_matching, get, search
 from orchnb.api.times import ToCome, to_come
 from orchnb.http.calls import Call, nothing
-from orchnb.http.calls import path as api_path  # two operations have an argument of that name
+from orchnb.http.calls import path as api_path  # an operation has an argument of that name
 from orchnb.text import did_you_mean, near_names
 
 if TYPE_CHECKING:
@@ -53,44 +51,54 @@ if TYPE_CHECKING:
 _deployment = a(lambda: models.Deployment)
 _deployments = list_of(lambda: models.Deployment)
 _schedules = list_of(lambda: models.DeploymentSchedule)
-_flow_run = a(lambda: models.FlowRun)
-_flow_runs = list_of(lambda: models.FlowRun)
 
 # Prefect's server rejects these characters in names, and says only that it failed.
 _BANNED = frozenset("/%&<>")
 
+_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
+    "schedules": as_schedules,
+    "parameters": dict,
+    "tags": as_tags,
+    "pull_steps": list,
+    "job_variables": dict,
+    "labels": dict,
+}
+"""How some fields of a new deployment are brought into the API's form."""
 
-_results = a(lambda: models.FlowRunCreateResults)
+_created_runs = a(lambda: models.FlowRunCreateResults)
+
+
+class DeploymentFields(TypedDict, total=False):
+    """Fields of a new deployment."""
+
+    version: str | None
+    version_info: Data | None
+    schedules: Iterable[ScheduleLike] | None
+    concurrency_limit: int | None
+    concurrency_options: Data | None
+    parameters: Mapping[str, Any] | None
+    description: str | None
+    work_queue_name: str | None
+    work_pool_name: str | None
+    tags: Iterable[str] | None
+    storage_document_id: UUID | str | None
+    path: str | None
+    entrypoint: str | None
+    infrastructure_document_id: UUID | str | None
+    parameter_openapi_schema: Data | None
+    paused: bool | None
+    pull_steps: Sequence[Mapping[str, Any]] | None
+    enforce_parameter_schema: bool | None
+    job_variables: Mapping[str, Any] | None
+    labels: Mapping[str, Any] | None
+    branch: str | None
+    base: UUID | str | None
+    root: UUID | str | None
 
 
 @operation
 def create_deployment(
-    flow_id: UUID | str | HasName,
-    name: str,
-    *,
-    version: str | None = None,
-    version_info: Data | None = None,
-    schedules: Iterable[ScheduleLike] | None = None,
-    concurrency_limit: int | None = None,
-    concurrency_options: Data | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    description: str | None = None,
-    work_queue_name: str | None = None,
-    work_pool_name: str | None = None,
-    tags: Iterable[str] | None = None,
-    storage_document_id: UUID | str | None = None,
-    path: str | None = None,
-    entrypoint: str | None = None,
-    infrastructure_document_id: UUID | str | None = None,
-    parameter_openapi_schema: Data | None = None,
-    paused: bool | None = None,
-    pull_steps: Sequence[Mapping[str, Any]] | None = None,
-    enforce_parameter_schema: bool | None = None,
-    job_variables: Mapping[str, Any] | None = None,
-    labels: Mapping[str, Any] | None = None,
-    branch: str | None = None,
-    base: UUID | str | None = None,
-    root: UUID | str | None = None,
+    flow_id: UUID | str | HasName, name: str, **fields: Unpack[DeploymentFields]
 ) -> Generator[Call[Any], Any, UUID]:
     """Create a deployment of a flow, or update the one with that name; return its id.
 
@@ -117,41 +125,17 @@ def create_deployment(
             f"A deployment's name cannot contain any of {' '.join(sorted(_BANNED))}, as "
             f"{quoted(name)} does; the part before a / is the name of its flow"
         )
-    scheduled = None if schedules is None else as_schedules(schedules)
-    labelled = as_tags(tags)
+    given = without_none(**fields)
+    for key, convert in _CONVERSIONS.items():
+        if key in given:
+            given[key] = convert(given[key])
     flow = yield from id_of_flow(flow_id)
     deployment: Deployment = yield from Call(
         "POST",
         api_path("/deployments/"),
         _deployment,
         repeatable=True,  # identified by its flow and name
-        json=without_none(
-            flow_id=str(flow),
-            name=name,
-            version=version,
-            version_info=version_info,
-            schedules=scheduled,
-            concurrency_limit=concurrency_limit,
-            concurrency_options=concurrency_options,
-            parameters=None if parameters is None else dict(parameters),
-            description=description,
-            work_queue_name=work_queue_name,
-            work_pool_name=work_pool_name,
-            tags=labelled,
-            storage_document_id=storage_document_id,
-            path=path,
-            entrypoint=entrypoint,
-            infrastructure_document_id=infrastructure_document_id,
-            parameter_openapi_schema=parameter_openapi_schema,
-            paused=paused,
-            pull_steps=None if pull_steps is None else list(pull_steps),
-            enforce_parameter_schema=enforce_parameter_schema,
-            job_variables=None if job_variables is None else dict(job_variables),
-            labels=None if labels is None else dict(labels),
-            branch=branch,
-            base=base,
-            root=root,
-        ),
+        json={**given, "flow_id": str(flow), "name": name},
         missing=f"such object (referenced by deployment {quoted(name)})",
         refusal="The server could not create the deployment: something it refers to does not exist, or "
         "its job variables or parameters are invalid",
@@ -166,11 +150,10 @@ def read_deployment(deployment_id: UUID | str) -> Call[Deployment]:
     Raises:
         ObjectNotFound: there is no deployment with that id.
     """
-    return Call(
-        "GET",
+    return get(
         api_path("/deployments/{}", deployment_id),
         _deployment,
-        missing=with_id("deployment", deployment_id),
+        with_id("deployment", deployment_id),
     )
 
 
@@ -184,23 +167,22 @@ def read_deployment_by_name(name: str) -> Generator[Call[Any], Any, Deployment]:
     """
     flow_name, _, deployment_name = name.partition("/")
     if not flow_name or not deployment_name:
-        names = yield from or_none(_names())
+        names = yield from or_none(_deployment_names())
         near = [each for each in names if name and name in each.split("/")] or near_names(
             name, names
         )
         words = f"A deployment's name has the form 'flow/deployment'; {quoted(name)} does not"
         raise ValueError(f"{words}. {did_you_mean(near[:3])}".strip())
-    call = Call(
-        "GET",
+    call = get(
         api_path("/deployments/name/{}/{}", flow_name, deployment_name),
         _deployment,
-        missing=f"deployment {quoted(name)}",
+        f"deployment {quoted(name)}",
     )
-    deployment: Deployment = yield from or_near(call, name, _names)
+    deployment: Deployment = yield from or_near(call, name, _deployment_names)
     return deployment
 
 
-def _names() -> Names:
+def _deployment_names() -> Names:
     deployments = yield from first_pages(lambda offset: read_deployments(offset=offset))
     ids = sorted({str(deployment.flow_id) for deployment in deployments})
     flows = yield from first_pages(
@@ -220,7 +202,7 @@ class DeploymentQuery(FlowQuery, total=False):
     flow_name: str | None
 
 
-def _filters(query: DeploymentQuery) -> dict[str, Any]:
+def _deployment_filters(query: DeploymentQuery) -> dict[str, Any]:
     return filters_of(
         query,
         flow_filter={"name": any_of(query.get("flow_name"))},
@@ -249,7 +231,7 @@ def read_deployments(
     return search(
         api_path("/deployments/filter"),
         _deployments,
-        **_filters(query),
+        **_deployment_filters(query),
         sort=sort,
         limit=limit,
         offset=offset,
@@ -259,7 +241,7 @@ def read_deployments(
 @operation
 def count_deployments(**query: Unpack[DeploymentQuery]) -> Call[int]:
     """Return the number of deployments; filters and keywords as in `read_deployments`."""
-    return count(api_path("/deployments/count"), **_filters(query))
+    return count(api_path("/deployments/count"), **_deployment_filters(query))
 
 
 @operation
@@ -322,6 +304,9 @@ def update_deployment(
         infrastructure_document_id=infrastructure_document_id,
     )
     if changes.get("schedules") is not None:
+        if isinstance(deployment, BaseModel) and isinstance(schedules, Unchanged):
+            model: Any = deployment
+            changes["schedules"] = model.schedules  # its dump lacks defaults
         changes["schedules"] = as_schedules(changes["schedules"])
     return Call(
         "PATCH",
@@ -341,13 +326,7 @@ def pause_deployment(deployment_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no deployment with that id.
     """
-    return Call(
-        "POST",
-        api_path("/deployments/{}/pause_deployment", deployment_id),
-        nothing,
-        repeatable=True,  # pausing twice has the same effect
-        missing=with_id("deployment", deployment_id),
-    )
+    return _switch_schedules(deployment_id, "pause_deployment")
 
 
 @operation
@@ -357,11 +336,15 @@ def resume_deployment(deployment_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no deployment with that id.
     """
+    return _switch_schedules(deployment_id, "resume_deployment")
+
+
+def _switch_schedules(deployment_id: UUID | str, action: str) -> Call[None]:
     return Call(
         "POST",
-        api_path("/deployments/{}/resume_deployment", deployment_id),
+        api_path("/deployments/{}/{}", deployment_id, action),
         nothing,
-        repeatable=True,  # resuming twice has the same effect
+        repeatable=True,  # the second time it changes nothing
         missing=with_id("deployment", deployment_id),
     )
 
@@ -424,12 +407,7 @@ def delete_deployment(deployment_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no deployment with that id.
     """
-    return Call(
-        "DELETE",
-        api_path("/deployments/{}", deployment_id),
-        nothing,
-        missing=with_id("deployment", deployment_id),
-    )
+    return delete(api_path("/deployments/{}", deployment_id), with_id("deployment", deployment_id))
 
 
 @operation
@@ -440,11 +418,10 @@ def bulk_delete_deployments(
 
     An empty filter matches all deployments. ``limit`` can be less than 50.
     """
-    return Call(
-        "POST",
+    return delete_matching(
         api_path("/deployments/bulk_delete"),
-        deleted_ids,
-        json=without_none(deployments=deployment_filter, limit=limit),
+        deployments=deployment_filter,
+        limit=limit,
         look="read_deployments",
     )
 
@@ -471,12 +448,12 @@ def create_deployment_schedules(
         ObjectNotFound: there is no deployment with that id.
         ValueError: a schedule is invalid.
     """
-    beside = without_none(max_scheduled_runs=max_scheduled_runs, parameters=parameters, slug=slug)
+    defaults = without_none(max_scheduled_runs=max_scheduled_runs, parameters=parameters, slug=slug)
     return Call(
         "POST",
         api_path("/deployments/{}/schedules", deployment_id),
         _schedules,
-        json=[{**beside, **schedule} for schedule in as_schedules(schedules)],
+        json=[{**defaults, **schedule} for schedule in as_schedules(schedules)],
         look="read_deployment_schedules",
         missing=with_id("deployment", deployment_id),
         conflict="The deployment already has a schedule with that slug",
@@ -484,19 +461,16 @@ def create_deployment_schedules(
 
 
 @operation
-def read_deployment_schedules(
-    deployment_id: UUID | str,
-) -> Call[ModelList[DeploymentSchedule]]:
+def read_deployment_schedules(deployment_id: UUID | str) -> Call[ModelList[DeploymentSchedule]]:
     """Read a deployment's schedules.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
     """
-    return Call(
-        "GET",
+    return get(
         api_path("/deployments/{}/schedules", deployment_id),
         _schedules,
-        missing=with_id("deployment", deployment_id),
+        with_id("deployment", deployment_id),
     )
 
 
@@ -529,12 +503,10 @@ def update_deployment_schedule(
     )
     if not changes:
         raise ValueError("There is nothing to change: give active, schedule, parameters, ...")
-    return Call(
-        "PATCH",
+    return change(
         api_path("/deployments/{}/schedules/{}", deployment_id, schedule_id),
-        nothing,
-        json=changes,
-        missing=f"schedule {quoted(schedule_id)} of the deployment {quoted(deployment_id)}",
+        changes,
+        f"schedule {quoted(schedule_id)} of the deployment {quoted(deployment_id)}",
     )
 
 
@@ -545,11 +517,9 @@ def delete_deployment_schedule(deployment_id: UUID | str, schedule_id: UUID | st
     Raises:
         ObjectNotFound: there is no such deployment, or it has no schedule with that id.
     """
-    return Call(
-        "DELETE",
+    return delete(
         api_path("/deployments/{}/schedules/{}", deployment_id, schedule_id),
-        nothing,
-        missing=f"schedule {quoted(schedule_id)} of the deployment {quoted(deployment_id)}",
+        f"schedule {quoted(schedule_id)} of the deployment {quoted(deployment_id)}",
     )
 
 
@@ -570,35 +540,25 @@ def get_scheduled_flow_runs_for_deployments(
     Args:
         scheduled_before: a time, or how far from now; by default all scheduled runs.
     """
-    return Call(
-        "POST",
+    return search(
         api_path("/deployments/get_scheduled_flow_runs"),
-        _flow_runs,
-        repeatable=True,
-        json=without_none(
-            deployment_ids=[str(deployment_id) for deployment_id in deployment_ids],
-            scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
-            limit=limit,
-        ),
+        flow_runs_of,
+        deployment_ids=[str(deployment_id) for deployment_id in deployment_ids],
+        scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
+        limit=limit,
     )
+
+
+class DeploymentRun(RunFields, total=False):
+    """Fields of a new run of a deployment."""
+
+    scheduled_time: ToCome | None
+    enforce_parameter_schema: bool | None
 
 
 @operation
 def create_flow_run_from_deployment(
-    deployment_id: UUID | str,
-    *,
-    parameters: Mapping[str, Any] | None = None,
-    context: Mapping[str, Any] | None = None,
-    state: AnyState | None = None,
-    name: str | None = None,
-    tags: Iterable[str] | None = None,
-    idempotency_key: str | None = None,
-    parent_task_run_id: UUID | str | None = None,
-    work_queue_name: str | None = None,
-    job_variables: Mapping[str, Any] | None = None,
-    labels: Mapping[str, Any] | None = None,
-    scheduled_time: ToCome | None = None,
-    enforce_parameter_schema: bool | None = None,
+    deployment_id: UUID | str, **run: Unpack[DeploymentRun]
 ) -> Generator[Call[Any], Any, FlowRun]:
     """Create a flow run of a deployment, executed on the deployment's infrastructure.
 
@@ -620,19 +580,7 @@ def create_flow_run_from_deployment(
         PrefectHTTPStatusError: the server rejects a value.
         ValueError: the text is neither an id nor a name.
     """
-    run = _run_of(
-        parameters=parameters,
-        context=context,
-        state=_first_state(state, scheduled_time),
-        name=name,
-        tags=as_tags(tags),
-        idempotency_key=idempotency_key,
-        parent_task_run_id=parent_task_run_id,
-        work_queue_name=work_queue_name,
-        job_variables=job_variables,
-        labels=labels,
-        enforce_parameter_schema=enforce_parameter_schema,
-    )
+    fields = run_of_deployment(**run)
     found = as_uuid(deployment_id)
     deployment: Deployment | None = None
     if found is None:
@@ -641,18 +589,19 @@ def create_flow_run_from_deployment(
     create = Call(
         "POST",
         api_path("/deployments/{}/create_flow_run", found),
-        _flow_run,
+        flow_run_of,
         repeatable=True,  # identified by its idempotency key
-        json=run,
+        json=fields,
         missing=f"deployment {quoted(deployment_id)}",
         refusal="The server could not create the run: the deployment does not accept these parameters or "
         "job variables, or something the run refers to does not exist",
     )
     # Check exactly the values that will be sent.
     sent = json.loads(create.options()["content"])
-    if enforce_parameter_schema is not False:
+    enforced = run.get("enforce_parameter_schema")
+    if enforced is not False:
         deployment = deployment or (yield from read_deployment(found))
-        if deployment.enforce_parameter_schema or enforce_parameter_schema:
+        if deployment.enforce_parameter_schema or enforced:
             check_parameters(deployment, f"Deployment {quoted(deployment_id)}", sent["parameters"])
     flow_run: FlowRun = yield from create
     return flow_run
@@ -677,51 +626,24 @@ def bulk_create_flow_runs_from_deployment(
     return Call(
         "POST",
         api_path("/deployments/{}/create_flow_run/bulk", deployment_id),
-        lambda response: ModelList(_results(response).results, model=models.FlowRunCreateResult),
+        lambda response: ModelList(
+            _created_runs(response).results, model=models.FlowRunCreateResult
+        ),
         repeatable=True,  # identified by their idempotency keys
-        json=[_one_of_many(**run) for run in flow_runs],
+        json=[run_of_deployment(**run) for run in flow_runs],
         missing=with_id("deployment", deployment_id),
     )
 
 
-def _one_of_many(
-    *,
-    state: AnyState | None = None,
-    scheduled_time: ToCome | None = None,
-    tags: Iterable[str] | None = None,
-    **fields: Any,
-) -> dict[str, Any]:
-    return _run_of(state=_first_state(state, scheduled_time), tags=as_tags(tags), **fields)
+def run_of_deployment(**run: Unpack[DeploymentRun]) -> dict[str, Any]:
+    """Return a new run of a deployment in the API's form.
 
-
-def _run_of(
-    *,
-    parameters: Mapping[str, Any] | None = None,
-    context: Mapping[str, Any] | None = None,
-    state: dict[str, Any] | None = None,
-    name: str | None = None,
-    tags: list[str] | None = None,
-    idempotency_key: str | None = None,
-    parent_task_run_id: UUID | str | None = None,
-    work_queue_name: str | None = None,
-    job_variables: Mapping[str, Any] | None = None,
-    labels: Mapping[str, Any] | None = None,
-    enforce_parameter_schema: bool | None = None,
-) -> dict[str, Any]:
-    """Return a run of a deployment in the API's form."""
-    return without_none(
-        parameters=dict(parameters or {}),
-        context=None if context is None else dict(context),
-        state=state,
-        name=name,
-        tags=tags,
-        idempotency_key=str(uuid.uuid4()) if idempotency_key is None else idempotency_key,
-        parent_task_run_id=None if parent_task_run_id is None else str(parent_task_run_id),
-        work_queue_name=work_queue_name,
-        job_variables=None if job_variables is None else dict(job_variables),
-        labels=None if labels is None else dict(labels),
-        enforce_parameter_schema=enforce_parameter_schema,
-    )
+    Raises:
+        TypeError: a keyword is unknown; for runs that are given as mappings.
+    """
+    refuse_unknown(run_of_deployment, *run.keys())
+    fields = {name: value for name, value in run.items() if name != "scheduled_time"}
+    return run_fields(fields, _first_state(run.get("state"), run.get("scheduled_time")))
 
 
 def _first_state(state: AnyState | None, scheduled_time: ToCome | None) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter
 from orchnb.api.operations.filters import EventQuery, event_words, with_words
 from orchnb.api.operations.payloads import without_none
-from orchnb.api.operations.queries import search
+from orchnb.api.operations.verbs import get, search
 from orchnb.api.times import When, moment
 from orchnb.http.calls import Call, nothing, path
 from orchnb.http.response import PrefectResponse
@@ -119,7 +119,7 @@ def read_events_page(next_page_url: str) -> Call[EventPage]:
         token = ""
     if not token:
         raise ValueError("next_page_url should be the next_page of a page of events")
-    return Call("GET", path("/events/filter/next?page-token={}", token), _page)
+    return get(path("/events/filter/next?page-token={}", token), _page)
 
 
 @operation
@@ -131,7 +131,7 @@ def count_events(
     time_interval: float = 1.0,
     **query: Unpack[EventQuery],
 ) -> Call[ModelList[EventCount]]:
-    """Count events, grouped by day, time, event or resource.
+    """Count events, grouped by day, time, event or resource; keywords as in `read_events`.
 
     Args:
         filter: the API's filter object.
@@ -139,6 +139,9 @@ def count_events(
         time_unit: the unit of the intervals, for ``time``: ``week``, ``day``, ``hour``, ``minute`` or
             ``second``.
         time_interval: how many units make one interval.
+
+    Raises:
+        ValueError: a keyword has an invalid value, or repeats a condition of the filter object.
     """
     return search(
         path("/events/count-by/{}", countable),

@@ -54,7 +54,7 @@ def with_words(filter: Filter | None, name: str, words: Mapping[str, Any]) -> Fi
     said = {field: value for field, value in words.items() if value is not None}
     if not said:
         return filter
-    given = _plain(filter)
+    given = _conditions_of(filter)
     twice = sorted(said.keys() & given.keys())
     if twice:
         raise ValueError(f"{', '.join(twice)} is given twice: as a keyword, and in {name}")
@@ -185,7 +185,7 @@ def _bounds(query: PeriodWords) -> tuple[datetime | None, datetime | None]:
     return after, before
 
 
-def _plain(filter: Filter | None) -> dict[str, Any]:
+def _conditions_of(filter: Filter | None) -> dict[str, Any]:
     if isinstance(filter, BaseModel):
         return filter.model_dump(mode="json", exclude_none=True)
     return dict(filter or {})

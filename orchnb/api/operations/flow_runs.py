@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from typing_extensions import Unpack
@@ -17,10 +17,11 @@ from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags
 from orchnb.api.operations.filters import RunWords, any_of, run_words
-from orchnb.api.operations.flows import deleted_ids, id_of_flow
+from orchnb.api.operations.flows import id_of_flow
 from orchnb.api.operations.payloads import quoted, with_id, without_none
-from orchnb.api.operations.queries import RelatedFilters, count, filters_of, history, search
+from orchnb.api.operations.queries import RelatedFilters, filters_of, history
 from orchnb.api.operations.schedules import as_seconds
+from orchnb.api.operations.verbs import change, count, delete, delete_matching, get, search
 from orchnb.api.times import When, moment, to_come
 from orchnb.errors import ObjectAlreadyExists, PrefectHTTPStatusError
 from orchnb.http.calls import Call, Steps, json_of, nothing, path, was_resent
@@ -40,32 +41,51 @@ if TYPE_CHECKING:
     )
 
 
-_flow_run = a(lambda: models.FlowRun)
-_flow_runs = list_of(lambda: models.FlowRun)
-_states = list_of(lambda: models.State)
+flow_run_of: Callable[[PrefectResponse], FlowRun] = a(lambda: models.FlowRun)
+flow_runs_of: Callable[[PrefectResponse], ModelList[FlowRun]] = list_of(lambda: models.FlowRun)
+states_of: Callable[[PrefectResponse], ModelList[State]] = list_of(lambda: models.State)
 _inputs = list_of(lambda: models.FlowRunInput)
 _seconds: Callable[[PrefectResponse], float | None] = a(lambda: float | None)  # type: ignore[arg-type, return-value] # a type to pydantic
-_result = a(lambda: models.OrchestrationResult)
+transition_of: Callable[[PrefectResponse], OrchestrationResult] = a(
+    lambda: models.OrchestrationResult
+)
+_transitions = a(lambda: models.FlowRunOrchestrationResults)
 
 
-_results = a(lambda: models.FlowRunOrchestrationResults)
+class RunFields(TypedDict, total=False):
+    """Fields of a new flow run, with a deployment and without."""
+
+    name: str | None
+    parameters: Mapping[str, Any] | None
+    context: Mapping[str, Any] | None
+    tags: Iterable[str] | None
+    parent_task_run_id: UUID | str | None
+    state: AnyState | None
+    work_queue_name: str | None
+    job_variables: Mapping[str, Any] | None
+    labels: Mapping[str, Any] | None
+    idempotency_key: str | None
+
+
+class NewFlowRun(RunFields, total=False):
+    """Fields of a new flow run without a deployment."""
+
+    work_pool_name: str | None
+
+
+def run_fields(run: Mapping[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the fields of a new run in the API's form, with its initial state."""
+    key = str(uuid.uuid4())
+    fields = {"parameters": {}, "idempotency_key": key, **without_none(**run)}
+    for name in ("parameters", "context", "job_variables", "labels"):
+        if name in fields:
+            fields[name] = dict(fields[name])
+    return without_none(**{**fields, "tags": as_tags(fields.get("tags")), "state": state})
 
 
 @operation
 def create_flow_run(
-    flow: UUID | str | HasName,
-    *,
-    name: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    context: Mapping[str, Any] | None = None,
-    tags: Iterable[str] | None = None,
-    parent_task_run_id: UUID | str | None = None,
-    state: AnyState | None = None,
-    work_pool_name: str | None = None,
-    work_queue_name: str | None = None,
-    job_variables: Mapping[str, Any] | None = None,
-    labels: Mapping[str, Any] | None = None,
-    idempotency_key: str | None = None,
+    flow: UUID | str | HasName, **run: Unpack[NewFlowRun]
 ) -> Generator[Call[Any], Any, FlowRun]:
     """Create a flow run. This is only a record: nothing executes it. To execute code, use
     `create_flow_run_from_deployment`.
@@ -80,29 +100,18 @@ def create_flow_run(
             request whose response is lost can be sent again without creating a second run.
     """
     flow_id = yield from id_of_flow(flow)
-    run: FlowRun = yield from Call(
+    state = run.get("state")
+    fields = run_fields(run, as_state(models.StateType.PENDING if state is None else state))
+    created: FlowRun = yield from Call(
         "POST",
         path("/flow_runs/"),
-        _flow_run,
+        flow_run_of,
         repeatable=True,  # identified by its idempotency key
-        json=without_none(
-            flow_id=str(flow_id),
-            name=name,
-            parameters=dict(parameters or {}),
-            context=None if context is None else dict(context),
-            tags=as_tags(tags),
-            parent_task_run_id=None if parent_task_run_id is None else str(parent_task_run_id),
-            state=as_state(models.StateType.PENDING if state is None else state),
-            work_pool_name=work_pool_name,
-            work_queue_name=work_queue_name,
-            job_variables=None if job_variables is None else dict(job_variables),
-            labels=None if labels is None else dict(labels),
-            idempotency_key=str(uuid.uuid4()) if idempotency_key is None else idempotency_key,
-        ),
+        json={**fields, "flow_id": str(flow_id)},
         refusal="The server could not create the run: something it refers to, such as its flow, does "
         "not exist",
     )
-    return run
+    return created
 
 
 @operation
@@ -112,12 +121,7 @@ def read_flow_run(flow_run_id: UUID | str) -> Call[FlowRun]:
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
-    return Call(
-        "GET",
-        path("/flow_runs/{}", flow_run_id),
-        _flow_run,
-        missing=with_id("flow run", flow_run_id),
-    )
+    return get(path("/flow_runs/{}", flow_run_id), flow_run_of, with_id("flow run", flow_run_id))
 
 
 class FlowRunQuery(RelatedFilters, RunWords, total=False):
@@ -128,7 +132,7 @@ class FlowRunQuery(RelatedFilters, RunWords, total=False):
     flow_name: str | None
 
 
-def _filters(query: FlowRunQuery) -> dict[str, Any]:
+def _flow_run_filters(query: FlowRunQuery) -> dict[str, Any]:
     return filters_of(
         query,
         flow_filter={"name": any_of(query.get("flow_name"))},
@@ -159,8 +163,8 @@ def read_flow_runs(
     """
     return search(
         path("/flow_runs/filter"),
-        _flow_runs,
-        **_filters(query),
+        flow_runs_of,
+        **_flow_run_filters(query),
         sort=sort,
         limit=limit,
         offset=offset,
@@ -198,11 +202,11 @@ def _result_of_a_transition(response: PrefectResponse) -> OrchestrationResult:
     The server recognizes the request by its ``transition_id`` and rejects it the second time, with the
     state that it set the first time.
     """
-    result = _result(response)
+    result = transition_of(response)
     if RESENT in response.extensions and result.status == "REJECT" and result.state is not None:
         sent = json.loads(response.request.content)["state"]["state_details"]["transition_id"]
-        now = result.state.state_details or {}
-        if now.get("transition_id") == sent:
+        now = getattr(result.state.state_details, "transition_id", None)
+        if str(now) == sent:
             return result.model_copy(update={"status": "ACCEPT", "details": None})
     return result
 
@@ -214,12 +218,7 @@ def delete_flow_run(flow_run_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
-    return Call(
-        "DELETE",
-        path("/flow_runs/{}", flow_run_id),
-        nothing,
-        missing=with_id("flow run", flow_run_id),
-    )
+    return delete(path("/flow_runs/{}", flow_run_id), with_id("flow run", flow_run_id))
 
 
 @operation
@@ -253,13 +252,7 @@ def update_flow_run(
     )
     if not given:
         raise ValueError("There is nothing to change: give a name, tags, parameters, ...")
-    return Call(
-        "PATCH",
-        path("/flow_runs/{}", flow_run_id),
-        nothing,
-        json=given,
-        missing=with_id("flow run", flow_run_id),
-    )
+    return change(path("/flow_runs/{}", flow_run_id), given, with_id("flow run", flow_run_id))
 
 
 @operation
@@ -269,12 +262,8 @@ def set_flow_run_name(flow_run_id: UUID | str, name: str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
-    return Call(
-        "PATCH",
-        path("/flow_runs/{}", flow_run_id),
-        nothing,
-        json={"name": name},
-        missing=with_id("flow run", flow_run_id),
+    return change(
+        path("/flow_runs/{}", flow_run_id), {"name": name}, with_id("flow run", flow_run_id)
     )
 
 
@@ -285,12 +274,8 @@ def update_flow_run_labels(flow_run_id: UUID | str, labels: Mapping[str, Any]) -
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
-    return Call(
-        "PATCH",
-        path("/flow_runs/{}/labels", flow_run_id),
-        nothing,
-        json=dict(labels),
-        missing=with_id("flow run", flow_run_id),
+    return change(
+        path("/flow_runs/{}/labels", flow_run_id), dict(labels), with_id("flow run", flow_run_id)
     )
 
 
@@ -309,10 +294,7 @@ def cancel_flow_run(flow_run_id: UUID | str) -> Steps[OrchestrationResult]:
 
 @operation
 def pause_flow_run(
-    flow_run_id: UUID | str,
-    *,
-    timeout: timedelta | float | None = None,
-    reschedule: bool = False,
+    flow_run_id: UUID | str, *, timeout: timedelta | float | None = None, reschedule: bool = False
 ) -> Steps[OrchestrationResult]:
     """Ask the server to pause a running flow run; the result says how it responded.
 
@@ -351,7 +333,7 @@ def resume_flow_run(
     resume = Call(
         "POST",
         path("/flow_runs/{}/resume", flow_run_id),
-        _result,
+        transition_of,
         json={"run_input": None if run_input is None else dict(run_input)},
         look="read_flow_run",
         missing=with_id("flow run", flow_run_id),
@@ -368,7 +350,7 @@ def resume_flow_run(
 @operation
 def read_flow_run_states(flow_run_id: UUID | str) -> Call[ModelList[State]]:
     """Read the states a flow run has been in; an empty list if there is no such run."""
-    return Call("GET", path("/flow_run_states/?flow_run_id={}", flow_run_id), _states)
+    return get(path("/flow_run_states/?flow_run_id={}", flow_run_id), states_of)
 
 
 @operation
@@ -378,11 +360,10 @@ def read_flow_run_state(flow_run_state_id: UUID | str) -> Call[State]:
     Raises:
         ObjectNotFound: there is no flow run state with that id.
     """
-    return Call(
-        "GET",
+    return get(
         path("/flow_run_states/{}", flow_run_state_id),
         a(lambda: models.State),
-        missing=f"flow run state with the id {quoted(flow_run_state_id)}",
+        f"flow run state with the id {quoted(flow_run_state_id)}",
     )
 
 
@@ -400,9 +381,7 @@ def read_flow_run_graph(
     graph = path("/flow_runs/{}/graph-v2", flow_run_id)
     if since is not None:
         graph = path("/flow_runs/{}/graph-v2?since={}", flow_run_id, moment(since).isoformat())
-    return Call(
-        "GET", graph, a(lambda: models.FlowRunGraph), missing=with_id("flow run", flow_run_id)
-    )
+    return get(graph, a(lambda: models.FlowRunGraph), with_id("flow run", flow_run_id))
 
 
 @operation
@@ -412,16 +391,16 @@ def count_flow_runs(**query: Unpack[FlowRunQuery]) -> Call[int]:
     Raises:
         ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
-    return count(path("/flow_runs/count"), **_filters(query))
+    return count(path("/flow_runs/count"), **_flow_run_filters(query))
 
 
 @operation
 def average_flow_run_lateness(**query: Unpack[FlowRunQuery]) -> Call[float | None]:
     """Return how many seconds late flow runs start on average; None if there are no runs.
 
-    Filters as in `read_flow_runs`.
+    Filters and keywords as in `read_flow_runs`.
     """
-    return search(path("/flow_runs/lateness"), _seconds, **_filters(query))
+    return search(path("/flow_runs/lateness"), _seconds, **_flow_run_filters(query))
 
 
 @operation
@@ -432,16 +411,16 @@ def read_flow_run_history(
     history_interval: timedelta | float,
     **query: Unpack[FlowRunQuery],
 ) -> Call[ModelList[RunHistory]]:
-    """Count flow runs by state in consecutive time intervals.
+    """Count flow runs by state in consecutive intervals; filters and keywords as in `read_flow_runs`.
 
     Args:
         history_start: a time, or how long ago: ``"1d"``.
         history_interval: the length of each interval, at least one second; a number is in seconds.
 
     Raises:
-        ValueError: a text is not a valid time.
+        ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
-    filters = _filters(query)
+    filters = _flow_run_filters(query)
     filters["work_queues"] = filters.pop("work_pool_queues")
     place = path("/flow_runs/history")
     return history(place, history_start, history_end, history_interval, **filters)
@@ -453,22 +432,17 @@ def bulk_delete_flow_runs(flow_run_filter: Filter, *, limit: int | None = None) 
 
     An empty filter matches all runs. ``limit`` can be less than 50.
     """
-    return Call(
-        "POST",
+    return delete_matching(
         path("/flow_runs/bulk_delete"),
-        deleted_ids,
-        json=without_none(flow_runs=flow_run_filter, limit=limit),
+        flow_runs=flow_run_filter,
+        limit=limit,
         look="read_flow_runs",
     )
 
 
 @operation
 def bulk_set_flow_run_state(
-    flow_run_filter: Filter,
-    state: AnyState,
-    force: bool = False,
-    *,
-    limit: int | None = None,
+    flow_run_filter: Filter, state: AnyState, force: bool = False, *, limit: int | None = None
 ) -> Call[ModelList[FlowRunOrchestrationResult]]:
     """Ask the server to set the state of the flow runs that match a filter, at most 50 per call.
 
@@ -479,7 +453,7 @@ def bulk_set_flow_run_state(
         "POST",
         path("/flow_runs/bulk_set_state"),
         lambda response: ModelList(
-            _results(response).results, model=models.FlowRunOrchestrationResult
+            _transitions(response).results, model=models.FlowRunOrchestrationResult
         ),
         json=without_none(
             flow_runs=flow_run_filter, state=as_state(state), force=force, limit=limit
@@ -530,12 +504,12 @@ def filter_flow_run_input(
 
     With ``limit=None`` the server decides; it returns one.
     """
-    return Call(
-        "POST",
+    return search(
         path("/flow_runs/{}/input/filter", flow_run_id),
         _inputs,
-        repeatable=True,
-        json=without_none(prefix=key_prefix, limit=limit, exclude_keys=list(exclude_keys)),
+        prefix=key_prefix,
+        limit=limit,
+        exclude_keys=list(exclude_keys),
     )
 
 
@@ -546,11 +520,10 @@ def read_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[str]:
     Raises:
         ObjectNotFound: there is no flow run input with that key.
     """
-    return Call(
-        "GET",
+    return get(
         path("/flow_runs/{}/input/{}", flow_run_id, key),
         _text,
-        missing=f"input {quoted(key)} of the flow run {quoted(flow_run_id)}",
+        f"input {quoted(key)} of the flow run {quoted(flow_run_id)}",
     )
 
 
@@ -561,11 +534,9 @@ def delete_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no flow run input with that key.
     """
-    return Call(
-        "DELETE",
+    return delete(
         path("/flow_runs/{}/input/{}", flow_run_id, key),
-        nothing,
-        missing=f"input {quoted(key)} of the flow run {quoted(flow_run_id)}",
+        f"input {quoted(key)} of the flow run {quoted(flow_run_id)}",
     )
 
 

@@ -11,14 +11,14 @@ from typing_extensions import Unpack
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
-from orchnb.api.models.base import Model, ModelList
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, HasName, as_tags, as_uuid
 from orchnb.api.operations.filters import NamedWords, named_words
 from orchnb.api.operations.payloads import quoted, with_id, without_none
-from orchnb.api.operations.queries import RelatedFilters, count, filters_of, search, warn_ignored
+from orchnb.api.operations.queries import RelatedFilters, filters_of, warn_ignored
 from orchnb.api.operations.suggestions import Names, first_pages, or_near
-from orchnb.http.calls import Call, nothing, path
-from orchnb.http.response import PrefectResponse
+from orchnb.api.operations.verbs import change, count, delete, delete_matching, get, search
+from orchnb.http.calls import Call, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import Flow
@@ -26,18 +26,6 @@ if TYPE_CHECKING:
 
 _flow = a(lambda: models.Flow)
 _flows = list_of(lambda: models.Flow)
-
-
-class _Deleted(Model):
-    deleted: list[UUID]
-
-
-_deleted = a(lambda: _Deleted)
-
-
-def deleted_ids(response: PrefectResponse) -> list[UUID]:
-    """Return the ids in the response to a bulk deletion."""
-    return _deleted(response).deleted
 
 
 def name_of_flow(flow: object) -> str:
@@ -79,28 +67,23 @@ def create_flow(
         flow: the flow's name, or anything with a ``name``.
         tags: for a new flow, as are ``labels``; an existing flow keeps the ones it has.
     """
-    return Call(
-        "POST",
-        path("/flows/"),
-        lambda response: _flow(response).id,
-        repeatable=True,  # identified by its name
-        json=without_none(
-            name=name_of_flow(flow),
-            tags=as_tags(tags),
-            labels=None if labels is None else dict(labels),
-        ),
-    )
+    kept = None if labels is None else dict(labels)
+    return _create(name=name_of_flow(flow), tags=as_tags(tags), labels=kept)
 
 
 @operation
 def create_flow_from_name(flow_name: str) -> Call[UUID]:
     """Create a flow with this name unless it exists; return its id."""
+    return _create(name=flow_name)
+
+
+def _create(**fields: Any) -> Call[UUID]:
     return Call(
         "POST",
         path("/flows/"),
         lambda response: _flow(response).id,
         repeatable=True,  # identified by its name
-        json={"name": flow_name},
+        json=without_none(**fields),
     )
 
 
@@ -111,7 +94,7 @@ def read_flow(flow_id: UUID | str) -> Call[Flow]:
     Raises:
         ObjectNotFound: there is no flow with that id.
     """
-    return Call("GET", path("/flows/{}", flow_id), _flow, missing=with_id("flow", flow_id))
+    return get(path("/flows/{}", flow_id), _flow, with_id("flow", flow_id))
 
 
 @operation
@@ -121,14 +104,12 @@ def read_flow_by_name(flow_name: str) -> Generator[Call[Any], Any, Flow]:
     Raises:
         ObjectNotFound: there is no flow with that name; the message suggests similar names.
     """
-    call = Call(
-        "GET", path("/flows/name/{}", flow_name), _flow, missing=f"flow {quoted(flow_name)}"
-    )
-    flow: Flow = yield from or_near(call, flow_name, _names)
+    call = get(path("/flows/name/{}", flow_name), _flow, f"flow {quoted(flow_name)}")
+    flow: Flow = yield from or_near(call, flow_name, _flow_names)
     return flow
 
 
-def _names() -> Names:
+def _flow_names() -> Names:
     flows = yield from first_pages(lambda offset: read_flows(offset=offset))
     return [flow.name for flow in flows]
 
@@ -140,7 +121,7 @@ class FlowQuery(RelatedFilters, NamedWords, total=False):
     work_queue_filter: Filter | None
 
 
-def _filters(query: FlowQuery) -> dict[str, Any]:
+def _flow_filters(query: FlowQuery) -> dict[str, Any]:
     filters = filters_of(query, flow_filter=named_words(query))
     if filters["work_pool_queues"] is not None:
         instead = "deployment_filter={'work_queue_name': {'any_': [...]}}"
@@ -169,14 +150,14 @@ def read_flows(
         ValueError: a keyword repeats a condition of a filter object.
     """
     return search(
-        path("/flows/filter"), _flows, **_filters(query), sort=sort, limit=limit, offset=offset
+        path("/flows/filter"), _flows, **_flow_filters(query), sort=sort, limit=limit, offset=offset
     )
 
 
 @operation
 def count_flows(**query: Unpack[FlowQuery]) -> Call[int]:
     """Return the number of flows; filters and keywords as in `read_flows`."""
-    return count(path("/flows/count"), **_filters(query))
+    return count(path("/flows/count"), **_flow_filters(query))
 
 
 @operation
@@ -186,13 +167,7 @@ def update_flow(flow_id: UUID | str, *, tags: Iterable[str]) -> Call[None]:
     Raises:
         ObjectNotFound: there is no flow with that id.
     """
-    return Call(
-        "PATCH",
-        path("/flows/{}", flow_id),
-        nothing,
-        json={"tags": as_tags(tags)},
-        missing=with_id("flow", flow_id),
-    )
+    return change(path("/flows/{}", flow_id), {"tags": as_tags(tags)}, with_id("flow", flow_id))
 
 
 @operation
@@ -202,7 +177,7 @@ def delete_flow(flow_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no flow with that id.
     """
-    return Call("DELETE", path("/flows/{}", flow_id), nothing, missing=with_id("flow", flow_id))
+    return delete(path("/flows/{}", flow_id), with_id("flow", flow_id))
 
 
 @operation
@@ -211,12 +186,8 @@ def bulk_delete_flows(flow_filter: Filter, *, limit: int | None = None) -> Call[
 
     An empty filter matches all flows. ``limit`` can be less than 50.
     """
-    return Call(
-        "POST",
-        path("/flows/bulk_delete"),
-        deleted_ids,
-        json=without_none(flows=flow_filter, limit=limit),
-        look="read_flows",
+    return delete_matching(
+        path("/flows/bulk_delete"), flows=flow_filter, limit=limit, look="read_flows"
     )
 
 

@@ -7,7 +7,6 @@ are those of the operation that reads one page; ``limit`` is the maximum number 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from typing_extensions import Unpack
@@ -25,7 +24,7 @@ from orchnb.api.operations.flows import FlowQuery, read_flows
 from orchnb.api.operations.logs import LogQuery, read_logs
 from orchnb.api.operations.task_runs import TaskRunQuery, read_task_runs
 from orchnb.api.operations.variables import VariableQuery, read_variables
-from orchnb.api.operations.work_pools import read_work_pools, read_work_queues
+from orchnb.api.operations.work_pools import WorkPoolQuery, read_work_pools, read_work_queues
 from orchnb.api.pagination import Chain, Paging, iteration, pages_of
 from orchnb.errors import UnexpectedAnswer
 from orchnb.http.calls import Steps
@@ -81,10 +80,7 @@ def iter_deployments(
 
 @iteration
 def iter_logs(
-    limit: int | None = None,
-    *,
-    log_filter: Filter | None = None,
-    **query: Unpack[LogQuery],
+    limit: int | None = None, *, log_filter: Filter | None = None, **query: Unpack[LogQuery]
 ) -> Paging[Log]:
     """Iterate over log lines, each once, oldest first; keywords as in `read_logs`.
 
@@ -95,10 +91,7 @@ def iter_logs(
 
 @iteration
 def iter_events(
-    limit: int | None = None,
-    *,
-    filter: Filter | None = None,
-    **query: Unpack[EventQuery],
+    limit: int | None = None, *, filter: Filter | None = None, **query: Unpack[EventQuery]
 ) -> Chain[Event]:
     """Iterate over events, each once, the latest first; keywords as in `read_events`.
 
@@ -141,10 +134,7 @@ def iter_automations(
 
 @iteration
 def iter_block_documents(
-    limit: int | None = None,
-    *,
-    include_secrets: bool = True,
-    **query: Unpack[BlockDocumentQuery],
+    limit: int | None = None, *, include_secrets: bool = True, **query: Unpack[BlockDocumentQuery]
 ) -> Paging[BlockDocument]:
     """Iterate over block documents, each once, ordered by type and name; keywords as in
     `read_block_documents`."""
@@ -155,14 +145,9 @@ def iter_block_documents(
 
 
 @iteration
-def iter_work_pools(
-    limit: int | None = None,
-    *,
-    work_pool_filter: Filter | None = None,
-    type: str | Iterable[str] | None = None,
-) -> Paging[WorkPool]:
+def iter_work_pools(limit: int | None = None, **query: Unpack[WorkPoolQuery]) -> Paging[WorkPool]:
     """Iterate over work pools, each once, ordered by name; keywords as in `read_work_pools`."""
-    return Paging(pages_of(read_work_pools(work_pool_filter=work_pool_filter, type=type)), limit)
+    return Paging(pages_of(read_work_pools(**query)), limit)
 
 
 @iteration

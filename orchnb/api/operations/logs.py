@@ -15,7 +15,7 @@ from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter
 from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults
-from orchnb.api.operations.queries import search
+from orchnb.api.operations.verbs import search
 from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:

@@ -37,7 +37,10 @@ def check_parameters(deployment: Deployment, name: str, parameters: Mapping[str,
     if not schema:
         return
     given = {**deployment.parameters, **parameters}
-    rows = [*islice(_unknown(schema, parameters), _MOST_ROWS), *_missing(schema, given)]
+    rows = [
+        *islice(_unknown_parameters(schema, parameters), _MOST_ROWS),
+        *_missing_parameters(schema, given),
+    ]
     if not rows:
         return
     words = [f"{row.location} {row.message}" for row in rows[:_MOST_IN_MESSAGE]]
@@ -50,7 +53,9 @@ def check_parameters(deployment: Deployment, name: str, parameters: Mapping[str,
     )
 
 
-def _unknown(schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[FieldProblem]:
+def _unknown_parameters(
+    schema: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> Iterator[FieldProblem]:
     known = schema.get("properties")
     open_ended = schema.get("additionalProperties") or schema.get("patternProperties")
     # A server describes a flow without parameters and one with unknown parameters in the same way.
@@ -63,7 +68,9 @@ def _unknown(schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterat
             yield FieldProblem(_place(name), words.strip().removesuffix("."), "unknown")
 
 
-def _missing(schema: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[FieldProblem]:
+def _missing_parameters(
+    schema: Mapping[str, Any], given: Mapping[str, Any]
+) -> Iterator[FieldProblem]:
     missing = (name for name in _required(schema) if name not in given)
     for name in islice(missing, _MOST_ROWS):
         yield FieldProblem(_place(name), "is missing", "required")

@@ -39,7 +39,7 @@ def fields_of(data: Data | str | None, /, **keywords: Any) -> dict[str, Any]:
     Raises:
         TypeError: the data has no fields.
     """
-    given = {name: value for name, value in keywords.items() if value is not None}
+    given = without_none(**keywords)
     if isinstance(data, str):
         return {"name": data, **given}
     return {**_set_in(data, keywords), **given}
@@ -52,7 +52,7 @@ def changes_of(data: Data | None, /, **keywords: Any) -> dict[str, Any]:
         TypeError: the data has no fields.
         ValueError: no changes are given.
     """
-    given = {name: value for name, value in keywords.items() if value is not UNCHANGED}
+    given = {name: _as_sent(value) for name, value in keywords.items() if value is not UNCHANGED}
     changes = {**_set_in(data, keywords), **given}
     if not changes:
         raise ValueError(f"There is nothing to change: give one of {', '.join(keywords)}")
@@ -86,7 +86,7 @@ def _set_in(data: Data | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data, BaseModel):
         return data.model_dump(mode="json", exclude_unset=True)
     if isinstance(data, Mapping):
-        return dict(data)
+        return {name: _as_sent(value) for name, value in data.items()}
     raise TypeError(
         f"The fields should be a mapping, a model, or keywords, not {type(data).__name__}"
     )
@@ -109,4 +109,14 @@ def with_id(kind: str, id: object) -> str:
 
 def without_none(**values: Any) -> dict[str, Any]:
     """Return the values that are not None."""
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: _as_sent(value) for name, value in values.items() if value is not None}
+
+
+def _as_sent(value: Any) -> Any:
+    """Return one of our models, or a list of them, with the fields that were read or set: the server
+    completes the others."""
+    if isinstance(value, Model):
+        return value.model_dump(mode="json", exclude_unset=True)
+    if isinstance(value, list):
+        return [_as_sent(item) for item in value]
+    return value

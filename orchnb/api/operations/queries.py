@@ -6,28 +6,24 @@ iterate over these objects take it as ``**query: Unpack[...Query]``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from orchnb.api import models
-from orchnb.api.answers import a, list_of
+from orchnb.api.answers import list_of
 from orchnb.api.methods import warn_caller
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter
 from orchnb.api.operations.filters import with_words
-from orchnb.api.operations.payloads import without_none
 from orchnb.api.operations.schedules import as_seconds
+from orchnb.api.operations.verbs import search
 from orchnb.api.times import When, moment
 from orchnb.http.calls import Call, Path
-from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:
     from orchnb.api.models import RunHistory
 
-T = TypeVar("T")
-
-_number = a(lambda: int)
 _history = list_of(lambda: models.RunHistory)
 
 _IN_BODY = {
@@ -38,6 +34,8 @@ _IN_BODY = {
     "work_pool_filter": "work_pools",
     "work_queue_filter": "work_pool_queues",
     "artifact_filter": "artifacts",
+    "variable_filter": "variables",
+    "automations": "automations",
     "block_document_filter": "block_documents",
     "block_type_filter": "block_types",
     "block_schema_filter": "block_schemas",
@@ -73,18 +71,6 @@ def warn_ignored(name: str, kind: str, instead: str) -> None:
     warn_caller(
         f"Prefect's server ignores {name} for {kind}, so it does not narrow the result; use {instead}"
     )
-
-
-def search(
-    place: Path, read: Callable[[PrefectResponse], T], *, missing: str = "", **body: Any
-) -> Call[T]:
-    """Return the call of a read by ``POST``; None is left out of its body."""
-    return Call("POST", place, read, json=without_none(**body), repeatable=True, missing=missing)
-
-
-def count(place: Path, **body: Any) -> Call[int]:
-    """Return the call that counts objects; None is left out of its body."""
-    return search(place, _number, **body)
 
 
 def history(

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import BaseModel
 
+from orchnb.api.models.base import Model
+
 
 class Dataclass(Protocol):
     """A dataclass instance, such as Prefect's ``Cron(...)``."""
@@ -27,7 +29,7 @@ _ABOUT = {
     "cron": ("cron", "timezone", "day_or"),
     "rrule": ("rrule", "timezone"),
 }
-_BESIDE = ("active", "max_scheduled_runs", "parameters", "slug", "replaces")
+_OPTIONS = ("active", "max_scheduled_runs", "parameters", "slug", "replaces")
 
 
 def as_seconds(length: timedelta | float) -> float:
@@ -52,10 +54,10 @@ def as_deployment_schedule(schedule: ScheduleLike) -> dict[str, Any]:
         inner, active = schedule
         return {**as_deployment_schedule(inner), "active": active}
     data = _data_of(schedule)
-    beside = {name: data.pop(name) for name in _BESIDE if name in data}
+    options = {name: data.pop(name) for name in _OPTIONS if name in data}
     when = data if data.get("schedule") is None else _data_of(data["schedule"])
     return {
-        **{name: value for name, value in beside.items() if value is not None},
+        **{name: value for name, value in options.items() if value is not None},
         "schedule": _when(when, of_an_object=not isinstance(schedule, Mapping)),
     }
 
@@ -96,8 +98,14 @@ def _when(data: dict[str, Any], *, of_an_object: bool) -> dict[str, Any]:
 def _data_of(schedule: ScheduleLike) -> dict[str, Any]:
     if isinstance(schedule, Mapping):
         return dict(schedule)
-    if isinstance(schedule, BaseModel):
+    if isinstance(schedule, Model):
         return schedule.model_dump(exclude_unset=True)
+    if isinstance(schedule, BaseModel):
+        inner = getattr(schedule, "schedule", None)
+        if inner is None:
+            # Including defaults: an interval schedule of Prefect's counts from when it was made.
+            return schedule.model_dump()
+        return {**schedule.model_dump(exclude_unset=True), "schedule": inner}
     if dataclasses.is_dataclass(schedule) and not isinstance(schedule, type):
         return dataclasses.asdict(schedule)
     raise TypeError(

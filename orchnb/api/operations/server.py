@@ -10,8 +10,9 @@ from orchnb.api import models
 from orchnb.api.answers import a
 from orchnb.api.methods import operation
 from orchnb.api.operations.payloads import quoted
+from orchnb.api.operations.verbs import delete, get
 from orchnb.http.body import LARGEST_SMALL_ANSWER
-from orchnb.http.calls import Call, json_of, nothing, path, response_of
+from orchnb.http.calls import Call, json_of, path, response_of
 from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def api_version() -> Call[str]:
 @operation
 def read_server_default_result_storage() -> Call[ServerDefaultResultStorage]:
     """Read which block stores the results of runs by default."""
-    return Call("GET", path("/admin/storage"), _result_storage)
+    return get(path("/admin/storage"), _result_storage)
 
 
 @operation
@@ -71,7 +72,7 @@ def update_server_default_result_storage(
 @operation
 def clear_server_default_result_storage() -> Call[None]:
     """Remove the default block for the results of runs."""
-    return Call("DELETE", path("/admin/storage"), nothing)
+    return delete(path("/admin/storage"))
 
 
 class ServerOperations:

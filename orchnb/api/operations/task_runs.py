@@ -15,10 +15,12 @@ from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, as_state, as_tags
 from orchnb.api.operations.filters import RunWords, any_of, run_words
+from orchnb.api.operations.flow_runs import states_of, transition_of
 from orchnb.api.operations.payloads import with_id, without_none
-from orchnb.api.operations.queries import RelatedFilters, count, filters_of, history, search
+from orchnb.api.operations.queries import RelatedFilters, filters_of, history
+from orchnb.api.operations.verbs import change, count, delete, get, search
 from orchnb.api.times import When
-from orchnb.http.calls import Call, nothing, path
+from orchnb.http.calls import Call, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import AnyState, OrchestrationResult, RunHistory, State, TaskRun
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 _task_run = a(lambda: models.TaskRun)
 _task_runs = list_of(lambda: models.TaskRun)
-_states = list_of(lambda: models.State)
 
 
 class HasTaskKey(Protocol):
@@ -108,12 +109,7 @@ def read_task_run(task_run_id: UUID | str) -> Call[TaskRun]:
     Raises:
         ObjectNotFound: there is no task run with that id.
     """
-    return Call(
-        "GET",
-        path("/task_runs/{}", task_run_id),
-        _task_run,
-        missing=with_id("task run", task_run_id),
-    )
+    return get(path("/task_runs/{}", task_run_id), _task_run, with_id("task run", task_run_id))
 
 
 class TaskRunQuery(RelatedFilters, RunWords, total=False):
@@ -122,7 +118,7 @@ class TaskRunQuery(RelatedFilters, RunWords, total=False):
     flow_run_id: UUID | str | None
 
 
-def _filters(query: TaskRunQuery) -> dict[str, Any]:
+def _task_run_filters(query: TaskRunQuery) -> dict[str, Any]:
     return filters_of(
         query,
         flow_run_filter={"id": any_of(query.get("flow_run_id"))},
@@ -155,7 +151,7 @@ def read_task_runs(
     return search(
         path("/task_runs/filter"),
         _task_runs,
-        **_filters(query),
+        **_task_run_filters(query),
         sort=sort,
         limit=limit,
         offset=offset,
@@ -169,7 +165,7 @@ def count_task_runs(**query: Unpack[TaskRunQuery]) -> Call[int]:
     Raises:
         ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
-    return count(path("/task_runs/count"), **_filters(query))
+    return count(path("/task_runs/count"), **_task_run_filters(query))
 
 
 @operation
@@ -180,17 +176,17 @@ def read_task_run_history(
     history_interval: timedelta | float,
     **query: Unpack[TaskRunQuery],
 ) -> Call[ModelList[RunHistory]]:
-    """Count task runs by state in consecutive time intervals.
+    """Count task runs by state in consecutive intervals; filters and keywords as in `read_task_runs`.
 
     Args:
         history_start: a time, or how long ago: ``"1d"``.
         history_interval: the length of each interval, at least one second; a number is in seconds.
 
     Raises:
-        ValueError: a text is not a valid time.
+        ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
     place = path("/task_runs/history")
-    return history(place, history_start, history_end, history_interval, **_filters(query))
+    return history(place, history_start, history_end, history_interval, **_task_run_filters(query))
 
 
 @operation
@@ -200,12 +196,8 @@ def set_task_run_name(task_run_id: UUID | str, name: str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no task run with that id.
     """
-    return Call(
-        "PATCH",
-        path("/task_runs/{}", task_run_id),
-        nothing,
-        json={"name": name},
-        missing=with_id("task run", task_run_id),
+    return change(
+        path("/task_runs/{}", task_run_id), {"name": name}, with_id("task run", task_run_id)
     )
 
 
@@ -223,7 +215,7 @@ def set_task_run_state(
     return Call(
         "POST",
         path("/task_runs/{}/set_state", task_run_id),
-        a(lambda: models.OrchestrationResult),
+        transition_of,
         json={"state": as_state(state), "force": force},
         look="read_task_run",
         missing=with_id("task run", task_run_id),
@@ -233,7 +225,7 @@ def set_task_run_state(
 @operation
 def read_task_run_states(task_run_id: UUID | str) -> Call[ModelList[State]]:
     """Read the states a task run has been in; an empty list if there is no such run."""
-    return Call("GET", path("/task_run_states/?task_run_id={}", task_run_id), _states)
+    return get(path("/task_run_states/?task_run_id={}", task_run_id), states_of)
 
 
 @operation
@@ -243,12 +235,7 @@ def delete_task_run(task_run_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no task run with that id.
     """
-    return Call(
-        "DELETE",
-        path("/task_runs/{}", task_run_id),
-        nothing,
-        missing=with_id("task run", task_run_id),
-    )
+    return delete(path("/task_runs/{}", task_run_id), with_id("task run", task_run_id))
 
 
 class TaskRunOperations:

@@ -12,7 +12,7 @@ from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, as_tags
-from orchnb.api.operations.filters import NamedWords, named_words, with_words
+from orchnb.api.operations.filters import NamedWords, named_words
 from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
@@ -23,9 +23,10 @@ from orchnb.api.operations.payloads import (
     quoted,
     required,
 )
-from orchnb.api.operations.queries import count, search
+from orchnb.api.operations.queries import filters_of
+from orchnb.api.operations.verbs import change, count, delete, get, search
 from orchnb.errors import ObjectNotFound
-from orchnb.http.calls import Call, nothing, path
+from orchnb.http.calls import Call, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import Variable
@@ -70,8 +71,8 @@ def create_variable(
 def read_variable_by_name(name: str) -> Generator[Call[Any], Any, Variable | None]:
     """Read a variable by its name; None if there is no variable with that name."""
     try:
-        variable: Variable = yield from Call(
-            "GET", path("/variables/name/{}", name), _variable, missing=named("variable", name)
+        variable: Variable = yield from get(
+            path("/variables/name/{}", name), _variable, named("variable", name)
         )
     except ObjectNotFound:
         return None
@@ -84,8 +85,8 @@ class VariableQuery(NamedWords, total=False):
     variable_filter: Filter | None
 
 
-def _filter(query: VariableQuery) -> Filter | None:
-    return with_words(query.get("variable_filter"), "variable_filter", named_words(query))
+def _variable_filters(query: VariableQuery) -> dict[str, Any]:
+    return filters_of(query, variable_filter=named_words(query))
 
 
 @operation
@@ -107,7 +108,7 @@ def read_variables(
     return search(
         path("/variables/filter"),
         _variables,
-        variables=_filter(query),
+        **_variable_filters(query),
         sort=sort,
         limit=limit,
         offset=offset,
@@ -117,7 +118,7 @@ def read_variables(
 @operation
 def count_variables(**query: Unpack[VariableQuery]) -> Call[int]:
     """Return the number of variables; filter and keywords as in `read_variables`."""
-    return count(path("/variables/count"), variables=_filter(query))
+    return count(path("/variables/count"), **_variable_filters(query))
 
 
 @operation
@@ -141,14 +142,12 @@ def update_variable(
     fields = fields_of(variable, name=name, value=None, tags=None)
     required(fields, "name")
     found = fields.pop("name")
-    return Call(
-        "PATCH",
+    return change(
         path("/variables/name/{}", found),
-        nothing,
-        json=changes_of(
+        changes_of(
             fields, value=value, tags=tags if isinstance(tags, Unchanged) else as_tags(tags)
         ),
-        missing=named("variable", found),
+        named("variable", found),
     )
 
 
@@ -159,9 +158,7 @@ def delete_variable_by_name(name: str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no variable with that name.
     """
-    return Call(
-        "DELETE", path("/variables/name/{}", name), nothing, missing=named("variable", name)
-    )
+    return delete(path("/variables/name/{}", name), named("variable", name))
 
 
 class VariableOperations:

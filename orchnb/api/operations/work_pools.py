@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
+
+from typing_extensions import Unpack
 
 from orchnb.api import models
 from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation, warn_caller
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.coercion import Filter, strings
 from orchnb.api.operations.filters import any_of, several, with_words
+from orchnb.api.operations.flow_runs import flow_runs_of
 from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
@@ -24,11 +27,12 @@ from orchnb.api.operations.payloads import (
     with_id,
     without_none,
 )
-from orchnb.api.operations.queries import count, search
+from orchnb.api.operations.queries import filters_of
+from orchnb.api.operations.verbs import change, count, delete, get, search
 from orchnb.api.pagination import Paging, every, pages_of
 from orchnb.api.times import ToCome, to_come
 from orchnb.errors import ObjectAlreadyExists
-from orchnb.http.calls import Call, nothing, path
+from orchnb.http.calls import Call, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import (
@@ -117,16 +121,9 @@ def read_work_pool(work_pool_name: str) -> Call[WorkPool]:
     Raises:
         ObjectNotFound: there is no work pool with that name.
     """
-    return Call(
-        "GET",
-        path("/work_pools/{}", work_pool_name),
-        _work_pool,
-        missing=named("work pool", work_pool_name),
+    return get(
+        path("/work_pools/{}", work_pool_name), _work_pool, named("work pool", work_pool_name)
     )
-
-
-def _filter(work_pool_filter: Filter | None, type: str | Iterable[str] | None) -> Filter | None:
-    return with_words(work_pool_filter, "work_pool_filter", {"type": any_of(type)})
 
 
 @operation
@@ -144,18 +141,26 @@ def read_work_pools(
     Raises:
         ValueError: the type is also in the filter object.
     """
-    wanted = _filter(work_pool_filter, type)
+    wanted = with_words(work_pool_filter, "work_pool_filter", {"type": any_of(type)})
     return search(
         path("/work_pools/filter"), _work_pools, work_pools=wanted, limit=limit, offset=offset
     )
 
 
+class WorkPoolQuery(TypedDict, total=False):
+    """Keywords of a query for work pools."""
+
+    work_pool_filter: Filter | None
+    type: str | Iterable[str] | None
+
+
 @operation
-def count_work_pools(
-    *, work_pool_filter: Filter | None = None, type: str | Iterable[str] | None = None
-) -> Call[int]:
+def count_work_pools(**query: Unpack[WorkPoolQuery]) -> Call[int]:
     """Return the number of work pools; filter and keyword as in `read_work_pools`."""
-    return count(path("/work_pools/count"), work_pools=_filter(work_pool_filter, type))
+    return count(
+        path("/work_pools/count"),
+        **filters_of(query, work_pool_filter={"type": any_of(query.get("type"))}),
+    )
 
 
 @operation
@@ -176,18 +181,16 @@ def update_work_pool(
         ObjectNotFound: there is no work pool with that name.
         ValueError: no changes are given.
     """
-    return Call(
-        "PATCH",
+    return change(
         path("/work_pools/{}", work_pool_name),
-        nothing,
-        json=changes_of(
+        changes_of(
             work_pool,
             description=description,
             is_paused=is_paused,
             base_job_template=base_job_template,
             concurrency_limit=concurrency_limit,
         ),
-        missing=named("work pool", work_pool_name),
+        named("work pool", work_pool_name),
     )
 
 
@@ -198,12 +201,7 @@ def delete_work_pool(work_pool_name: str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no work pool with that name.
     """
-    return Call(
-        "DELETE",
-        path("/work_pools/{}", work_pool_name),
-        nothing,
-        missing=named("work pool", work_pool_name),
-    )
+    return delete(path("/work_pools/{}", work_pool_name), named("work pool", work_pool_name))
 
 
 @operation
@@ -223,16 +221,12 @@ def get_scheduled_flow_runs_for_work_pool(
     Raises:
         ObjectNotFound: there is no work pool with that name.
     """
-    return Call(
-        "POST",
+    return search(
         path("/work_pools/{}/get_scheduled_flow_runs", work_pool_name),
         list_of(lambda: models.WorkerFlowRun),
-        repeatable=True,
-        json=without_none(
-            work_queue_names=None if work_queue_names is None else list(work_queue_names),
-            scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
-        ),
         missing=named("work pool", work_pool_name),
+        work_queue_names=None if work_queue_names is None else list(work_queue_names),
+        scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
     )
 
 
@@ -250,13 +244,13 @@ def read_work_pool_concurrency_status(
     Raises:
         ObjectNotFound: there is no work pool with that name.
     """
-    return Call(
-        "POST",
+    return search(
         path("/work_pools/{}/concurrency_status", work_pool_name),
         a(lambda: models.WorkPoolConcurrencyStatus),
-        repeatable=True,
-        json=without_none(page=page, limit=limit, flow_run_limit=flow_run_limit),
         missing=named("work pool", work_pool_name),
+        page=page,
+        limit=limit,
+        flow_run_limit=flow_run_limit,
     )
 
 
@@ -268,11 +262,7 @@ def read_worker_metadata() -> Call[dict[str, Any]]:
     type. The server looks this up in Prefect's public registry; if it cannot reach the registry, it
     returns the types it knows itself.
     """
-    return Call(
-        "GET",
-        path("/collections/views/aggregate-worker-metadata"),
-        a(lambda: dict[str, Any]),
-    )
+    return get(path("/collections/views/aggregate-worker-metadata"), a(lambda: dict[str, Any]))
 
 
 @operation
@@ -294,13 +284,13 @@ def read_workers_for_work_pool(
     """
     statuses = None if status is None else [each.upper() for each in several(status)]
     worker_filter = with_words(worker_filter, "worker_filter", {"status": any_of(statuses)})
-    return Call(
-        "POST",
+    return search(
         path("/work_pools/{}/workers/filter", work_pool_name),
         list_of(lambda: models.Worker),
-        repeatable=True,
-        json=without_none(workers=worker_filter, offset=offset, limit=limit),
         missing=named("work pool", work_pool_name),
+        workers=worker_filter,
+        offset=offset,
+        limit=limit,
     )
 
 
@@ -341,11 +331,9 @@ def delete_worker(work_pool_name: str, worker_name: str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no such work pool, or no such worker in it.
     """
-    return Call(
-        "DELETE",
+    return delete(
         path("/work_pools/{}/workers/{}", work_pool_name, worker_name),
-        nothing,
-        missing=f"worker {quoted(worker_name)} of the work pool {quoted(work_pool_name)}",
+        f"worker {quoted(worker_name)} of the work pool {quoted(work_pool_name)}",
     )
 
 
@@ -394,7 +382,7 @@ def read_work_queue(id: UUID | str) -> Call[WorkQueue]:
     Raises:
         ObjectNotFound: there is no work queue with that id.
     """
-    return Call("GET", path("/work_queues/{}", id), _work_queue, missing=with_id("work queue", id))
+    return get(path("/work_queues/{}", id), _work_queue, with_id("work queue", id))
 
 
 @operation
@@ -409,7 +397,7 @@ def read_work_queue_by_name(name: str, work_pool_name: str | None = None) -> Cal
     else:
         place = path("/work_pools/{}/queues/{}", work_pool_name, name)
         pool = f" in the work pool {quoted(work_pool_name)}"
-    return Call("GET", place, _work_queue, missing=f"work queue {quoted(name)}{pool}")
+    return get(place, _work_queue, f"work queue {quoted(name)}{pool}")
 
 
 @operation
@@ -427,15 +415,15 @@ def read_work_queues(
         ObjectNotFound: there is no such work pool.
     """
     everywhere = work_pool_name is None
-    return Call(
-        "POST",
+    return search(
         path("/work_queues/filter")
         if everywhere
         else path("/work_pools/{}/queues/filter", work_pool_name),
         _work_queues,
-        repeatable=True,
-        json=without_none(work_queues=work_queue_filter, limit=limit, offset=offset),
         missing="" if everywhere else named("work pool", work_pool_name),
+        work_queues=work_queue_filter,
+        limit=limit,
+        offset=offset,
     )
 
 
@@ -449,9 +437,7 @@ def match_work_queues(
         ObjectNotFound: there is no such work pool.
         TypeError: ``prefixes`` is a string; each letter would become a prefix.
     """
-    if isinstance(prefixes, str):
-        raise TypeError(f"prefixes should be a list of strings: [{prefixes!r}]")
-    wanted = {"name": {"startswith_": list(prefixes)}}
+    wanted = {"name": {"startswith_": strings("prefixes", prefixes)}}
     pages = pages_of(read_work_queues(work_pool_name, wanted))
     queues = yield from every(Paging[models.WorkQueue](pages))
     return ModelList(queues, model=models.WorkQueue)
@@ -473,11 +459,9 @@ def update_work_queue(
         ObjectNotFound: there is no work queue with that id.
         ValueError: no changes are given.
     """
-    return Call(
-        "PATCH",
+    return change(
         path("/work_queues/{}", id),
-        nothing,
-        json=changes_of(
+        changes_of(
             None,
             name=name,
             description=description,
@@ -485,7 +469,7 @@ def update_work_queue(
             concurrency_limit=concurrency_limit,
             priority=priority,
         ),
-        missing=with_id("work queue", id),
+        with_id("work queue", id),
     )
 
 
@@ -496,14 +480,12 @@ def delete_work_queue_by_id(id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no work queue with that id.
     """
-    return Call("DELETE", path("/work_queues/{}", id), nothing, missing=with_id("work queue", id))
+    return delete(path("/work_queues/{}", id), with_id("work queue", id))
 
 
 @operation
 def get_runs_in_work_queue(
-    id: UUID | str,
-    limit: int = 10,
-    scheduled_before: ToCome | None = None,
+    id: UUID | str, limit: int = 10, scheduled_before: ToCome | None = None
 ) -> Call[ModelList[FlowRun]]:
     """Read the runs waiting in a work queue, as an agent does.
 
@@ -517,13 +499,12 @@ def get_runs_in_work_queue(
         ObjectNotFound: there is no work queue with that id.
     """
     before = to_come("now" if scheduled_before is None else scheduled_before)
-    return Call(
-        "POST",
+    return search(
         path("/work_queues/{}/get_runs", id),
-        list_of(lambda: models.FlowRun),
-        repeatable=True,
-        json={"limit": limit, "scheduled_before": before},
+        flow_runs_of,
         missing=with_id("work queue", id),
+        limit=limit,
+        scheduled_before=before,
     )
 
 
@@ -534,32 +515,28 @@ def read_work_queue_status(id: UUID | str) -> Call[WorkQueueStatusDetail]:
     Raises:
         ObjectNotFound: there is no work queue with that id.
     """
-    return Call(
-        "GET",
+    return get(
         path("/work_queues/{}/status", id),
         a(lambda: models.WorkQueueStatusDetail),
-        missing=with_id("work queue", id),
+        with_id("work queue", id),
     )
 
 
 @operation
 def read_work_queue_concurrency_status(
-    id: UUID | str,
-    page: int = 1,
-    limit: int | None = None,
+    id: UUID | str, page: int = 1, limit: int | None = None
 ) -> Call[WorkQueueConcurrencyStatus]:
     """Read which runs hold a work queue's slots; pages are counted from 1.
 
     Raises:
         ObjectNotFound: there is no work queue with that id.
     """
-    return Call(
-        "POST",
+    return search(
         path("/work_queues/{}/concurrency_status", id),
         a(lambda: models.WorkQueueConcurrencyStatus),
-        repeatable=True,
-        json=without_none(page=page, limit=limit),
         missing=with_id("work queue", id),
+        page=page,
+        limit=limit,
     )
 
 

@@ -9,8 +9,11 @@ from typing import NamedTuple
 import httpx
 
 from orchnb.errors import (
+    AmbiguousReference,
     ClientClosed,
     ClientNotPicklable,
+    FlowRunsFailed,
+    FlowRunWaitTimeout,
     ForeignAddress,
     InvalidParameters,
     InvalidSetting,
@@ -57,6 +60,9 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (ClientNotPicklable, Kind("Clients cannot be pickled")),
     (ClientClosed, Kind("This client is not open")),
     (OutcomeUnknown, Kind("It is unknown whether the server acted on the request")),
+    (FlowRunWaitTimeout, Kind("Not finished in time")),
+    (FlowRunsFailed, Kind("Flow runs did not complete")),
+    (AmbiguousReference, Kind("This name fits several objects")),
     (InvalidParameters, Kind("The deployment does not accept these parameters")),
     (ForeignAddress, Kind("This address does not belong to the API")),
     (

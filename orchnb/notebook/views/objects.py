@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ import httpx
 
 from orchnb.api.models import (
     Deployment,
+    DeploymentSchedule,
     Event,
     EventPage,
     Flow,
@@ -27,7 +28,7 @@ from orchnb.api.status import ServerStatus
 from orchnb.api.times import ago
 from orchnb.http.errors import text_of
 from orchnb.http.response import PrefectResponse
-from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean
+from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean, duration
 from orchnb.notebook.views.retries import retried_table as retried_table
 from orchnb.openapi.namespace import (
     AsyncOperations,
@@ -139,6 +140,7 @@ _FOR_PROGRAMS: dict[type[Model], frozenset[str]] = {
         {
             "created_by",
             "updated_by",
+            "global_concurrency_limit",  # shown as the concurrency limit
             "version_id",
             "storage_document_id",
             "infrastructure_document_id",
@@ -269,9 +271,10 @@ _LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 def _column(model: Model, name: str) -> str:
     if name == "state":
         return _state(model)
+    if name == "concurrency_limit" and isinstance(model, Deployment):
+        return _cell(getattr(model.global_concurrency_limit, "limit", model.concurrency_limit))
     if name in ("run_time", "total_run_time"):
-        seconds = getattr(model, "total_run_time", None)
-        return f"{seconds:.1f} s" if seconds else ""
+        return _cell(getattr(model, "total_run_time", None) or None)
     if name == "level" and isinstance(model, Log):
         return _LEVELS.get(model.level) or _cell(model.level)
     return _cell(getattr(model, name, None))
@@ -305,6 +308,13 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, datetime):
         return f"{_here(value):%Y-%m-%d %H:%M:%S %Z}"
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+        return f"-{duration(-seconds)}" if seconds < 0 else duration(seconds)
+    if isinstance(value, DeploymentSchedule):
+        return _cell(value.schedule)
+    if isinstance(value, Model):
+        return clean(", ".join(_part(value)), 120)
     if isinstance(value, (list, tuple, set, frozenset)):
         return clean(", ".join(_cell(item) for item in itertools.islice(value, 50)), 120)
     if isinstance(value, dict):
@@ -313,6 +323,11 @@ def _cell(value: Any) -> str:
     if isinstance(value, UUID):
         return str(value)
     return clean(str(value), 120)
+
+
+def _part(part: Model) -> Iterator[str]:
+    for name, value in itertools.islice(part.__repr_args__(), 50):
+        yield f"{clean(str(name))}={_cell(value)}"
 
 
 def _kind(kind: type[Model]) -> str:

@@ -1,4 +1,4 @@
-"""The start-up of the server in this kernel: its phases while it lasts, and one line at its end."""
+"""The start-up of the in-kernel server: its phases while it is in progress, and one line at the end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _APP_WORDS: dict[Phase, str] = {
 }
 
 UNSEEN = 0.3
-"""Seconds. A wait for a start that takes less is not shown: it would only flicker."""
+"""Seconds. A shorter wait is not shown: it would only flicker."""
 
 
 class Startup:
-    """One start-up. ``clock`` gives seconds from any start."""
+    """One start-up. ``clock`` returns seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -37,7 +37,7 @@ class Startup:
         self._waits_for = ""
 
     def add(self, event: StartupEvent) -> None:
-        """Take note of what happens."""
+        """Record an event."""
         self._title = clean(event.title, 80)
         if event.kind == "awaited":
             self._over = event.over
@@ -53,19 +53,19 @@ class Startup:
 
     @property
     def wait(self) -> Line | None:
-        """What it waits for outside of this process, if it does."""
+        """What the start waits for outside of this process; None if it does not wait."""
         return Line(f"Waiting for {self._waits_for}", "warn") if self._waits_for else None
 
     @property
     def goes_on(self) -> bool:
-        """Whether it has neither come up nor failed."""
+        """Whether the start has neither succeeded nor failed."""
         last = self._last
-        if last is None:  # it can end before it begins, when nobody wants it any more
+        if last is None:  # it can end before it begins, if nothing needs it any more
             return self._over is None or not self._over()
         return last.kind == "began" or (last.kind, last.phase) in _BETWEEN
 
     def is_seen(self, since: float) -> bool:
-        """Whether a wait that began at that time takes, or took, long enough to be shown."""
+        """Return whether a wait that began at this time takes, or took, long enough to be shown."""
         if self._began is None:
             return False
         ends = self._clock() if self.goes_on else self._began + self._took
@@ -76,7 +76,7 @@ class Startup:
         return next(reversed(self._phases.values()), None)
 
     def view(self) -> Live | Line:
-        """What is going on, or what has happened."""
+        """Return the phases while the start is in progress, or its result."""
         last = self._last
         if last is None or self.goes_on:
             words = _WORDS if self._title.startswith("Prefect ") else _APP_WORDS
