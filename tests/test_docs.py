@@ -30,7 +30,21 @@ async def app(scope, receive, send):
     "One of the reader's own."
 """
 MEANWHILE = """
-await client.create_deployment("etl", "nightly")
+import asyncio
+for name in ("etl", "train"):
+    await client.create_deployment(name, "nightly" if name == "etl" else "gpu")
+
+async def work():
+    "As the reader's own worker."
+    try:
+        while True:
+            for waiting in await client.read_flow_runs(state="SCHEDULED"):
+                await client.set_flow_run_state(waiting.id, "COMPLETED", force=True)
+            await asyncio.sleep(0.2)
+    except orchnb.ClientClosed:
+        pass
+
+worker = asyncio.create_task(work())
 """
 READERS_OWN = {"NAME": "ephemeral", "URL": "http://127.0.0.1:1/api", "/any/path": "/hello"}
 
