@@ -136,6 +136,10 @@ class Settings(BaseModel):
         None, json_schema_extra=_names("PREFECT_API_SSL_CERT_FILE", toml="api.ssl_cert_file")
     )
     """A file of certificates to trust instead of the default ones."""
+    ui_url: str | None = Field(
+        None, json_schema_extra=_names("PREFECT_UI_URL", toml="ui_url", empty_unsets=True)
+    )
+    """The URL of the server's web pages, if it does not follow from the API URL."""
     cloud_api_url: str = Field(
         "https://api.prefect.cloud/api",
         json_schema_extra=_names("PREFECT_CLOUD_API_URL", toml="cloud.api_url"),

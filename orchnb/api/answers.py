@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Generator, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -20,9 +21,6 @@ from orchnb.text import one_line
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
-
-_SERVERS_LIMIT = 200
-"""How many objects Prefect's server returns at most, by default."""
 
 _BATCH = 1_000
 """How many objects of a list are validated at a time."""
@@ -51,18 +49,27 @@ def list_of(kind: Callable[[], type[M]]) -> Callable[[PrefectResponse], ModelLis
             items += batch
         if not starts:
             items = _validated(adapter(), data, response)
-        return ModelList(items, model=kind(), cut=bool(items) and len(items) == _limit_of(response))
+        found = ModelList(items, model=kind())
+        if items and _LIMITED.search(response.request.url.path):
+            limit = _limit_of(response)
+            found.cut = len(items) == limit
+            found.limit_is_servers = limit is None
+        return found
 
     return read
 
 
-def _limit_of(response: PrefectResponse) -> int:
-    """Return how many objects were requested at most."""
+_LIMITED = re.compile(r"/(filter|get_scheduled_flow_runs|get_runs)/?$")
+"""The ends of the API's paths whose responses are limited in length."""
+
+
+def _limit_of(response: PrefectResponse) -> int | None:
+    """Return how many objects were requested at most; None if that was left to the server."""
     try:
         asked = json.loads(response.request.content or b"{}").get("limit")
     except (ValueError, AttributeError, httpx.RequestNotRead):
         asked = None
-    return asked if isinstance(asked, int) else _SERVERS_LIMIT
+    return asked if isinstance(asked, int) else None
 
 
 def _validated(adapter: TypeAdapter[T], data: Any, response: PrefectResponse, start: int = 0) -> T:

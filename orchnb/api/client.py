@@ -16,9 +16,10 @@ import anyio
 import httpx
 from typing_extensions import Self
 
+from orchnb._version import __version__
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations import Operations
-from orchnb.api.server_document import find_operations
+from orchnb.api.server_document import find_operations, servers_limit
 from orchnb.api.unsupported import or_unsupported
 from orchnb.asgi import ASGIApp
 from orchnb.concealed import ConcealedText, concealed, concealed_url
@@ -36,7 +37,7 @@ from orchnb.forks import in_forked_child
 from orchnb.hosting.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.hosting.host import HostedApp, on_host_thread
 from orchnb.hosting.transport import HostedTransport
-from orchnb.http.calls import Call, LongSteps, Steps, explain_close, explain_silence
+from orchnb.http.calls import Call, LongSteps, Steps, explain_close, explain_silence, filled
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.concealing import BasicAuth, concealed_options
 from orchnb.http.connections import refuse_pickle
@@ -54,6 +55,9 @@ from orchnb.server_type import ServerType, determine_server_type, server_type_of
 from orchnb.settings import Settings, get_settings
 
 T = TypeVar("T")
+
+API_VERSION = "0.8.4"
+"""The version of the API that the operations are written for, as in Prefect's client."""
 
 _PATIENCE = 15.0
 """How many seconds plain code waits at most instead of an event loop. A new Prefect server can take 6."""
@@ -86,6 +90,7 @@ class _ApiClient(Operations, RunOperations):
         *,
         api_key: str | None = None,
         auth_string: str | None = None,
+        api_version: str | None = None,
         httpx_settings: Mapping[str, Any] | None = None,
         settings: Settings | None = None,
     ) -> None:
@@ -114,6 +119,8 @@ class _ApiClient(Operations, RunOperations):
             raise TypeError(f"api should be a URL or an ASGI app; {type(api).__name__} is neither")
         self._httpx_settings = httpx_settings
         self._credentials = _credentials(self.settings, self.server_type, api_key, auth_string)
+        self._api_version = API_VERSION if api_version is None else api_version
+        self._limit: int | None = None
         self._hosted: HostedApp | None = None
         self._lock = threading.RLock()
         self._why_closed = _CLOSED
@@ -178,6 +185,10 @@ class _ApiClient(Operations, RunOperations):
     def _connect(self, options: dict[str, Any]) -> None:
         raise NotImplementedError
 
+    def client_version(self) -> str:
+        """Return the version of orchnb."""
+        return __version__
+
     @property
     def ui_url(self) -> str | None:
         """The URL of the server's web pages, without a slash at the end; None if it is not known.
@@ -186,6 +197,8 @@ class _ApiClient(Operations, RunOperations):
         """
         if isinstance(self._app, EphemeralApp):
             return self._app.pages_url
+        if self.settings.ui_url and self.api_url == self.settings.api_url:
+            return self.settings.ui_url.rstrip("/")
         url = httpx.URL(self.api_url).copy_with(userinfo=b"", query=None, fragment=None)
         if self.server_type is ServerType.SERVER:
             return str(url).removesuffix("/api")
@@ -199,6 +212,16 @@ class _ApiClient(Operations, RunOperations):
         result = call.read(response)  # type: ignore[arg-type] # our clients return this type
         if isinstance(result, ModelList):
             result.ui_url = self.ui_url
+        return result
+
+    def _with_cut(self, steps: LongSteps[T]) -> Generator[Call[Any] | Sleep, Any, T]:
+        """Make the calls; for a list without its own limit, find out whether it was cut. The server's
+        limit is read once."""
+        result: T = yield from steps
+        if isinstance(result, ModelList) and result.limit_is_servers:
+            if self._limit is None:
+                self._limit = yield from servers_limit()
+            result.decide_cut(self._limit)
         return result
 
     def _path(self, path: str) -> str:
@@ -321,6 +344,7 @@ class _ApiClient(Operations, RunOperations):
             }
         twin = SyncPrefectClient(
             self._app or self.api_url,
+            api_version=self._api_version,
             httpx_settings=options,
             settings=self.settings.model_copy(update={"client_max_retries": 0}),
         )
@@ -350,6 +374,7 @@ class _ApiClient(Operations, RunOperations):
                 options["verify"] = _trust(settings)
         options.update(self._httpx_settings)
         options["headers"] = httpx.Headers(self._credentials)
+        options["headers"]["X-PREFECT-API-VERSION"] = self._api_version
         if self._app is not None:  # compression within the process would only take time
             options["headers"]["accept-encoding"] = "identity"
         options["headers"].update(self._httpx_settings.get("headers"))
@@ -367,6 +392,7 @@ class PrefectClient(_ApiClient):
         api: the API's URL, or an ASGI app, which runs in this process while the client is open.
         api_key: for Prefect Cloud; by default from the settings.
         auth_string: ``user:password`` for your own server; by default from the settings.
+        api_version: the version of the API to request, in the header ``X-PREFECT-API-VERSION``.
         httpx_settings: arguments of ``httpx.AsyncClient`` that override ours.
         settings: by default the current ones.
 
@@ -441,10 +467,22 @@ class PrefectClient(_ApiClient):
         """
         if operation:
             steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
+        steps = self._with_cut(steps)
         return await drive_async(iter(steps), partial(self._call, operation=operation))
 
-    async def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    async def request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        path_params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> httpx.Response:
         """Send any request to the API, like httpx's ``request``; ``path`` is below the API's URL.
+
+        Args:
+            params: the query.
+            path_params: values for the names in braces in the path, such as ``/flows/{id}``.
 
         Raises:
             ForeignAddress: ``path`` is an address elsewhere, which must not receive our credentials.
@@ -453,7 +491,8 @@ class PrefectClient(_ApiClient):
                 idempotent (RFC 9110, 9.2.2), so the request was not sent again. A ``POST`` that only
                 reads, such as one to ``/flows/filter``, counts as idempotent.
         """
-        path, kwargs = concealed_url(path), concealed_options(kwargs)
+        path, kwargs = _with_params(path, params, path_params, kwargs)
+        params = path_params = None  # they may hold secrets
         try:
             options = _sent_once(method, path, kwargs)
             return await self._usable().request(method, self._path(path), **options)
@@ -596,10 +635,22 @@ class SyncPrefectClient(_ApiClient):
         """
         if operation:
             steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
+        steps = self._with_cut(steps)
         return drive(iter(steps), partial(self._call, operation=operation))
 
-    def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        path_params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> httpx.Response:
         """Send any request to the API, like httpx's ``request``; ``path`` is below the API's URL.
+
+        Args:
+            params: the query.
+            path_params: values for the names in braces in the path, such as ``/flows/{id}``.
 
         Raises:
             ForeignAddress: ``path`` is an address elsewhere, which must not receive our credentials.
@@ -608,7 +659,8 @@ class SyncPrefectClient(_ApiClient):
                 idempotent (RFC 9110, 9.2.2), so the request was not sent again. A ``POST`` that only
                 reads, such as one to ``/flows/filter``, counts as idempotent.
         """
-        path, kwargs = concealed_url(path), concealed_options(kwargs)
+        path, kwargs = _with_params(path, params, path_params, kwargs)
+        params = path_params = None  # they may hold secrets
         try:
             options = _sent_once(method, path, kwargs)
             return self._usable().request(method, self._path(path), **options)
@@ -649,6 +701,20 @@ class SyncPrefectClient(_ApiClient):
 
 _READS = re.compile(r"/(count|filter|history|paginate)/?$")
 """The ends of those API paths whose ``POST`` only reads."""
+
+
+def _with_params(
+    path: str,
+    params: Mapping[str, Any] | None,
+    path_params: Mapping[str, Any] | None,
+    options: dict[str, Any],
+) -> tuple[str, dict[str, Any]]:
+    """Return the path with its parameters filled in, and httpx's arguments with the query."""
+    if path_params:
+        path = filled(path, path_params)
+    if params is not None:
+        options = {**options, "params": params}
+    return concealed_url(path), concealed_options(options)
 
 
 def _sent_once(method: str, path: str, options: dict[str, Any]) -> dict[str, Any]:

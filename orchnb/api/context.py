@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, ClassVar, Literal, TypeVar, cast, overload
+from typing import Any, ClassVar, Concatenate, Literal, TypeVar, cast, overload
 
 from typing_extensions import ParamSpec, Self
 
@@ -276,16 +276,37 @@ def get_or_create_client(client: PrefectClient | None = None) -> tuple[PrefectCl
     return PrefectClient(api_of(settings), settings=settings), False
 
 
-def inject_client(
-    function: Callable[P, Coroutine[Any, Any, T]],
+def client_injector(
+    function: Callable[Concatenate[PrefectClient, P], Awaitable[T]],
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Pass an async function a ``client`` argument if the caller does not.
+    """Pass a client to an async function as its first argument; callers leave it out.
+
+    A client found by `get_or_create_client` is used as it is; a new one is opened and closed around the
+    call.
+    """
+
+    @functools.wraps(function)
+    async def with_client(*args: P.args, **kwargs: P.kwargs) -> T:
+        client, inferred = get_or_create_client()
+        if inferred:
+            return await function(client, *args, **kwargs)
+        async with client:
+            return await function(client, *args, **kwargs)
+
+    return with_client
+
+
+def inject_client(
+    function: Callable[P, Awaitable[T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Pass an async function, or any function that returns an awaitable, a ``client`` argument if the
+    caller does not.
 
     A client that is given, or found by `get_or_create_client`, is used as it is; a new one is opened
     and closed around the call. ``client=None`` counts as not given.
 
     Raises:
-        TypeError: at decoration, if the function is not async or takes no ``client``.
+        TypeError: at decoration, if the function takes no ``client``.
     """
     signature = inspect.signature(function)
     takes_client = any(
@@ -293,10 +314,10 @@ def inject_client(
         or (parameter.name == "client" and parameter.kind is not parameter.POSITIONAL_ONLY)
         for parameter in signature.parameters.values()
     )
-    if not inspect.iscoroutinefunction(function) or not takes_client:
+    if not takes_client:
         raise TypeError(
-            f"inject_client is for async functions with a `client` argument; "
-            f"{getattr(function, '__qualname__', function)} is not one"
+            "inject_client is for functions with a `client` argument; "
+            f"{getattr(function, '__qualname__', function)} has none"
         )
 
     @functools.wraps(function)

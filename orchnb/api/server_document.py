@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
+import httpx
+
+from orchnb.errors import OrchnbError, PrefectHTTPStatusError, UnexpectedAnswer
 from orchnb.hosting.ephemeral import EphemeralApp
 from orchnb.http.body import LARGEST_SMALL_ANSWER
 from orchnb.http.calls import Call, json_of, path
@@ -52,3 +54,20 @@ def server_version() -> Generator[Call[Any], Any, str | None]:
     except UnexpectedAnswer:
         return None
     return version if isinstance(version, str) and 0 < len(version) < 200 else None
+
+
+SERVERS_LIMIT = 200
+"""The most objects that Prefect's server returns at once, by default."""
+
+
+def servers_limit() -> Generator[Call[Any], Any, int]:
+    """Return the most objects that the server returns at once, ``PREFECT_SERVER_API_DEFAULT_LIMIT``, or
+    the default of that setting if the server does not tell."""
+    try:
+        settings = yield from Call(
+            "GET", path("/admin/settings"), json_of, largest=LARGEST_SMALL_ANSWER, timeout=5.0
+        )
+        limit = settings["server"]["api"]["default_limit"]
+    except (OrchnbError, httpx.HTTPError, LookupError, TypeError):
+        return SERVERS_LIMIT
+    return limit if isinstance(limit, int) else SERVERS_LIMIT

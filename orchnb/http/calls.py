@@ -81,6 +81,22 @@ def path(template: LiteralString, *values: object) -> Path:
     return Path(template.format(*(_segment(value) for value in values)))
 
 
+def filled(template: str, values: Mapping[str, object]) -> str:
+    """Return the template with each ``{name}`` filled by the value of that name, as in `path`.
+
+    Raises:
+        ValueError: a value is missing or empty.
+    """
+
+    def fill(place: re.Match[str]) -> str:
+        name = place[1]
+        if name not in values:
+            raise ValueError(f"path_params should have a value for {name!r}, as in {template!r}")
+        return _segment(values[name])
+
+    return re.sub(r"\{(\w+)\}", fill, template)
+
+
 def _segment(value: object) -> str:
     text = quote(str(value), safe="", errors="replace")
     if not text:
@@ -114,7 +130,7 @@ class Call(Generic[T]):
     """The maximum size of the response in bytes; reading a larger one stops with an error."""
     timeout: float | None = None
     """Seconds that the server may take; None for the client's limit. With a limit here the request is not
-    retried: the caller repeats it."""
+    retried: the caller repeats it, or does without it."""
     look: str = ""
     """How to find out whether the server acted, if this is not ``repeatable``: an operation's name."""
 

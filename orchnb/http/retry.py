@@ -60,8 +60,8 @@ IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELET
 """Methods whose requests have the same effect when they are sent twice (RFC 9110, 9.2.2)."""
 
 TRIED_ONCE = "orchnb.tried-once"
-"""The key in a request's ``extensions`` that marks a request that is not retried, because its caller
-repeats it."""
+"""The key in a request's ``extensions`` that marks a request that is not retried, in maintenance too,
+because its caller repeats it or does without it."""
 
 OPERATION = "orchnb.operation"
 """The key in a request's ``extensions`` that names the client operation that sends it."""

@@ -19,6 +19,7 @@ from orchnb import (
     ServerNotConfigured,
     SyncPrefectClient,
     TaskRunContext,
+    client_injector,
     get_client,
     get_or_create_client,
     inject_client,
@@ -284,7 +285,44 @@ async def test_wrong_arguments_are_told_as_always() -> None:
         await ask(nonsense=1)  # type: ignore[call-arg]
 
 
-def _plain(client: Any = None) -> None: ...
+class _Callable:
+    async def __call__(self, client: Any = None) -> Any:
+        return client
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "function",
+    [
+        functools.partial(ask.__wrapped__, 1),  # type: ignore[attr-defined] # functools.wraps sets it
+        lambda client=None: ask.__wrapped__(1, client),  # type: ignore[attr-defined] # as above
+        _Callable(),
+    ],
+    ids=["partial", "plain function", "object"],
+)
+async def test_whatever_returns_an_awaitable_is_given_a_client(function: Any) -> None:
+    result = await inject_client(function)()
+    used = result[0] if isinstance(result, tuple) else result
+    assert isinstance(used, PrefectClient)
+    assert used.is_closed
+
+
+@pytest.mark.anyio
+async def test_the_first_argument_can_be_the_client() -> None:
+    @client_injector
+    async def versions(client: PrefectClient, first: int, *, last: int) -> Any:
+        """Say who was asked."""
+        return client, await client.api_version(), first, last
+
+    client, *rest = await versions(1, last=2)
+    assert rest == ["1.2.3", 1, 2]
+    assert client.is_closed
+    assert versions.__doc__ == "Say who was asked."
+    async with PrefectClient(tiny_api) as active:
+        with ClientContext(client=active):
+            used, *_ = await versions(1, last=2)
+        assert used is active
+        assert not active.is_closed
 
 
 async def _no_client(x: Any) -> None: ...
@@ -293,9 +331,9 @@ async def _no_client(x: Any) -> None: ...
 async def _position_only(client: Any = None, /) -> None: ...
 
 
-@pytest.mark.parametrize("function", [_plain, _no_client, _position_only, len])
+@pytest.mark.parametrize("function", [_no_client, _position_only, len])
 def test_what_cannot_be_given_a_client_is_refused_at_decoration(function: Any) -> None:
-    with pytest.raises(TypeError, match="inject_client is for async functions with a `client`"):
+    with pytest.raises(TypeError, match="functions with a `client` argument"):
         inject_client(function)
 
 

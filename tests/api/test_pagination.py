@@ -321,6 +321,25 @@ def test_no_more_than_the_limit_and_in_order(small_pages: SyncPrefectClient) -> 
     ]
 
 
+def test_a_list_says_whether_there_can_be_more(small_pages: SyncPrefectClient) -> None:
+    for number in range(7):
+        small_pages.create_flow_from_name(f"cut-{number}")
+    for limit, keywords, count, cut in (
+        (None, {"name_like": "cut-"}, 6, True),
+        (None, {"name_like": "cut-0"}, 1, False),
+        (3, {"name_like": "cut-"}, 3, True),
+        (3, {"name_like": "cut-0"}, 1, False),
+        (None, {"name_like": "no such"}, 0, False),
+    ):
+        flows = small_pages.read_flows(limit=limit, **keywords)
+        assert (len(flows), flows.cut) == (count, cut)
+    run = small_pages.create_flow_run("cut-0")
+    for state in ("RUNNING", "FAILED", "RUNNING", "FAILED", "RUNNING"):
+        small_pages.set_flow_run_state(run.id, state, force=True)
+    states = small_pages.read_flow_run_states(run.id)
+    assert (len(states), states.cut) == (6, False), "all of them, without pages"
+
+
 # All of them
 
 

@@ -101,6 +101,7 @@ def test_a_client_shows_its_arguments() -> None:
             "api",
             "api_key",
             "auth_string",
+            "api_version",
             "httpx_settings",
             "settings",
         ]
@@ -124,9 +125,38 @@ def test_every_argument_of_prefects_client_is_here_too(name: str) -> None:
                 assert known[argument].default == default
 
 
+OTHER_ORDER: dict[str, str] = {}
+"""Methods that take other arguments by position than in Prefect's client, and why: none."""
+
+
+def test_what_prefects_client_takes_by_position_ours_takes_too() -> None:
+    from prefect.client import orchestration
+
+    compared, differing = 0, set()
+    for ours, theirs in (
+        (PrefectClient, orchestration.PrefectClient),
+        (SyncPrefectClient, orchestration.SyncPrefectClient),
+    ):
+        for name in dir(theirs):
+            here, there = getattr(ours, name, None), getattr(theirs, name)
+            if name.startswith("_") or not callable(here) or not callable(there):
+                continue
+            compared += 1
+            asked, known = _by_position(there), _by_position(here)
+            if known[: len(asked)] != asked:
+                differing.add(name)
+    assert compared > 100
+    assert differing == set(OTHER_ORDER)
+
+
+def _by_position(method: Any) -> list[str]:
+    parameters = inspect.signature(method).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [parameter.name for parameter in parameters if parameter.kind in kinds][1:]
+
+
 MISSING = {
     "apply_slas_for_deployment": "Prefect Cloud alone has service levels, and they are experimental",
-    "client_version": "it is the version of Prefect that the client is part of; ours is part of none",
     "raise_for_api_version_mismatch": "it compares the server's version with that one; here an "
     "operation that the server is too old for says so by itself, as OperationNotFound",
     "raise_for_api_version_mismatch_once": "as raise_for_api_version_mismatch",

@@ -17,11 +17,6 @@ class Trigger(Part):
 
     type: Annotated[str, NullIsDefault] = ""
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Count the type as set, so that it is always sent: it says what the other fields mean."""
-        del context
-        self.model_fields_set.add("type")
-
 
 class ResourceTrigger(Trigger):
     """The base of triggers for resources with certain labels."""
@@ -149,11 +144,6 @@ class Action(Part):
     """The type of the state to set."""
     message: str | None = None
     force: bool | None = None
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Count the type as set, so that it is always sent: it says what the other fields mean."""
-        del context
-        self.model_fields_set.add("type")
 
 
 Actions: TypeAlias = Annotated[list[Annotated[Action, LENIENT]], NullIsDefault]

@@ -180,7 +180,14 @@ class ModelList(list[M]):
         super().__init__(items)
         self.model = model
         self.ui_url = ui_url
-        self.cut = cut
+        self.cut: bool = cut
+        self.limit_is_servers: bool = False
+        """Whether the server's own limit applied, so that it is not known yet whether there are more."""
+
+    def decide_cut(self, limit: int) -> None:
+        """Set ``cut``, given the server's own limit."""
+        self.cut = bool(self) and len(self) == limit
+        self.limit_is_servers = False
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> M: ...

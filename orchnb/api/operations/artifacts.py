@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+import logging
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
+import httpx
 from typing_extensions import Unpack
 
 from orchnb.api import models
@@ -13,6 +16,7 @@ from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.events import emit_event
 from orchnb.api.operations.filters import any_of
 from orchnb.api.operations.payloads import (
     UNCHANGED,
@@ -25,11 +29,17 @@ from orchnb.api.operations.payloads import (
 )
 from orchnb.api.operations.queries import filters_of
 from orchnb.api.operations.verbs import change, count, delete, get, search
+from orchnb.errors import OrchnbError
 from orchnb.http.calls import Call, path
 
 if TYPE_CHECKING:
     from orchnb.api.models import Artifact, ArtifactCollection
 
+
+_logger = logging.getLogger(__name__)
+
+_PATIENCE = 5.0
+"""How many seconds the server may take for an event."""
 
 _artifact = a(lambda: models.Artifact)
 _artifacts = list_of(lambda: models.Artifact)
@@ -47,8 +57,9 @@ def create_artifact(
     metadata_: Mapping[str, str] | None = None,
     flow_run_id: UUID | str | None = None,
     task_run_id: UUID | str | None = None,
-) -> Call[Artifact]:
-    """Create an artifact: ``create_artifact(key="report", type="markdown", data="# Done")``.
+) -> Generator[Call[Any], Any, Artifact]:
+    """Create an artifact: ``create_artifact(key="report", type="markdown", data="# Done")``. Then emit
+    the event ``prefect.artifact.created``, for automations.
 
     Args:
         artifact: the fields that are not given by keyword.
@@ -57,7 +68,7 @@ def create_artifact(
         type: ``markdown``, ``table``, ``link``, ``progress``, ``image``, or any other.
         data: the content: a text or, for a table, rows as JSON.
     """
-    return Call(
+    created: Artifact = yield from Call(
         "POST",
         path("/artifacts/"),
         _artifact,
@@ -73,6 +84,25 @@ def create_artifact(
         ),
         look="read_artifacts",
     )
+    payload = without_none(key=created.key, type=created.type, description=created.description)
+    yield from _tell("created", created.id, created.key, payload)
+    return created
+
+
+def _tell(
+    what: str, artifact_id: UUID | str, key: str | None, payload: Mapping[str, Any]
+) -> Generator[Call[Any], Any, None]:
+    """Emit an event about an artifact; the server leaves this to its clients. The artifact itself was
+    written, so a failure here is only logged."""
+    resource = {"prefect.resource.id": f"prefect.artifact.{artifact_id}"}
+    if key:
+        resource["prefect.resource.name"] = key
+    event = emit_event(f"prefect.artifact.{what}", resource, payload=payload)
+    assert isinstance(event, Call), "an event is one call"
+    try:
+        yield from dataclasses.replace(event, timeout=_PATIENCE)
+    except (OrchnbError, httpx.HTTPError) as exc:
+        _logger.debug("no event prefect.artifact.%s was emitted: %s", what, type(exc).__name__)
 
 
 @operation
@@ -185,18 +215,16 @@ def update_artifact(
     data: Any = UNCHANGED,
     description: str | Unchanged | None = UNCHANGED,
     metadata_: Mapping[str, str] | Unchanged | None = UNCHANGED,
-) -> Call[None]:
-    """Update an artifact.
+) -> Generator[Call[Any], Any, None]:
+    """Update an artifact. Then emit the event ``prefect.artifact.updated``, for automations.
 
     Raises:
         ObjectNotFound: there is no artifact with that id.
         ValueError: no changes are given.
     """
-    return change(
-        path("/artifacts/{}", artifact_id),
-        changes_of(artifact, data=data, description=description, metadata_=metadata_),
-        with_id("artifact", artifact_id),
-    )
+    changes = changes_of(artifact, data=data, description=description, metadata_=metadata_)
+    yield from change(path("/artifacts/{}", artifact_id), changes, with_id("artifact", artifact_id))
+    yield from _tell("updated", artifact_id, None, changes)
 
 
 @operation

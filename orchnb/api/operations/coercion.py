@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -56,6 +57,50 @@ def strings(argument: str, values: Iterable[str]) -> list[str]:
 def as_tags(tags: Iterable[str] | None) -> list[str] | None:
     """Return tags as a list; see `strings`."""
     return None if tags is None else strings("tags", tags)
+
+
+def version_of(source: object) -> str | None:
+    """Return the version of a Prefect flow or task; None for anything else."""
+    version = getattr(source, "version", None)
+    return version if isinstance(version, str) else None
+
+
+def flow_policy(flow: object) -> dict[str, Any] | None:
+    """Return the API's object for the retries of a Prefect flow; None for anything else."""
+    retries, delay = _retries_of(flow)
+    if retries is None:
+        return None
+    return {"retries": retries, "retry_delay": _whole(delay) if _is_number(delay) else 0}
+
+
+def task_policy(task: object) -> dict[str, Any] | None:
+    """Return the API's object for the retries of a Prefect task; None for anything else."""
+    retries, delay = _retries_of(task)
+    if retries is None:
+        return None
+    if isinstance(delay, (list, tuple)):
+        delays = [each for each in delay if _is_number(each)]
+        delay = delays if len(delays) == len(delay) else None
+    elif not _is_number(delay):
+        delay = None
+    jitter = getattr(task, "retry_jitter_factor", None)
+    policy = {"retries": retries, "retry_delay": delay}
+    return {**policy, "retry_jitter_factor": jitter} if _is_number(jitter) else policy
+
+
+def _retries_of(source: object) -> tuple[int | None, Any]:
+    retries = getattr(source, "retries", None)
+    known = isinstance(retries, int) and not isinstance(retries, bool)
+    return (retries if known else None), getattr(source, "retry_delay_seconds", None)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(seconds: float) -> int:
+    """Return a delay of a flow run, which the API takes in whole seconds only, rounded up."""
+    return math.ceil(seconds)
 
 
 def as_state(state: AnyState) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -65,40 +65,42 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
 }
 """How some fields of a new deployment are brought into the API's form."""
 
+_MOST_NAMED = 3
+"""How many deployments an error names."""
+
 _created_runs = a(lambda: models.FlowRunCreateResults)
 
-
-class DeploymentFields(TypedDict, total=False):
-    """Fields of a new deployment."""
-
-    version: str | None
-    version_info: Data | None
-    schedules: Iterable[ScheduleLike] | None
-    concurrency_limit: int | None
-    concurrency_options: Data | None
-    parameters: Mapping[str, Any] | None
-    description: str | None
-    work_queue_name: str | None
-    work_pool_name: str | None
-    tags: Iterable[str] | None
-    storage_document_id: UUID | str | None
-    path: str | None
-    entrypoint: str | None
-    infrastructure_document_id: UUID | str | None
-    parameter_openapi_schema: Data | None
-    paused: bool | None
-    pull_steps: Sequence[Mapping[str, Any]] | None
-    enforce_parameter_schema: bool | None
-    job_variables: Mapping[str, Any] | None
-    labels: Mapping[str, Any] | None
-    branch: str | None
-    base: UUID | str | None
-    root: UUID | str | None
+T = TypeVar("T")
 
 
 @operation
 def create_deployment(
-    flow_id: UUID | str | HasName, name: str, **fields: Unpack[DeploymentFields]
+    flow_id: UUID | str | HasName,
+    name: str,
+    version: str | None = None,
+    version_info: Data | None = None,
+    schedules: Iterable[ScheduleLike] | None = None,
+    concurrency_limit: int | None = None,
+    concurrency_options: Data | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    description: str | None = None,
+    work_queue_name: str | None = None,
+    work_pool_name: str | None = None,
+    tags: Iterable[str] | None = None,
+    storage_document_id: UUID | str | None = None,
+    path: str | None = None,
+    entrypoint: str | None = None,
+    infrastructure_document_id: UUID | str | None = None,
+    parameter_openapi_schema: Data | None = None,
+    paused: bool | None = None,
+    pull_steps: Sequence[Mapping[str, Any]] | None = None,
+    enforce_parameter_schema: bool | None = None,
+    job_variables: Mapping[str, Any] | None = None,
+    branch: str | None = None,
+    base: UUID | str | None = None,
+    root: UUID | str | None = None,
+    *,
+    labels: Mapping[str, Any] | None = None,
 ) -> Generator[Call[Any], Any, UUID]:
     """Create a deployment of a flow, or update the one with that name; return its id.
 
@@ -125,7 +127,31 @@ def create_deployment(
             f"A deployment's name cannot contain any of {' '.join(sorted(_BANNED))}, as "
             f"{quoted(name)} does; the part before a / is the name of its flow"
         )
-    given = without_none(**fields)
+    given = without_none(
+        version=version,
+        version_info=version_info,
+        schedules=schedules,
+        concurrency_limit=concurrency_limit,
+        concurrency_options=concurrency_options,
+        parameters=parameters,
+        description=description,
+        work_queue_name=work_queue_name,
+        work_pool_name=work_pool_name,
+        tags=tags,
+        storage_document_id=storage_document_id,
+        path=path,
+        entrypoint=entrypoint,
+        infrastructure_document_id=infrastructure_document_id,
+        parameter_openapi_schema=parameter_openapi_schema,
+        paused=paused,
+        pull_steps=pull_steps,
+        enforce_parameter_schema=enforce_parameter_schema,
+        job_variables=job_variables,
+        labels=labels,
+        branch=branch,
+        base=base,
+        root=root,
+    )
     for key, convert in _CONVERSIONS.items():
         if key in given:
             given[key] = convert(given[key])
@@ -143,18 +169,53 @@ def create_deployment(
     return deployment.id
 
 
+def _by_id(deployment_id: UUID | str, call: Call[T]) -> Generator[Call[Any], Any, T]:
+    """Make a call for the deployment with an id.
+
+    Raises:
+        ValueError: it is not an id; the message names the deployments that are called so.
+    """
+    if as_uuid(deployment_id) is None:
+        name = str(deployment_id)
+        words = [f"{quoted(name)} is not the id of a deployment."]
+        for known, its_id in (yield from or_none(_named(name))):
+            words.append(
+                f"Deployment {quoted(known)} has the id {its_id}; to read it, call "
+                f"read_deployment_by_name({quoted(known)})."
+            )
+        raise ValueError(" ".join(words))
+    result: T = yield from call
+    return result
+
+
+def _named(name: str) -> Generator[Call[Any], Any, Iterable[tuple[str, UUID]]]:
+    """Return the first deployments with this name, each with its flow's name, and their ids."""
+    flow_name, _, own_name = name.rpartition("/")
+    found = yield from read_deployments(
+        flow_name=flow_name or None,
+        deployment_filter={"name": {"any_": [own_name]}},
+        limit=_MOST_NAMED,
+    )
+    names = yield from _flow_names(found)
+    return [
+        (f"{names[each.flow_id]}/{each.name}", each.id) for each in found if each.flow_id in names
+    ]
+
+
 @operation
-def read_deployment(deployment_id: UUID | str) -> Call[Deployment]:
+def read_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, Deployment]:
     """Read a deployment by its id.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
+        ValueError: it is not an id; the message names the deployments that are called so.
     """
-    return get(
+    call = get(
         api_path("/deployments/{}", deployment_id),
         _deployment,
         with_id("deployment", deployment_id),
     )
+    return (yield from _by_id(deployment_id, call))
 
 
 @operation
@@ -184,11 +245,7 @@ def read_deployment_by_name(name: str) -> Generator[Call[Any], Any, Deployment]:
 
 def _deployment_names() -> Names:
     deployments = yield from first_pages(lambda offset: read_deployments(offset=offset))
-    ids = sorted({str(deployment.flow_id) for deployment in deployments})
-    flows = yield from first_pages(
-        lambda offset: read_flows(flow_filter={"id": {"any_": ids}}, offset=offset)
-    )
-    flow_names = {flow.id: flow.name for flow in flows}
+    flow_names = yield from _flow_names(deployments)
     return [
         f"{flow_names[deployment.flow_id]}/{deployment.name}"
         for deployment in deployments
@@ -208,6 +265,17 @@ def _deployment_filters(query: DeploymentQuery) -> dict[str, Any]:
         flow_filter={"name": any_of(query.get("flow_name"))},
         deployment_filter=named_words(query),
     )
+
+
+def _flow_names(deployments: list[Deployment]) -> Generator[Call[Any], Any, dict[UUID, str]]:
+    """Return the names of the deployments' flows by their ids."""
+    ids = sorted({str(deployment.flow_id) for deployment in deployments})
+    if not ids:
+        return {}
+    flows = yield from first_pages(
+        lambda offset: read_flows(flow_filter={"id": {"any_": ids}}, offset=offset)
+    )
+    return {flow.id: flow.name for flow in flows}
 
 
 @operation
@@ -320,33 +388,36 @@ def update_deployment(
 
 
 @operation
-def pause_deployment(deployment_id: UUID | str) -> Call[None]:
+def pause_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, None]:
     """Pause a deployment's schedules; scheduled runs that have not started are deleted.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
+        ValueError: it is not an id; the message names the deployments that are called so.
     """
-    return _switch_schedules(deployment_id, "pause_deployment")
+    yield from _switch_schedules(deployment_id, "pause_deployment")
 
 
 @operation
-def resume_deployment(deployment_id: UUID | str) -> Call[None]:
+def resume_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, None]:
     """Resume a paused deployment's schedules.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
+        ValueError: it is not an id; the message names the deployments that are called so.
     """
-    return _switch_schedules(deployment_id, "resume_deployment")
+    yield from _switch_schedules(deployment_id, "resume_deployment")
 
 
-def _switch_schedules(deployment_id: UUID | str, action: str) -> Call[None]:
-    return Call(
+def _switch_schedules(deployment_id: UUID | str, action: str) -> Generator[Call[Any], Any, None]:
+    call = Call(
         "POST",
         api_path("/deployments/{}/{}", deployment_id, action),
         nothing,
         repeatable=True,  # the second time it changes nothing
         missing=with_id("deployment", deployment_id),
     )
+    yield from _by_id(deployment_id, call)
 
 
 @operation
@@ -401,13 +472,15 @@ def create_deployment_branch(
 
 
 @operation
-def delete_deployment(deployment_id: UUID | str) -> Call[None]:
+def delete_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, None]:
     """Delete a deployment.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
+        ValueError: it is not an id; the message names the deployments that are called so.
     """
-    return delete(api_path("/deployments/{}", deployment_id), with_id("deployment", deployment_id))
+    call = delete(api_path("/deployments/{}", deployment_id), with_id("deployment", deployment_id))
+    yield from _by_id(deployment_id, call)
 
 
 @operation
@@ -433,7 +506,6 @@ def bulk_delete_deployments(
 def create_deployment_schedules(
     deployment_id: UUID | str,
     schedules: Iterable[ScheduleLike],
-    *,
     max_scheduled_runs: int | None = None,
     parameters: Mapping[str, Any] | None = None,
     slug: str | None = None,
@@ -478,7 +550,6 @@ def read_deployment_schedules(deployment_id: UUID | str) -> Call[ModelList[Deplo
 def update_deployment_schedule(
     deployment_id: UUID | str,
     schedule_id: UUID | str,
-    *,
     active: bool | None = None,
     schedule: ScheduleLike | None = None,
     max_scheduled_runs: int | None = None,
@@ -529,7 +600,6 @@ def delete_deployment_schedule(deployment_id: UUID | str, schedule_id: UUID | st
 @operation
 def get_scheduled_flow_runs_for_deployments(
     deployment_ids: Iterable[UUID | str],
-    *,
     scheduled_before: ToCome | None = None,
     limit: int | None = None,
 ) -> Call[ModelList[FlowRun]]:

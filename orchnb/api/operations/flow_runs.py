@@ -15,7 +15,14 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags
+from orchnb.api.operations.coercion import (
+    Filter,
+    HasName,
+    as_state,
+    as_tags,
+    flow_policy,
+    version_of,
+)
 from orchnb.api.operations.filters import RunWords, any_of, run_words
 from orchnb.api.operations.flows import id_of_flow
 from orchnb.api.operations.payloads import quoted, with_id, without_none
@@ -53,7 +60,7 @@ _transitions = a(lambda: models.FlowRunOrchestrationResults)
 
 
 class RunFields(TypedDict, total=False):
-    """Fields of a new flow run, with a deployment and without."""
+    """Fields of a new flow run of a deployment."""
 
     name: str | None
     parameters: Mapping[str, Any] | None
@@ -65,12 +72,6 @@ class RunFields(TypedDict, total=False):
     job_variables: Mapping[str, Any] | None
     labels: Mapping[str, Any] | None
     idempotency_key: str | None
-
-
-class NewFlowRun(RunFields, total=False):
-    """Fields of a new flow run without a deployment."""
-
-    work_pool_name: str | None
 
 
 def run_fields(run: Mapping[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
@@ -85,14 +86,26 @@ def run_fields(run: Mapping[str, Any], state: dict[str, Any] | None) -> dict[str
 
 @operation
 def create_flow_run(
-    flow: UUID | str | HasName, **run: Unpack[NewFlowRun]
+    flow: UUID | str | HasName,
+    name: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
+    tags: Iterable[str] | None = None,
+    parent_task_run_id: UUID | str | None = None,
+    state: AnyState | None = None,
+    work_pool_name: str | None = None,
+    work_queue_name: str | None = None,
+    job_variables: Mapping[str, Any] | None = None,
+    *,
+    labels: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
 ) -> Generator[Call[Any], Any, FlowRun]:
     """Create a flow run. This is only a record: nothing executes it. To execute code, use
     `create_flow_run_from_deployment`.
 
     Args:
         flow: the flow's id or name, or anything with a ``name``. If no flow has that name, one is
-            created.
+            created. The run has the version, the retries and the retry delay of a Prefect flow.
         name: the run's name; by default the server generates one.
         parameters: the run's parameters; must be JSON-serializable.
         state: the initial state, ``PENDING`` by default; a type such as ``"SCHEDULED"`` is enough.
@@ -100,14 +113,29 @@ def create_flow_run(
             request whose response is lost can be sent again without creating a second run.
     """
     flow_id = yield from id_of_flow(flow)
-    state = run.get("state")
-    fields = run_fields(run, as_state(models.StateType.PENDING if state is None else state))
+    fields = {
+        "name": name,
+        "parameters": parameters,
+        "context": context,
+        "tags": tags,
+        "parent_task_run_id": parent_task_run_id,
+        "work_pool_name": work_pool_name,
+        "work_queue_name": work_queue_name,
+        "job_variables": job_variables,
+        "labels": labels,
+        "idempotency_key": idempotency_key,
+    }
     created: FlowRun = yield from Call(
         "POST",
         path("/flow_runs/"),
         flow_run_of,
         repeatable=True,  # identified by its idempotency key
-        json={**fields, "flow_id": str(flow_id)},
+        json=without_none(
+            **run_fields(fields, as_state(models.StateType.PENDING if state is None else state)),
+            flow_id=str(flow_id),
+            flow_version=version_of(flow),
+            empirical_policy=flow_policy(flow),
+        ),
         refusal="The server could not create the run: something it refers to, such as its flow, does "
         "not exist",
     )
@@ -224,7 +252,6 @@ def delete_flow_run(flow_run_id: UUID | str) -> Call[None]:
 @operation
 def update_flow_run(
     flow_run_id: UUID | str,
-    *,
     flow_version: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     name: str | None = None,
@@ -502,13 +529,13 @@ def filter_flow_run_input(
     """Read the inputs of a flow run whose keys begin with a prefix; an empty list if there is no such
     run.
 
-    With ``limit=None`` the server decides; it returns one.
+    ``limit=None`` means one, as on the server.
     """
     return search(
         path("/flow_runs/{}/input/filter", flow_run_id),
         _inputs,
         prefix=key_prefix,
-        limit=limit,
+        limit=1 if limit is None else limit,
         exclude_keys=list(exclude_keys),
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
-from orchnb.api.models.base import Model
+from orchnb.api.models.base import Model, Part
 from orchnb.text import one_line
 
 T = TypeVar("T")
@@ -82,7 +82,12 @@ def _set_in(data: Data | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
     if data is None:
         return {}
     if isinstance(data, Model):
-        return data.model_dump(mode="json", exclude_unset=True, include=set(keywords))
+        fields = data.model_dump(mode="json", exclude_unset=True, include=set(keywords))
+        for name in fields:
+            value = getattr(data, name)
+            if _has_parts(value):
+                fields[name] = _as_sent(value)
+        return fields
     if isinstance(data, BaseModel):
         return data.model_dump(mode="json", exclude_unset=True)
     if isinstance(data, Mapping):
@@ -113,10 +118,18 @@ def without_none(**values: Any) -> dict[str, Any]:
 
 
 def _as_sent(value: Any) -> Any:
-    """Return one of our models, or a list of them, with the fields that were read or set: the server
-    completes the others."""
+    """Return a part of an object, or a list of them, with its defaults, which the API may require; from
+    any other of our models, the fields that were read or set."""
+    if isinstance(value, Part):
+        return value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, Model):
         return value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, list):
         return [_as_sent(item) for item in value]
     return value
+
+
+def _has_parts(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(isinstance(item, Part) for item in value)
+    return isinstance(value, Part)

@@ -42,7 +42,9 @@ def or_near(
     raise error
 
 
-def or_none(names: Names) -> Names:
+def or_none(
+    names: Generator[Call[Any], Any, Iterable[T]],
+) -> Generator[Call[Any], Any, Iterable[T]]:
     """Return the names, or none if they cannot be read: they only add to an error already raised."""
     try:
         return (yield from names)

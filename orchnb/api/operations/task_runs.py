@@ -13,7 +13,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_state, as_tags
+from orchnb.api.operations.coercion import Filter, as_state, as_tags, task_policy, version_of
 from orchnb.api.operations.filters import RunWords, any_of, run_words
 from orchnb.api.operations.flow_runs import states_of, transition_of
 from orchnb.api.operations.payloads import with_id, without_none
@@ -51,12 +51,12 @@ def create_task_run(
     task: str | HasTaskKey,
     flow_run_id: UUID | str | None,
     dynamic_key: str,
-    *,
     id: UUID | str | None = None,
     name: str | None = None,
     extra_tags: Iterable[str] | None = None,
     state: AnyState | None = None,
     task_inputs: Mapping[str, Any] | None = None,
+    *,
     task_version: str | None = None,
     cache_key: str | None = None,
     cache_expiration: datetime | None = None,
@@ -67,7 +67,7 @@ def create_task_run(
 
     Args:
         task: the task's key, or an object with a ``task_key``; the run also gets that object's
-            ``tags`` and ``version``.
+            ``tags`` and ``version``, and its retries with their delays and jitter.
         flow_run_id: the flow run that it belongs to; None for a task run outside a flow run.
         dynamic_key: identifies this run among the task's runs within the flow run.
         name: the run's name; by default the server generates one.
@@ -91,10 +91,10 @@ def create_task_run(
             tags=sorted(tags),
             state=as_state(models.StateType.PENDING if state is None else state),
             task_inputs=None if task_inputs is None else dict(task_inputs),
-            task_version=getattr(task, "version", None) if task_version is None else task_version,
+            task_version=version_of(task) if task_version is None else task_version,
             cache_key=cache_key,
             cache_expiration=cache_expiration,
-            empirical_policy=empirical_policy,
+            empirical_policy=task_policy(task) if empirical_policy is None else empirical_policy,
             labels=None if labels is None else dict(labels),
         ),
         refusal="The server could not create the task run: its id is taken, or its flow run does not "
