@@ -172,6 +172,7 @@ EVERY_NAME: dict[str, tuple[str, str, Any]] = {
     "PREFECT_API_ENABLE_HTTP2": ("true", "api_enable_http2", True),
     "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": ("1", "api_tls_insecure_skip_verify", True),
     "PREFECT_API_SSL_CERT_FILE": ("/c.pem", "api_ssl_cert_file", Path("/c.pem")),
+    "PREFECT_UI_URL": ("https://ui", "ui_url", "https://ui"),
     "PREFECT_CLOUD_API_URL": ("https://c/api", "cloud_api_url", "https://c/api"),
     "PREFECT_HOME": ("/h", "home", Path("/h")),
     "PREFECT_PROFILES_PATH": ("/p.toml", "profiles_path", Path("/p.toml")),

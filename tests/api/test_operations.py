@@ -252,7 +252,7 @@ def test_a_state_is_set_and_the_servers_rules_are_told(client: Any, name: str) -
     run = client.create_flow_run(name)
     refused = client.set_flow_run_state(run.id, State(type="PENDING"))
     assert refused.status == "ABORT"
-    assert "PENDING" in refused.details["reason"]
+    assert "PENDING" in refused.details.reason
 
     forced = client.set_flow_run_state(run.id, StateType.PENDING, force=True)
     assert forced.status == "ACCEPT"
