@@ -35,14 +35,32 @@ from typing_extensions import Self
 class OrchnbError(Exception):
     """The base class of all orchnb errors.
 
-    ``hint`` says in one sentence what to do about the error, or is empty. Every error can be pickled and
-    copied with all its attributes, whatever arguments its ``__init__`` requires.
+    ``message`` says what is wrong. ``hint`` says in one sentence what to do about it, or is empty. The
+    text of the error (``str``) is both. Every error can be pickled and copied with all its attributes,
+    whatever arguments its ``__init__`` requires.
     """
 
     hint: str = ""
 
+    @property
+    def message(self) -> str:
+        """What is wrong, without the hint."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return with_hint(self.message, self.hint)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def with_hint(message: str, hint: str) -> str:
+    """Return a message followed by what to do about it, each once."""
+    if not hint or hint in message:
+        return message
+    if not message:
+        return hint
+    return f"{message} {hint}" if message.endswith((".", "!", "?", ":")) else f"{message}. {hint}"
 
 
 def _rebuild(

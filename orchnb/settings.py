@@ -84,6 +84,30 @@ _ADDRESSES = ("api_url", "cloud_api_url")
 """The fields that hold addresses, which may contain a password."""
 
 
+_CLOUDS_PAGES = "app.prefect.cloud"
+
+
+def _instead_of_pages(path: str) -> str:
+    """Say which address belongs to the API, for the path of a web page of Prefect Cloud."""
+    ids = re.match(r"/account/([0-9a-f-]{36})/workspace/([0-9a-f-]{36})(/|$)", path)
+    account, workspace = ids.groups()[:2] if ids else ("ACCOUNT", "WORKSPACE")
+    return (
+        "is the address of Prefect Cloud's web pages. The address of the API is https://"
+        f"api.prefect.cloud/api/accounts/{account}/workspaces/{workspace}"
+    )
+
+
+def header_problem(name: str, value: str) -> str:
+    """Say why HTTP cannot send a header (RFC 9110, 5.1 and 5.5), without its value; empty if it can."""
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        return "has a header name that HTTP does not allow (RFC 9110, 5.1)"
+    if not re.fullmatch(r"[\x20-\x7e\t]*", value):
+        return f"has a header value that is not plain ASCII on one line: that of {name}"
+    if value != value.strip(" \t"):
+        return f"has a header value with a blank at an end, which cannot be sent: that of {name}"
+    return ""
+
+
 _READERS = ("orchnb.settings", "orchnb.setting_sources", "tomllib", "tomli")
 """The packages and modules whose functions hold settings as they were read."""
 
@@ -132,7 +156,7 @@ class Settings(BaseModel):
         ),
     )
     """Accept any certificate. For development only."""
-    api_ssl_cert_file: Path | None = Field(
+    api_ssl_cert_file: UserPath | None = Field(
         None, json_schema_extra=_names("PREFECT_API_SSL_CERT_FILE", toml="api.ssl_cert_file")
     )
     """A file of certificates to trust instead of the default ones."""
@@ -276,6 +300,8 @@ class Settings(BaseModel):
             fine = False
         if not fine or re.search(r"[\s\x00-\x1f\x7f]", value):
             raise ValueError("should be a full URL such as http://127.0.0.1:4200/api")
+        if parts.hostname == _CLOUDS_PAGES:
+            raise ValueError(_instead_of_pages(parts.path))
         return concealed_url(value.rstrip("/"))
 
     @field_validator("api_key")
@@ -299,10 +325,9 @@ class Settings(BaseModel):
     @classmethod
     def _check_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
         for name, text in value.items():
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-                raise ValueError("has a header name that HTTP does not allow (RFC 9110, 5.1)")
-            if not re.fullmatch(r"[\x20-\x7e\t]*", text.get_secret_value()):
-                raise ValueError("has a header value that is not plain ASCII on one line")
+            problem = header_problem(name, text.get_secret_value())
+            if problem:
+                raise ValueError(problem)
         return value
 
     def __eq__(self, other: object) -> bool:

@@ -134,9 +134,34 @@ def test_the_same_failure_as_another_kind_keeps_all_but_the_message() -> None:
     assert isinstance(plain, PrefectHTTPStatusError)
     named = ObjectNotFound.from_status_error(plain, "There is no such flow")
     assert type(named) is ObjectNotFound
-    assert str(named) == "There is no such flow"
+    assert named.message == "There is no such flow"
     for name in ("request", "response", "detail", "fields", "hint", "status_code"):
         assert getattr(named, name) == getattr(plain, name)
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+def test_the_text_of_an_error_ends_with_its_hint(error: Exception) -> None:
+    """A script has no card that shows the hint."""
+    assert isinstance(error, OrchnbError)
+    error = copy.copy(error)
+    error.hint = "Do this instead."
+    assert str(error) == f"{error.message}. Do this instead."
+    error.hint = ""
+    assert str(error) == error.message
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("It broke", "It broke. Repair it."),
+        ("It broke.", "It broke. Repair it."),
+        ("Did it break?", "Did it break? Repair it."),
+        ("It broke. Repair it.", "It broke. Repair it."),
+        ("", "Repair it."),
+    ],
+)
+def test_a_hint_is_in_the_text_once(message: str, text: str) -> None:
+    assert str(UnexpectedAnswer(message, hint="Repair it.")) == text
 
 
 def test_an_error_without_a_hint_has_an_empty_one() -> None:

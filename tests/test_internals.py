@@ -73,6 +73,8 @@ NAMES: list[tuple[str, Callable[[], Any], str]] = [
     ("_httpx", lambda: httpx.Request("GET", "http://somewhere.test"), "_content"),
     ("_httpx", lambda: httpx.Client, "_init_transport"),
     ("_httpx", lambda: httpx.Client, "_init_proxy_transport"),
+    ("_httpx", lambda: httpx.Client, "_get_proxy_map"),
+    ("_httpx", lambda: httpx.AsyncClient, "_get_proxy_map"),
     ("_httpx", lambda: httpx.AsyncClient, "_init_transport"),
     ("_httpx", lambda: httpx.AsyncClient, "_init_proxy_transport"),
     ("_uvicorn", lambda: a_server().config, "http_protocol_class"),
@@ -201,7 +203,7 @@ def test_a_uvicorn_without_the_name_is_not_supported(monkeypatch: pytest.MonkeyP
     del server.started, server.server_state
     for use, name in ((_uvicorn.has_started, "started"), (_uvicorn.protocol_maker, "server_state")):
         with pytest.raises(
-            ServerStartFailed, match=f"not supported .*: it has no {name}$"
+            ServerStartFailed, match=rf"not supported .*: it has no {name}\. Upgrade orchnb"
         ) as caught:
             use(server)
         assert "Upgrade orchnb" in caught.value.hint
@@ -286,7 +288,7 @@ def start():
         with get_client(sync_client=True) as client:
             return client.hello() and "started"
     except Exception as exc:
-        return [type(exc).__name__, exc.phase, str(exc), text(error_card(exc))]
+        return [type(exc).__name__, exc.phase, exc.message, text(error_card(exc))]
 
 def without(each):
     module = importlib.import_module(each.module)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import ssl
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -21,16 +20,17 @@ from orchnb.api.models.base import ModelList
 from orchnb.api.operations import Operations
 from orchnb.api.server_document import find_operations, servers_limit
 from orchnb.api.unsupported import or_unsupported
+from orchnb.api.wrong_address import find_api, is_suspicious, looks_wrong
 from orchnb.asgi import ASGIApp
 from orchnb.concealed import ConcealedText, concealed, concealed_url
 from orchnb.credentials import withheld, without_withheld
 from orchnb.errors import (
     ClientClosed,
     ForeignAddress,
-    InvalidSetting,
     OrchnbError,
     PrefectHTTPStatusError,
     ServerNotConfigured,
+    UnexpectedAnswer,
 )
 from orchnb.event_loop import Loop, is_closed
 from orchnb.forks import in_forked_child
@@ -38,10 +38,12 @@ from orchnb.hosting.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.hosting.host import HostedApp, on_host_thread
 from orchnb.hosting.transport import HostedTransport
 from orchnb.http.calls import Call, LongSteps, Steps, explain_close, explain_silence, filled
+from orchnb.http.certificates import trusted
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.concealing import BasicAuth, concealed_options
 from orchnb.http.connections import refuse_pickle
 from orchnb.http.effects import Sleep, WaitControl, drive, drive_async
+from orchnb.http.header_check import check_headers
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import IDEMPOTENT_METHODS, ONCE
 from orchnb.openapi.discovery import FoundDescription
@@ -62,6 +64,9 @@ API_VERSION = "0.8.4"
 _PATIENCE = 15.0
 """How many seconds plain code waits at most instead of an event loop. A new Prefect server can take 6."""
 
+_LIMITS = httpx.Limits(max_connections=16, max_keepalive_connections=8, keepalive_expiry=25)
+"""As in Prefect's client. Prefect Cloud keeps an idle connection for 30 s."""
+
 _CLOSED = "This client was closed and cannot be opened again; get a new one with get_client()"
 _FORKED = (
     "This client uses the server in the process that this one was forked from. Get a new client "
@@ -81,6 +86,10 @@ class _ApiClient(Operations, RunOperations):
     server_type: ServerType | None = None
     _app: ASGIApp | None = None
     _closed = False
+    _address_problem: str | None = None
+    """What is wrong with the API URL; None: unknown, as no error has pointed to it."""
+    _described: FoundDescription | None = None
+    _is_undescribed = False
     _depth = 0
     _http: PrefectHttpxAsyncClient | PrefectHttpxSyncClient | None = None
 
@@ -96,6 +105,7 @@ class _ApiClient(Operations, RunOperations):
     ) -> None:
         api_key, auth_string = concealed(api_key), concealed(auth_string)
         httpx_settings = concealed_options(httpx_settings or {})
+        check_headers(httpx_settings.get("headers"))
         if isinstance(api, str):
             api = concealed_url(api)
         self.settings: Settings = settings or get_settings()
@@ -291,7 +301,42 @@ class _ApiClient(Operations, RunOperations):
         if self._closed:
             raise ClientClosed(self._why_closed)
 
+    def _look_for_api(self, error: Exception) -> Generator[Call[Any], Any, None]:
+        """Find out, once, whether an error comes from a wrong API URL."""
+        if self._address_problem is not None or self._app is not None or not is_suspicious(error):
+            return
+        is_cloud = self.server_type is ServerType.CLOUD
+        self._address_problem = ""
+        if looks_wrong(self.api_url, is_cloud=is_cloud):
+            self._address_problem = yield from find_api(self.api_url, is_cloud=is_cloud)
+
+    def _find_described(self) -> Generator[Call[Any], Any, FoundDescription]:
+        """Get the server's description for an error, once: it is large.
+
+        Raises:
+            UnexpectedAnswer: there is none.
+            PrefectHTTPStatusError: there is none, or the server refuses the request.
+        """
+        if self._address_problem or (self._is_undescribed and self._described is None):
+            raise UnexpectedAnswer(
+                self._address_problem or "The server does not describe its operations"
+            )
+        if self._described is None:
+            self._is_undescribed = True
+            try:
+                self._described = yield from self._find_operations()
+            except PrefectHTTPStatusError as exc:
+                self._is_undescribed = exc.status_code in (404, 405)
+                raise
+            except httpx.HTTPError:
+                self._is_undescribed = False
+                raise
+        return self._described
+
     def _explained(self, call: Call[Any], error: PrefectHTTPStatusError) -> PrefectHTTPStatusError:
+        if self._address_problem and is_suspicious(error):
+            error.hint = self._address_problem
+            return error
         explained = call.explain(error)
         if explained.status_code in (401, 403) and self._withheld:
             explained.hint = " ".join([*self._withheld.values(), explained.hint]).strip()
@@ -368,6 +413,7 @@ class _ApiClient(Operations, RunOperations):
             options["transport"] = HostedTransport(lambda: (method := renewed()) and method())
         else:
             options["http2"] = settings.api_enable_http2
+            options["limits"] = _LIMITS
             if settings.api_tls_insecure_skip_verify:
                 options["verify"] = False
             elif settings.api_ssl_cert_file is not None:
@@ -466,7 +512,7 @@ class PrefectClient(_ApiClient):
             OperationNotFound: the server does not have the operation named ``operation``.
         """
         if operation:
-            steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
+            steps = or_unsupported(steps, operation, self.api_url, self._find_described)
         steps = self._with_cut(steps)
         return await drive_async(iter(steps), partial(self._call, operation=operation))
 
@@ -514,6 +560,7 @@ class PrefectClient(_ApiClient):
         except PrefectHTTPStatusError as exc:
             if call.has_been_done(exc):
                 return None
+            await drive_async(self._look_for_api(exc), self._ask)
             raise self._explained(call, exc) from None
         except httpx.TransportError as exc:
             explained = explain_silence(exc, call.look)
@@ -524,7 +571,17 @@ class PrefectClient(_ApiClient):
             self._raise_closed(exc, call.look)
         if isinstance(response, PrefectResponse):
             await response.aparse()
-        return self._read(call, response)
+        try:
+            return self._read(call, response)
+        except UnexpectedAnswer as exc:
+            await drive_async(self._look_for_api(exc), self._ask)
+            exc.hint = self._address_problem or exc.hint
+            raise
+
+    async def _ask(self, call: Call[Any]) -> Any:
+        """Make a call whose failure says nothing about an operation."""
+        response = await self._usable().request(call.method, call.path, **call.options())
+        return call.read(response)  # type: ignore[arg-type] # our clients answer with their own
 
     def _usable(self) -> PrefectHttpxAsyncClient:
         self._refuse_closed()
@@ -634,7 +691,7 @@ class SyncPrefectClient(_ApiClient):
             OperationNotFound: the server does not have the operation named ``operation``.
         """
         if operation:
-            steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
+            steps = or_unsupported(steps, operation, self.api_url, self._find_described)
         steps = self._with_cut(steps)
         return drive(iter(steps), partial(self._call, operation=operation))
 
@@ -682,6 +739,7 @@ class SyncPrefectClient(_ApiClient):
         except PrefectHTTPStatusError as exc:
             if call.has_been_done(exc):
                 return None
+            drive(self._look_for_api(exc), self._ask)
             raise self._explained(call, exc) from None
         except httpx.TransportError as exc:
             explained = explain_silence(exc, call.look)
@@ -690,7 +748,17 @@ class SyncPrefectClient(_ApiClient):
             raise explained from exc
         except ClientClosed as exc:
             self._raise_closed(exc, call.look)
-        return self._read(call, response)
+        try:
+            return self._read(call, response)
+        except UnexpectedAnswer as exc:
+            drive(self._look_for_api(exc), self._ask)
+            exc.hint = self._address_problem or exc.hint
+            raise
+
+    def _ask(self, call: Call[Any]) -> Any:
+        """Make a call whose failure says nothing about an operation."""
+        response = self._usable().request(call.method, call.path, **call.options())
+        return call.read(response)  # type: ignore[arg-type] # our clients answer with their own
 
     def _usable(self) -> PrefectHttpxSyncClient:
         self._refuse_closed()
@@ -789,12 +857,4 @@ def _address(api_url: str) -> dict[str, Any]:
 
 
 def _trust(settings: Settings) -> str:
-    path = settings.api_ssl_cert_file
-    try:
-        ssl.create_default_context(cafile=path)
-    except (OSError, ssl.SSLError) as exc:
-        raise InvalidSetting(
-            f"{settings.source('api_ssl_cert_file')} names {path}, which cannot be used: "
-            f"{getattr(exc, 'strerror', None) or 'it contains no certificate'}."
-        ) from exc
-    return str(path)
+    return trusted(str(settings.source("api_ssl_cert_file")), str(settings.api_ssl_cert_file))

@@ -173,8 +173,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, PrefectHTTPStatusError):
         words = f"{error.status_code} {error.response.reason_phrase}".strip()
         return f"it answers {words}{': ' + error.detail if error.detail else ''}. {error.hint}"
-    hint = getattr(error, "hint", "")
-    return f"{error}. {hint}" if hint else str(error) or type(error).__name__
+    return str(error) or type(error).__name__
 
 
 def _ask_version(client: SyncPrefectClient) -> str | None:

@@ -320,7 +320,7 @@ class EphemeralApp:
     def _failure(self, phase: Phase, exc: Exception) -> ServerStartFailed:
         mask = secret_mask()
         if isinstance(exc, ServerStartFailed):
-            return ServerStartFailed(mask(str(exc)), phase=phase, hint=exc.hint)
+            return ServerStartFailed(mask(exc.message), phase=phase, hint=exc.hint)
         lines = list(host_log.lines(_LOG_LINES))
         words = f"{self.title} did not start"
         if isinstance(exc, NoProgress):

@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from orchnb.http.proxies import environment_proxies
+
 TRANSPORT_MODULE: str = httpx.HTTPTransport.handle_request.__module__
 """The name of the module of httpx's transports. Their local variables hold messages of errors that quote
 a request."""
@@ -31,12 +33,18 @@ class DefaultTransports:
     """A mix-in for httpx's clients: `make_transport` makes the transports that a client is not given.
 
     The public way is to pass transports to a client, but then it ignores the proxies set in the
-    environment. If httpx renames the two methods below, its own transports are used.
+    environment. These are read by `environment_proxies`, as httpx does not understand all of NO_PROXY.
+    If httpx renames the methods below, its own transports and proxies are used.
     """
 
-    def make_transport(self, **options: Any) -> Any:
-        """Return a new transport. The options are those of httpx's own transports."""
+    def make_transport(self, proxy: httpx.Proxy | None = None, **options: Any) -> Any:
+        """Return a new transport. The arguments are those of httpx's own transports."""
         raise NotImplementedError
+
+    def _get_proxy_map(self, proxy: Any, allow_env_proxies: bool) -> Any:
+        if proxy is not None or not allow_env_proxies:
+            return super()._get_proxy_map(proxy, allow_env_proxies)  # type: ignore[misc]
+        return environment_proxies(self.base_url.host)  # type: ignore[attr-defined] # httpx's
 
     def _init_transport(self, transport: Any = None, app: Any = None, **options: Any) -> Any:
         if transport is not None or app is not None:  # httpx 0.27 passes an app as well

@@ -188,9 +188,11 @@ class Call(Generic[T]):
         if ASIDE in error.request.extensions:
             return error
         if error.status_code == 404 and self.missing and _is_api_answer(error.response):
-            return ObjectNotFound.from_status_error(error, f"There is no {self.missing}: {error}")
+            return ObjectNotFound.from_status_error(
+                error, f"There is no {self.missing}: {error.message}"
+            )
         if error.status_code == 409 and self.refusal:
-            error = error.from_status_error(error, f"{self.refusal}: {error}")
+            error = error.from_status_error(error, f"{self.refusal}: {error.message}")
             error.hint = _REFUSAL_HINT
         elif error.status_code == 409:
             words = self.conflict or "It exists already"
@@ -198,7 +200,7 @@ class Call(Generic[T]):
                 words += (
                     "; an earlier try of this request, whose response was lost, may have created it"
                 )
-            return ObjectAlreadyExists.from_status_error(error, f"{words}: {error}")
+            return ObjectAlreadyExists.from_status_error(error, f"{words}: {error.message}")
         if error.status_code == 422 and (most := AT_MOST.search(error.detail)):
             error.hint = (
                 f"The server returns at most {most[1]} at a time: request fewer, or iterate over all "

@@ -21,6 +21,7 @@ from orchnb.concealed import (
 )
 from orchnb.http._httpx import H11_MODULES, TRANSPORT_MODULE, set_content
 from orchnb.http.cookies import HostCookies
+from orchnb.http.header_check import check_headers
 from orchnb.redaction import HARMLESS_HEADERS
 
 _HARMLESS = frozenset(name.encode() for name in HARMLESS_HEADERS)
@@ -168,9 +169,16 @@ class Concealing:
     _concealed_cookies: Cookies | None = None
 
     def build_request(self, *args: Any, **kwargs: Any) -> httpx.Request:
-        """As httpx's; the secrets in the request are concealed."""
+        """As httpx's; the secrets in the request are concealed.
+
+        Raises:
+            InvalidSetting: a header cannot be sent.
+        """
         handled = sys.exc_info()[1]
         try:
+            if kwargs.get("headers") is not None:
+                kwargs["headers"] = _concealed_headers(kwargs["headers"])
+                check_headers(kwargs["headers"])
             request: httpx.Request = super().build_request(*args, **kwargs)  # type: ignore[misc] # httpx's
         except BaseException as exc:
             args, kwargs = (), {}

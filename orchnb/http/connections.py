@@ -19,6 +19,8 @@ from orchnb.event_loop import Loop, current_loop, is_closed
 from orchnb.forks import in_forked_child
 from orchnb.http._httpx import DefaultTransports
 from orchnb.http.concealing import conceal_failure
+from orchnb.http.failures import proxy_failure, speaks_tls, tls_probe, wants_https
+from orchnb.http.proxies import setting_of
 
 _CONNECTIONS = "orchnb_connections"
 
@@ -27,11 +29,38 @@ _inherited: list[object] = []
 closing would in part affect the parent."""
 
 
-class ProcessTransport(httpx.BaseTransport):
-    """A sync transport that opens new connections in a forked child."""
+class _Way:
+    """What a transport knows of its way to the servers, for the words of its errors."""
 
-    def __init__(self, make: Callable[[], httpx.BaseTransport]) -> None:
+    def __init__(self, proxy: httpx.Proxy | None) -> None:
+        self._proxy = proxy
+        self._setting = setting_of(proxy) if proxy is not None else ""
+        self.has_answered = False
+        """Whether there was an answer, or it was found out that there is no https."""
+
+    def failure(self, error: BaseException, request: httpx.Request) -> BaseException:
+        """Return the error to raise for an error: the proxy's, if it is the proxy that failed."""
+        if self._proxy is None or not isinstance(error, httpx.TransportError):
+            return error
+        return proxy_failure(error, request, self._proxy, self._setting)
+
+    def probe(self, error: BaseException, request: httpx.Request) -> httpx.Request | None:
+        """Return a request that finds out if the server uses https, once, if nothing is known yet."""
+        if self.has_answered or self._proxy is not None:
+            return None
+        probe = tls_probe(error, request)
+        self.has_answered = probe is not None
+        return probe
+
+
+class ProcessTransport(httpx.BaseTransport):
+    """A sync transport that opens new connections in a forked child, through ``proxy`` if it is given."""
+
+    def __init__(
+        self, make: Callable[[], httpx.BaseTransport], proxy: httpx.Proxy | None = None
+    ) -> None:
         self._make = make
+        self._way = _Way(proxy)
         self._transport = make()
         in_forked_child(self._after_fork)
 
@@ -39,10 +68,23 @@ class ProcessTransport(httpx.BaseTransport):
         """Send a request over this process's connections."""
         handled = sys.exc_info()[1]
         try:
-            return self._transport.handle_request(request)
+            response = self._transport.handle_request(request)
         except BaseException as exc:
             conceal_failure(exc, handled)
-            raise
+            failure = self._way.failure(exc, request)
+            probe = self._way.probe(exc, request)
+            if probe is not None:
+                outcome = None
+                try:
+                    self._transport.handle_request(probe).close()
+                except Exception as found:  # noqa: BLE001 - what it is says whether the server uses https
+                    outcome = found
+                failure = wants_https(request) if speaks_tls(outcome) else exc
+            if failure is exc:
+                raise
+            raise failure from exc
+        self._way.has_answered = True
+        return response
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -54,13 +96,17 @@ class ProcessTransport(httpx.BaseTransport):
 
 
 class LoopTransport(httpx.AsyncBaseTransport):
-    """An async transport that can be used on any event loop, in any process.
+    """An async transport that can be used on any event loop, in any process, through ``proxy`` if it is
+    given.
 
     Connections are closed when the transport is closed or garbage-collected, or when their loop ends.
     """
 
-    def __init__(self, make: Callable[[], httpx.AsyncBaseTransport]) -> None:
+    def __init__(
+        self, make: Callable[[], httpx.AsyncBaseTransport], proxy: httpx.Proxy | None = None
+    ) -> None:
         self._make = make
+        self._way = _Way(proxy)
         self._by_loop: dict[Loop, _OnLoop] = {}
         in_forked_child(self._after_fork)
 
@@ -75,7 +121,19 @@ class LoopTransport(httpx.AsyncBaseTransport):
             response = await here.transport.handle_async_request(request)
         except BaseException as exc:
             conceal_failure(exc, handled)
-            raise
+            failure = self._way.failure(exc, request)
+            probe = self._way.probe(exc, request)
+            if probe is not None:
+                outcome = None
+                try:
+                    await (await here.transport.handle_async_request(probe)).aclose()
+                except Exception as found:  # noqa: BLE001 - as in `ProcessTransport`
+                    outcome = found
+                failure = wants_https(request) if speaks_tls(outcome) else exc
+            if failure is exc:
+                raise
+            raise failure from exc
+        self._way.has_answered = True
         response.extensions[_CONNECTIONS] = here  # they stay open while the response is read
         return response
 
@@ -157,9 +215,9 @@ class ProcessConnections(DefaultTransports):
     def __reduce__(self) -> NoReturn:
         refuse_pickle(self)
 
-    def make_transport(self, **options: Any) -> ProcessTransport:
+    def make_transport(self, proxy: httpx.Proxy | None = None, **options: Any) -> ProcessTransport:
         """Return a new transport for this process."""
-        return ProcessTransport(partial(httpx.HTTPTransport, **options))
+        return ProcessTransport(partial(httpx.HTTPTransport, proxy=proxy, **options), proxy)
 
 
 class LoopConnections(DefaultTransports):
@@ -168,6 +226,6 @@ class LoopConnections(DefaultTransports):
     def __reduce__(self) -> NoReturn:
         refuse_pickle(self)
 
-    def make_transport(self, **options: Any) -> LoopTransport:
+    def make_transport(self, proxy: httpx.Proxy | None = None, **options: Any) -> LoopTransport:
         """Return a new transport for any event loop."""
-        return LoopTransport(partial(httpx.AsyncHTTPTransport, **options))
+        return LoopTransport(partial(httpx.AsyncHTTPTransport, proxy=proxy, **options), proxy)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import httpx
 
 from orchnb.errors import FieldProblem, PrefectHTTPStatusError
+from orchnb.http.redirects import redirect_hint
 from orchnb.http.retry import ASIDE, NOT_AWAITED, RESENT, UNREAD
 from orchnb.redaction import (
     Secrets,
@@ -22,7 +23,16 @@ from orchnb.redaction import (
 )
 from orchnb.text import LONGEST_LOOKED_AT, one_line
 
+# exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's,
+# error_description OAuth's (RFC 6749, 5.2); the others are those of gateways.
+_EXPLAIN = (
+    *("exception_message", "title", "message", "msg", "error", "error_description", "reason"),
+    *("detail", "exception_detail", "errors"),
+)
 _MOST_ROWS = 10
+_MOST_WORDS = 5
+_MOST_LOOKED_AT = 100
+"""Values of an explanation of unknown form."""
 _LONGEST_URL = 20_000  # httpx refuses addresses of 65,536 characters, escapes included
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
 
@@ -89,8 +99,7 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
         response=_bare_response(response, bare, clean, secrets),
         detail=detail,
         fields=fields,
-        hint=_hint_of_waits(response)
-        or _hint(response, body, line(without_query(response.headers.get("location", "")))),
+        hint=_hint_of_waits(response) or _hint(response, body, line),
     )
 
 
@@ -120,12 +129,17 @@ def _explain(body: Any) -> tuple[str, list[tuple[str, str, str]]]:
     """Return the server's explanation as one text, and the rows of a 422."""
     if isinstance(body, str):
         title = _TITLE.search(body)
-        return html.unescape(title.group(1)) if title else "" if _is_page(body) else body, []
+        if title:
+            return html.unescape(title.group(1)), []
+        return ("" if _is_page(body) else body), []
+    if isinstance(body, list):
+        return "", [row for row in _rows(body[:_MOST_LOOKED_AT]) if row[1]]
+    if not isinstance(body, dict):
+        return "", []
     words: list[str] = []
     rows: list[tuple[str, str, str]] = []
-    # exception_message/-detail is Prefect's form, detail FastAPI's and RFC 9457's, title RFC 9457's.
-    for key in ("exception_message", "title", "message", "error", "detail", "exception_detail"):
-        value = body.get(key) if isinstance(body, dict) else None
+    for key in _EXPLAIN:
+        value = body.get(key)
         if isinstance(value, dict):  # FastAPI lets an app put anything into its detail
             value, more = _explain(value)
             rows.extend(more)
@@ -133,7 +147,26 @@ def _explain(body: Any) -> tuple[str, list[tuple[str, str, str]]]:
             words.append(value)
         elif isinstance(value, list):
             rows.extend(_rows(value))
-    return ": ".join(words), rows
+    return ": ".join(words or ([] if rows else _other_words(body))), rows
+
+
+def _other_words(body: dict[str, Any]) -> list[str]:
+    """Return the texts in an explanation of unknown form, at most a few: the names differ by gateway."""
+    found: list[str] = []
+    left: list[Any] = [body]
+    for _ in range(_MOST_LOOKED_AT):
+        if not left or len(found) == _MOST_WORDS:
+            break
+        value = left.pop(0)
+        if isinstance(value, dict):
+            left = [*list(value.values())[:_MOST_LOOKED_AT], *left]
+        elif isinstance(value, list):
+            left = [*value[:_MOST_WORDS], *left]
+        elif (
+            isinstance(value, str) and value.strip() and value not in found and not _is_page(value)
+        ):
+            found.append(value)
+    return found
 
 
 def _is_page(body: Any) -> bool:
@@ -146,19 +179,17 @@ def _rows(problems: Iterable[Any]) -> Iterable[tuple[str, str, str]]:
         if isinstance(problem, dict):
             location = problem.get("loc")
             parts = location if isinstance(location, list) else [location or ""]
-            words = problem.get("msg") or problem.get("message") or ""
+            others = {key: value for key, value in problem.items() if key not in ("loc", "type")}
+            words = problem.get("msg") or problem.get("message") or ": ".join(_other_words(others))
             yield ".".join(map(str, parts)), str(words), str(problem.get("type") or "")
         elif isinstance(problem, str):
             yield "", problem, ""
 
 
-def _hint(response: httpx.Response, body: Any, target: str) -> str:
+def _hint(response: httpx.Response, body: Any, line: Callable[[str], str]) -> str:
     code = response.status_code
     if 300 <= code < 400:
-        return (
-            f"The server redirects to {target or 'another address'}: use that address as "
-            "PREFECT_API_URL, or, if it is a login page, log in or get past the proxy first."
-        )
+        return redirect_hint(response, line)
     if _is_page(body) and code in (401, 403, 404, 405):
         return (
             "The response is a web page, not an API response: check that PREFECT_API_URL ends in /api, "

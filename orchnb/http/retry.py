@@ -13,19 +13,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import httpx
 
 from orchnb.concealed import with_causes
 from orchnb.errors import ClientClosed, OrchnbError
 from orchnb.http.effects import RequestFlow, SendRequest, Sleep, WaitControl
+from orchnb.http.failures import Explanation, explain, is_refused, with_explanation
 from orchnb.http.proxies import proxy_secrets
 from orchnb.observers import retry_observers
 from orchnb.redaction import Secrets, redact_url, secrets_of, shown_url
 from orchnb.settings import Settings
 
 logger: logging.Logger = logging.getLogger(__name__)
+
+_ENDED_CONNECTION = "ConnectionState.CLOSED"
+"""In h2's message for a request on a connection that has ended, as it may when it was idle."""
 
 RETRIED_STATUSES = frozenset({408, 429, 502, 503})
 
@@ -36,8 +40,11 @@ RETRIED_ERRORS = (
     httpx.ReadError,
     httpx.WriteError,
     httpx.RemoteProtocolError,
-    httpx.LocalProtocolError,
 )
+
+_QUICK_WAITS = (0.0, 0.5, 1.0)
+"""Seconds before each of the tries that follow a refused connection of a client that was not connected
+before: the server may be starting."""
 
 UNSENT_ERRORS = (
     httpx.ConnectError,
@@ -127,12 +134,23 @@ class RetryPolicy:
     def retries_error(self, error: Exception, *, connected: bool) -> bool:
         """Return whether to retry after this error.
 
-        A refused connection is retried only if the client has been ``connected`` before: then the server
-        is restarting. Otherwise the address is wrong, and waiting does not help.
+        A failed connection is retried only if the client has been ``connected`` before: then the server
+        is restarting. Otherwise the address is wrong, and waiting does not help (see `quick_wait`).
         """
+        if isinstance(error, httpx.LocalProtocolError):
+            # The same request would fail again, unless it was an HTTP/2 connection that had ended.
+            return _ENDED_CONNECTION in str(error)
         return isinstance(error, RETRIED_ERRORS) or (
-            connected and isinstance(error, httpx.ConnectError)
+            connected and (isinstance(error, httpx.ConnectError) or is_refused(error))
         )
+
+    def quick_wait(self, failure: httpx.Response | Exception, attempt: int) -> float | None:
+        """Return the seconds to wait after the ``attempt``-th refused connection (from 1) of a client
+        that was never connected, or None if there is no further try."""
+        if attempt > min(len(_QUICK_WAITS), self.max_retries):
+            return None
+        is_one = isinstance(failure, Exception) and is_refused(failure)
+        return _QUICK_WAITS[attempt - 1] if is_one else None
 
     def leaves_open(self, failure: httpx.Response | Exception) -> bool:
         """Return whether the server may have acted on a request that failed like this."""
@@ -363,6 +381,7 @@ class Retrier:
         most_retries = 0 if request.extensions.get(TRIED_ONCE) else policy.max_retries
         earlier: httpx.Response | Exception | None = None
         resent = False
+        refused = 0
         try:
             while True:
                 endless = False
@@ -379,11 +398,18 @@ class Retrier:
                         "it again"
                     ) from None
                 except httpx.TransportError as exc:
+                    is_first = not self.connected and most_retries > 0
+                    quick = policy.quick_wait(exc, refused + 1) if is_first else None
+                    if quick is not None and waits.shorten(quick, None) is not None:
+                        refused += 1
+                        waits.add(quick)
+                        yield Sleep(quick, WaitControl())
+                        continue
                     story.failed(exc)
                     retried = policy.retries_error(exc, connected=self.connected)
                     if once and policy.leaves_open(exc):
                         retried = False
-                    _mask_secrets(exc, request, handled)
+                    _explain_failure(exc, request, handled)
                     earlier = exc
                     if not retried or story.counted > most_retries:
                         raise
@@ -445,14 +471,23 @@ class Retrier:
             raise
 
 
-def _mask_secrets(
+def _explain_failure(
     error: httpx.TransportError, request: httpx.Request, handled: BaseException | None
 ) -> None:
-    """Mask the request's secrets in the messages of an error and its causes: h11 quotes a header that it
-    cannot send, and a line of a response that it cannot parse."""
+    """Make the text of an error say what is wrong and what to change. Mask the request's secrets in it
+    and in the messages of its causes: h11 quotes a header that it cannot send, and a line of a response
+    that it cannot parse."""
     masks = [secrets_of(request).mask]
     if isinstance(error, httpx.ProxyError):  # the message comes from the proxy
         masks.append(Secrets(proxy_secrets()).mask)
-    for each in with_causes(error, handled=handled):
+
+    def masked(part: Any) -> Any:
         for mask in masks:
-            each.args = tuple(mask(part) if isinstance(part, str) else part for part in each.args)
+            part = mask(part) if isinstance(part, str) else part
+        return part
+
+    for each in with_causes(error, handled=handled):
+        each.args = tuple(map(masked, each.args))
+    explanation = explain(error, request)
+    if explanation is not None:
+        with_explanation(error, Explanation(*map(masked, explanation)))

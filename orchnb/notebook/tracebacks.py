@@ -306,13 +306,25 @@ def _start_waits() -> tuple[CodeType, ...]:
 
 @contextmanager
 def _bare(error: BaseException) -> Iterator[None]:
-    """Remove the error's chain of causes, which consists of library frames, within the block."""
+    """Within the block, remove what the card or nobody shows: the error's chain of causes, which
+    consists of library frames, and the hint at the end of its text."""
     chain = error.__cause__, error.__context__, error.__suppress_context__
     error.__cause__ = error.__context__ = None
+    attributes, args = vars(error), error.args
+    hint = attributes.get("hint")
+    if hint:
+        attributes["hint"] = ""
+    failures = sys.modules.get("orchnb.http.failures")
+    explanation = failures and failures.explanation_of(error)
+    if explanation:
+        error.args = (explanation.problem,)
     try:
         yield
     finally:
         error.__cause__, error.__context__, error.__suppress_context__ = chain
+        error.args = args
+        if hint:
+            attributes["hint"] = hint
 
 
 def _own_frames(traceback: TracebackType | None) -> TracebackType | None:

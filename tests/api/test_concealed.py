@@ -389,7 +389,7 @@ FAILURES: dict[str, tuple[Callable[[Any], Any], Answer, type[BaseException]]] = 
     "cut": (ask, lambda connection: None, orchnb.OutcomeUnknown),
     "no json": (read_block, http(200, f"<{CANARY['block']}".encode()), orchnb.UnexpectedAnswer),
     "no block": (read_block, http(200, BAD_BLOCK), orchnb.UnexpectedAnswer),
-    "bad header": (ask_wrongly, http(200), httpx.LocalProtocolError),
+    "bad header": (ask_wrongly, http(200), orchnb.InvalidSetting),
     "not json": (ask_in_no_json, http(200), TypeError),
     "elsewhere": (ask_elsewhere, http(200), orchnb.ForeignAddress),
     "block exists": (create_block, http(409), orchnb.ObjectAlreadyExists),
@@ -415,6 +415,26 @@ def test_no_error_shows_a_secret(kind: Any, name: str, way: str) -> None:
     assert leaks(told) == set()
     if "block" in name and "changed" not in name and name.startswith("block exists"):
         assert "visible-name" in told, "only what is secret is concealed"
+
+
+def test_a_header_that_h11_refuses_is_not_shown(kind: Any) -> None:
+    """orchnb does not check the headers of a request that httpx has built; h11 quotes them."""
+
+    async def send_async() -> None:
+        async with orchnb.PrefectHttpxAsyncClient() as client:
+            await client.send(request)
+
+    def send() -> None:
+        if kind.is_async:
+            asyncio.run(send_async())
+        else:
+            orchnb.PrefectHttpxSyncClient().send(request)
+
+    with wire(http(200)) as server:
+        request = httpx.Request("GET", server.url, headers={"X-Given": CANARY["header"] + "\n"})
+        with pytest.raises(httpx.LocalProtocolError, match="Illegal header value") as caught:
+            send()
+    assert leaks(shown_of_error(caught.value)) == set()
 
 
 def test_no_error_without_a_connection_shows_a_secret(kind: Any) -> None:

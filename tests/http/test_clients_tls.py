@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 import socket
 import ssl
 import sys
@@ -137,6 +138,123 @@ def test_a_certificate_of_ones_own_is_refused_until_it_is_trusted(
 @both
 def test_certificates_need_not_be_verified(kind: str, tls_url: str) -> None:
     assert get(kind, tls_url, verify=False).json() == "secured"
+
+
+def unusable(folder: Path, certificate: Path) -> dict[str, tuple[Path, str]]:
+    """Files that are no certificates to trust, and what the error says of them."""
+    content = {
+        "empty": b"",
+        "der": ssl.PEM_cert_to_DER_cert(
+            certificate.read_text()[certificate.read_text().index("-----BEGIN CERTIFICATE") :]
+        ),
+        "key": certificate.read_bytes()[
+            : certificate.read_bytes().index(b"-----BEGIN CERTIFICATE")
+        ],
+        "broken": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    }
+    words = {
+        "missing": "cannot be read: No such file or directory. Correct the path",
+        "empty": "is empty",
+        "der": "is not in PEM form. .* convert it: openssl x509 -inform der -in",
+        "key": "contains no certificate",
+        "broken": "certificates cannot be read",
+    }
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    return {name: (folder / name, told) for name, told in words.items()}
+
+
+UNUSABLE = ["missing", "empty", "der", "key", "broken"]
+
+
+@both
+@pytest.mark.parametrize("case", UNUSABLE)
+@pytest.mark.parametrize("setting", ["SSL_CERT_FILE", "verify", "PREFECT_API_SSL_CERT_FILE"])
+def test_certificates_that_cannot_be_used_are_named_with_the_reason(
+    kind: str,
+    case: str,
+    setting: str,
+    certificate: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, words = unusable(tmp_path, certificate)[case]
+    url = "https://127.0.0.1:9/"
+    if setting == "verify":
+        options: dict[str, Any] = {"verify": str(path)}
+        names = "The argument verify"
+    else:
+        monkeypatch.setenv(setting, str(path))
+        options, names = {}, setting
+
+    def use() -> None:
+        if not setting.startswith("PREFECT"):
+            get(kind, url, **options)
+        elif kind == "sync":
+            orchnb.SyncPrefectClient(url).open()
+        else:
+            orchnb.PrefectClient(url).open()
+
+    with pytest.raises(orchnb.InvalidSetting) as caught:
+        use()
+    assert re.match(
+        rf"{names}( \(environment\))? names {re.escape(str(path))}, (which|whose) {words}",
+        str(caught.value),
+    )
+
+
+@both
+@pytest.mark.parametrize("case", ["missing", "empty", "der"])
+def test_a_clients_certificate_that_cannot_be_used_is_named(
+    kind: str, case: str, certificate: Path, tmp_path: Path
+) -> None:
+    path, _ = unusable(tmp_path, certificate)[case]
+    for cert in (str(path), (str(certificate), str(path))):
+        with pytest.raises(orchnb.InvalidSetting, match="The argument cert names ") as caught:
+            get(kind, "https://127.0.0.1:9/", cert=cert)
+        assert str(path) in str(caught.value)
+
+
+@both
+def test_a_clients_certificate_is_sent(kind: str, certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.load_verify_locations(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def handle(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            read_request(secured)
+            http(200, b'"known"')(secured)
+
+    with serving(handle) as port:
+        url = f"https://127.0.0.1:{port}/"
+        assert get(kind, url, verify=str(certificate), cert=str(certificate)).json() == "known"
+
+
+@both
+def test_a_folder_of_certificates_that_is_not_there_is_named(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    with pytest.raises(
+        orchnb.InvalidSetting, match=r"SSL_CERT_DIR names .*none, which is not a fol"
+    ):
+        get(kind, "https://127.0.0.1:9/")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path))
+    with pytest.raises(orchnb.InvalidSetting, match=r"SSL_CERT_FILE names .*, which is a folder"):
+        get(kind, "https://127.0.0.1:9/")
+
+
+def test_a_tilde_in_the_path_of_certificates_is_the_home_folder(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("~/own.pem").expanduser().write_bytes(certificate.read_bytes())
+    monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", "~/own.pem")
+    client = orchnb.SyncPrefectClient("https://127.0.0.1:9/api")
+    client.open()
+    client.close()
 
 
 # HTTP/2

@@ -128,7 +128,7 @@ def test_a_request_ends_at_once_wherever_it_is(make: Any, name: str, method: str
         client.close()
         error = closed(asked)
         sent = len(server.requests)
-    assert str(error) == f"The client was closed before {method} {server.url} was answered"
+    assert error.message == f"The client was closed before {method} {server.url} was answered"
     assert error.left_open == (phase.left_open and method in ("POST", "PATCH"))
     assert ("find out before" in error.hint) == error.left_open
     assert len(server.requests) == sent
@@ -208,7 +208,7 @@ def test_after_the_close_nothing_is_sent(make: Any) -> None:
         assert client.ask(server.url).result(SECONDS).status_code == 200
         client.close()
         error = closed(client.ask(server.url, "POST"))
-        assert str(error) == f"The client is closed: POST {server.url} was not sent"
+        assert error.message == f"The client is closed: POST {server.url} was not sent"
         assert not error.left_open
     assert len(server.requests) == 1
 
@@ -224,7 +224,7 @@ def test_who_reads_a_stream_is_told_at_once(make: Any, head: bytes) -> None:
         assert begun.wait(SECONDS)
         client.close()
         error = closed(asked)
-    assert str(error) == f"The client was closed before the answer to POST {server.url} was read"
+    assert error.message == f"The client was closed before the answer to POST {server.url} was read"
     assert not error.left_open, "the server has answered"
 
 

@@ -188,6 +188,40 @@ def test_what_was_made_by_hand_can_be_read_in_parts() -> None:
     assert b"".join(made.iter_bytes(1)) == b"a\nb"
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"errors": ["out of order"]}, ["out of order"]),
+        ({"errors": [{"message": "out of order", "path": ["a"]}]}, ["out of order"]),
+        ({"errors": [{"code": "E7", "title": "out of order"}]}, ["E7", "out of order"]),
+        ({"errors": {"name": ["out of order"]}}, ["out of order"]),
+        ({"msg": "out of order"}, ["out of order"]),
+        ({"reason": "out of order"}, ["out of order"]),
+        ({"error": "denied", "error_description": "out of order"}, ["denied", "out of order"]),
+        ({"status": 400, "fault": {"faultstring": "out of order"}}, ["out of order"]),
+        ({"detail": {"why": "out of order"}}, ["out of order"]),
+        ({"detail": [{"why": "out of order"}]}, ["out of order"]),
+        (["out of order", "and late"], ["out of order", "and late"]),
+        ([{"msg": "out of order"}], ["out of order"]),
+        ([{"why": "out of order"}], ["out of order"]),
+        ("out of order", ["out of order"]),
+        ({"many": [f"word {n}" for n in range(1000)]}, ["word 0"]),
+    ],
+)
+def test_an_explanation_of_any_form_leaves_its_words_in_the_message(
+    body: Any, words: list[str]
+) -> None:
+    error = raised(answer(400, json=body))
+    assert all(word in error.message for word in words)
+    assert len(error.message) < 1000
+
+
+@pytest.mark.parametrize("body", [{}, [], None, 7, {"a": None}, [[]], {"a": {"b": [1, 2]}}])
+def test_an_explanation_without_words_is_none(body: Any) -> None:
+    error = raised(answer(400, json=body))
+    assert (error.detail, error.fields) == ("", ())
+
+
 def test_a_redirect_names_its_target_and_the_login_page() -> None:
     target = "https://sso.example/login?token=canary"
     error = raised(answer(302, headers={"location": target}))

@@ -91,9 +91,9 @@ RETRIED_ERRORS = [
     httpx.ReadError,
     httpx.WriteError,
     httpx.RemoteProtocolError,
-    httpx.LocalProtocolError,
 ]
 FINAL_ERRORS = [
+    httpx.LocalProtocolError,
     httpx.WriteTimeout,
     httpx.ConnectError,
     httpx.CloseError,
@@ -118,6 +118,38 @@ def test_any_other_error_is_raised_at_once(error: type[Exception]) -> None:
     done = walk(retrier().flow(request()), [error("x")])
     assert done.steps == ["send"]
     assert isinstance(done.raised, error)
+
+
+def test_an_http2_connection_that_had_ended_is_retried() -> None:
+    """The words are h2's; the same request succeeds on another connection."""
+    ended = httpx.LocalProtocolError(
+        "Invalid input ConnectionInputs.SEND_HEADERS in state ConnectionState.CLOSED"
+    )
+    assert walk(retrier().flow(request()), [ended, response(200)]).waits == [2.0]
+
+
+def refused() -> httpx.ConnectError:
+    error = httpx.ConnectError("[Errno 111] Connection refused")
+    error.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("options", "waits"),
+    [({}, [0.0, 0.5, 1.0]), ({"max_retries": 1}, [0.0]), ({"max_retries": 0}, [])],
+)
+def test_a_first_connection_that_is_refused_is_tried_again_quickly(
+    options: dict[str, Any], waits: list[float]
+) -> None:
+    """As by Prefect's client: the server may be starting."""
+    events: list[RetryEvent] = []
+    with observe_retries(events.append):
+        done = walk(retrier(**options).flow(request("POST")), [refused()])
+        assert done.waits == waits
+        assert isinstance(done.raised, httpx.ConnectError)
+        done = walk(retrier().flow(request("POST")), [refused(), response(200)])
+        assert done.steps == ["send", "sleep", "send"]
+    assert events == [], "it takes 1.5 s"
 
 
 def test_a_refused_connection_is_retried_once_the_client_has_been_connected() -> None:

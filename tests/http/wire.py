@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+TLS_HANDSHAKE = b"\x16"
+"""The first byte of a connection by TLS (RFC 8446, 5.1)."""
+
 Answer = Callable[[socket.socket], None]
 
 
@@ -69,7 +72,7 @@ class Wire:
 
 @contextmanager
 def wire(*answers: Answer) -> Iterator[Wire]:
-    """A server that gives one answer a connection, the last one again and again."""
+    """A server that gives one answer a connection, the last one again and again. It refuses TLS."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = Wire(listener.getsockname()[1], list(answers))
     workers: list[threading.Thread] = []
@@ -80,14 +83,16 @@ def wire(*answers: Answer) -> Iterator[Wire]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
-            worker = threading.Thread(target=handle, args=(connection, answer))
+            worker = threading.Thread(target=handle, args=(connection,))
             workers.append(worker)
             worker.start()
 
-    def handle(connection: socket.socket, answer: Answer) -> None:
+    def handle(connection: socket.socket) -> None:
         with connection:
             try:
+                if connection.recv(1, socket.MSG_PEEK) == TLS_HANDSHAKE:
+                    return
+                answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
                 server.requests.append(read_request(connection))
                 answer(connection)
             except OSError:

@@ -12,6 +12,8 @@ import json
 import logging
 import pkgutil
 import re
+import socket
+import ssl
 import time
 import unicodedata
 import uuid
@@ -43,7 +45,7 @@ from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RetryEvent
 from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
-from orchnb.notebook.views.error_texts import KINDS, NO_CONNECTION
+from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.logs import log_view
 from orchnb.notebook.views.model import (
@@ -185,9 +187,18 @@ def error_of(kind: type[Exception], said: str) -> Exception:
     return kind(said)
 
 
+_NO_CONNECTION: tuple[type[BaseException], ...] = (
+    ssl.SSLCertVerificationError,
+    ssl.SSLError,
+    socket.gaierror,
+    ConnectionRefusedError,
+    TimeoutError,
+)
+
+
 def unconnected(cause: type[BaseException], said: str) -> Exception:
     error = httpx.ConnectError(said, request=httpx.Request("GET", address(said)))
-    error.__cause__ = cause(said)
+    error.__cause__ = cause(1, said)
     return error
 
 
@@ -332,7 +343,7 @@ VIEWS: dict[str, Callable[[str], View]] = {
         f"errors.error_card: no connection, {cause.__name__}": lambda said, cause=cause: error_card(
             unconnected(cause, said)
         )
-        for cause, _ in NO_CONNECTION
+        for cause in _NO_CONNECTION
     },
     "errors.stopped_card: sent": lambda said: stopped_card(
         httpx.Request("POST", address(said)), sent=True

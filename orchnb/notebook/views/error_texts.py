@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 from typing import NamedTuple
 
 import httpx
@@ -35,16 +33,10 @@ class Kind(NamedTuple):
     hint: str = ""
     """What to do, if the error itself does not say."""
     problem: str = ""
-    """What is wrong, if the error's own message is unclear; ``{host}`` is the server's host."""
+    """What is wrong, if the error's own message is unclear."""
 
 
 _ADDRESS = "%orch_server_type shows which setting the address comes from."
-_RUNS = (
-    "Start the server there (prefect server start), correct the address, or use the in-kernel server: "
-    f"%orch_server_type ephemeral. {_ADDRESS}"
-)
-_LONGER = "If the server needs more time, increase PREFECT_API_REQUEST_TIMEOUT (seconds)."
-
 KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (ObjectNotFound, Kind("Not found")),
     (ObjectAlreadyExists, Kind("It exists already")),
@@ -66,37 +58,15 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (InvalidParameters, Kind("The deployment does not accept these parameters")),
     (ForeignAddress, Kind("This address does not belong to the API")),
     (
-        httpx.ConnectTimeout,
-        Kind(
-            "Connecting to the server timed out",
-            f"If there is a firewall or VPN in between, allow this connection there. {_RUNS}",
-        ),
-    ),
-    (httpx.ReadTimeout, Kind("The server did not answer in time", _LONGER)),
-    (httpx.WriteTimeout, Kind("The server did not accept the request in time", _LONGER)),
-    (
-        httpx.PoolTimeout,
-        Kind("This client is busy with other requests", "Send fewer at a time, or more slowly."),
-    ),
-    (
         httpx.ProxyError,
         Kind(
             "The proxy refused the request",
             "Correct HTTP_PROXY or HTTPS_PROXY, or add this host to NO_PROXY.",
         ),
     ),
-    (httpx.ConnectError, Kind("The server cannot be reached", _RUNS)),
-    (
-        httpx.UnsupportedProtocol,
-        Kind("This address cannot be used", "It must begin with http:// or https://."),
-    ),
     (
         httpx.InvalidURL,
         Kind("This address cannot be used", f"Check the requested path. {_ADDRESS}"),
-    ),
-    (
-        httpx.LocalProtocolError,
-        Kind("This request cannot be sent", "HTTP does not allow it; check its headers."),
     ),
     (
         httpx.DecodingError,
@@ -116,41 +86,6 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     # Last, because some of the classes above are subclasses of these: an operation refuses an argument.
     (TypeError, Kind("Invalid argument")),
     (ValueError, Kind("Invalid argument")),
-)
-
-# Why there was no connection, according to the operating system or the TLS library.
-NO_CONNECTION: tuple[tuple[type[BaseException], Kind], ...] = (
-    (
-        ssl.SSLCertVerificationError,
-        Kind(
-            "The server's certificate is not trusted",
-            "If it is your own or your company's, set PREFECT_API_SSL_CERT_FILE to the file that "
-            "contains it. If it is for another name or has expired, it must be fixed on the server.",
-        ),
-    ),
-    (
-        ssl.SSLError,
-        Kind(
-            "A secure connection could not be established",
-            "Check whether the server supports https at all. If not, its address begins with http://.",
-        ),
-    ),
-    (
-        socket.gaierror,
-        Kind(
-            "The server's name cannot be resolved",
-            f"Check the spelling, the network and the VPN. {_ADDRESS}",
-            "No address was found for {host}",
-        ),
-    ),
-    (
-        ConnectionRefusedError,
-        Kind(
-            "The server cannot be reached",
-            _RUNS,
-            "{host} refuses connections: nothing is listening there",
-        ),
-    ),
 )
 
 WAITS: dict[type, tuple[str, str]] = {

@@ -20,11 +20,11 @@ from orchnb.errors import (
     PrefectHTTPStatusError,
     ServerStartFailed,
 )
+from orchnb.http.failures import Explanation, explain
 from orchnb.notebook.views.error_texts import (
     AFTERWARDS,
     CSRF_HINTS,
     KINDS,
-    NO_CONNECTION,
     UNANSWERED,
     UNCONNECTED,
     WAITS,
@@ -91,11 +91,9 @@ def stopped_card(request: httpx.Request, *, sent: bool) -> Card:
 
 
 def _kind_of(error: Exception) -> Kind:
-    if isinstance(error, httpx.ConnectError):
-        for cause in _causes(error):
-            kind = _first(NO_CONNECTION, cause)
-            if kind is not None:
-                return kind
+    explanation = _explanation_of(error)
+    if explanation is not None:
+        return Kind(explanation.title, explanation.hint, explanation.problem)
     if isinstance(error, PrefectHTTPStatusError):
         title = _refusal_title(error)
         if title:
@@ -107,11 +105,11 @@ def _first(table: Iterable[tuple[type[BaseException], T]], error: BaseException)
     return next((entry for kind, entry in table if isinstance(error, kind)), None)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause = error.__cause__ or error.__context__
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+def _explanation_of(error: Exception) -> Explanation | None:
+    request = _request_of(error)
+    if request is None or not isinstance(error, httpx.TransportError):
+        return None
+    return explain(error, request)
 
 
 # The request.
@@ -139,21 +137,23 @@ def _afterwards(request: httpx.Request) -> str:
 def _problem_rows(
     error: Exception, kind: Kind, request: httpx.Request | None
 ) -> Iterator[tuple[str, str]]:
-    words = str(error)
+    words = error.message if isinstance(error, OrchnbError) else str(error)
     if request is not None:
-        netloc = request.url.netloc.decode("ascii", "replace")
-        words = kind.problem.format(host=netloc) or words
+        words = kind.problem or words
     # An unknown outcome has another error as its cause, which may be a time-out.
     silence = error.__cause__ if isinstance(error, OutcomeUnknown) else error
     wait = WAITS.get(type(silence))
-    if silence is not error or wait is None or request is None:
+    explanation = _explanation_of(error)
+    by_proxy = explanation is not None and bool(explanation.proxy)
+    if silence is not error or wait is None or request is None or by_proxy:
         yield "Problem", clean(words) or type(error).__name__
     if wait is not None and request is not None:  # httpx says nothing about it, or just "timed out"
         name, what = wait
         asked = _request_of(silence) or request
         seconds = asked.extensions.get("timeout", {}).get(name)
         yield "Time-out", f"{name}: {seconds:g} s {what}" if seconds else f"{name}: {what}"
-    proxy = _proxy_of(request) if request is not None and isinstance(error, UNCONNECTED) else ""
+    unconnected = isinstance(error, UNCONNECTED) and not by_proxy
+    proxy = _proxy_of(request) if request is not None and unconnected else ""
     if proxy:
         yield "Proxy", f"{proxy}, set in the environment"
 
@@ -171,7 +171,7 @@ def _proxy_of(request: httpx.Request) -> str:
 
 
 def _answer_rows(error: PrefectHTTPStatusError) -> Iterator[tuple[str, str]]:
-    what, told, _ = str(error).partition(f": {error.status_code} ")
+    what, told, _ = error.message.partition(f": {error.status_code} ")
     if told and not what.startswith(f"{error.status_code} "):
         what = clean(what)
         if what != _kind_of(error).title:  # otherwise the title says it already
