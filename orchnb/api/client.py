@@ -40,6 +40,7 @@ from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.concealing import BasicAuth, concealed_options
 from orchnb.http.connections import refuse_pickle
 from orchnb.http.effects import drive, drive_async
+from orchnb.http.json_values import plain_json
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import IDEMPOTENT_METHODS, ONCE
 from orchnb.openapi.discovery import FoundDescription
@@ -441,19 +442,25 @@ class PrefectClient(_ApiClient):
             steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
         return await drive_async(iter(steps), partial(self._call, operation=operation))
 
-    async def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s.
+    async def request(
+        self, method: str, path: str, *, repeatable: bool | None = None, **kwargs: Any
+    ) -> httpx.Response:
+        """Send any request to the API; ``path`` is below the API's URL. Other arguments are httpx's.
+
+        Args:
+            repeatable: whether the request can be sent again if its response is lost, so that the server
+                may have acted. By default the method decides: not a ``POST`` or ``PATCH``, unless it only
+                reads, such as ``POST /flows/filter``.
 
         Raises:
             ForeignAddress: ``path`` is the address of another place, which is not to get our credentials.
             ClientClosed: the client was closed, before or in the meantime.
-            OutcomeUnknown: there was no answer, the server may have acted, and the method is not
-                idempotent (RFC 9110, 9.2.2). The request was not sent again. A ``POST`` that only reads,
-                such as to ``/flows/filter``, is.
+            OutcomeUnknown: there was no answer, the server may have acted, and the request is not
+                ``repeatable`` (RFC 9110, 9.2.2). It was not sent again.
         """
         path, kwargs = concealed_url(path), concealed_options(kwargs)
         try:
-            options = _sent_once(method, path, kwargs)
+            options = _request_options(method, path, kwargs, repeatable)
             return await self._usable().request(method, self._path(path), **options)
         except httpx.TransportError as exc:
             explained = explain_silence(exc)
@@ -592,19 +599,25 @@ class SyncPrefectClient(_ApiClient):
             steps = or_unsupported(steps, operation, self.api_url, self._find_operations)
         return drive(iter(steps), partial(self._call, operation=operation))
 
-    def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        """Send any request to the API; ``path`` is below the API's URL. As ``httpx``'s.
+    def request(
+        self, method: str, path: str, *, repeatable: bool | None = None, **kwargs: Any
+    ) -> httpx.Response:
+        """Send any request to the API; ``path`` is below the API's URL. Other arguments are httpx's.
+
+        Args:
+            repeatable: whether the request can be sent again if its response is lost, so that the server
+                may have acted. By default the method decides: not a ``POST`` or ``PATCH``, unless it only
+                reads, such as ``POST /flows/filter``.
 
         Raises:
             ForeignAddress: ``path`` is the address of another place, which is not to get our credentials.
             ClientClosed: the client was closed, before or in the meantime.
-            OutcomeUnknown: there was no answer, the server may have acted, and the method is not
-                idempotent (RFC 9110, 9.2.2). The request was not sent again. A ``POST`` that only reads,
-                such as to ``/flows/filter``, is.
+            OutcomeUnknown: there was no answer, the server may have acted, and the request is not
+                ``repeatable`` (RFC 9110, 9.2.2). It was not sent again.
         """
         path, kwargs = concealed_url(path), concealed_options(kwargs)
         try:
-            options = _sent_once(method, path, kwargs)
+            options = _request_options(method, path, kwargs, repeatable)
             return self._usable().request(method, self._path(path), **options)
         except httpx.TransportError as exc:
             explained = explain_silence(exc)
@@ -642,12 +655,18 @@ _READS = re.compile(r"/(count|filter|history|paginate)/?$")
 """The ends of the API's paths whose ``POST`` only reads."""
 
 
-def _sent_once(method: str, path: str, options: dict[str, Any]) -> dict[str, Any]:
-    """httpx's arguments with a note whether the request may be sent again after a lost answer."""
-    method = method.upper()
-    reads = method == "POST" and _READS.search(path.partition("?")[0]) is not None
-    once = method not in IDEMPOTENT_METHODS and not reads
-    return {**options, "extensions": {ONCE: once, **(options.get("extensions") or {})}}
+def _request_options(
+    method: str, path: str, options: dict[str, Any], repeatable: bool | None
+) -> dict[str, Any]:
+    """Return httpx's arguments, with the body as plain data and a note whether the request can be sent
+    again after a lost answer."""
+    if repeatable is None:
+        method = method.upper()
+        reads = method == "POST" and _READS.search(path.partition("?")[0]) is not None
+        repeatable = method in IDEMPOTENT_METHODS or reads
+    if options.get("json") is not None:
+        options = {**options, "json": concealed(plain_json(options["json"]))}
+    return {**options, "extensions": {ONCE: not repeatable, **(options.get("extensions") or {})}}
 
 
 def _refuse_to_sleep(seconds: float) -> NoReturn:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import (
     Any,
+    ClassVar,
     Generic,
     NewType,
     Protocol,
@@ -21,8 +22,6 @@ from typing import (
 from urllib.parse import quote
 
 import httpx
-from pydantic import Secret, SecretBytes, SecretStr
-from pydantic_core import to_jsonable_python
 from typing_extensions import LiteralString
 
 from orchnb.concealed import Body
@@ -36,6 +35,7 @@ from orchnb.errors import (
 )
 from orchnb.http.errors import bare_request
 from orchnb.http.json_steps import JSONRefused
+from orchnb.http.json_values import plain_json, revealed
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import ASIDE, LARGEST, ONCE, OPERATION, RESENT, UNSENT_ERRORS, is_repeatable
 from orchnb.redaction import shown_url
@@ -98,11 +98,23 @@ class Call(Generic[T]):
     methods may: done twice, they come to the same (RFC 9110, 9.2.2; the API's PATCHes set values)."""
     reveals: bool = False
     """Whether wrapped secrets in the body, such as pydantic's ``SecretStr``, are sent with their values;
-    asterisks are otherwise."""
+    otherwise they are refused."""
     largest: int | None = None
     """How many bytes the answer has at most; one that is larger is not read to its end."""
     look: str = ""
     """How to find out whether the server acted, if it is not ``repeatable``: an operation's name."""
+
+    dates_are_times: ClassVar[bool] = True
+    """Whether a date in the body means the beginning of the day."""
+
+    def __post_init__(self) -> None:
+        """Convert the body to plain data, once: iterators in it can be read only once.
+
+        Raises:
+            ValueError: something in it cannot be sent as JSON; the message says where.
+        """
+        body = plain_json(self.json, reveals=self.reveals, dates_are_times=self.dates_are_times)
+        object.__setattr__(self, "json", body)
 
     def __iter__(self) -> Generator[Call[Any], Any, T]:
         """``result = yield from call``, within an operation of several calls."""
@@ -111,29 +123,16 @@ class Call(Generic[T]):
 
     def options(self, operation: str = "") -> dict[str, Any]:
         """httpx's arguments beside method and path: the body, whether it is sent once only, and the
-        name of the operation that makes it.
-
-        Raises:
-            ValueError: something in it is nothing that JSON can hold; the message says where.
-        """
+        name of the operation that makes it."""
         extensions: dict[str, Any] = {OPERATION: operation, ONCE: not self._is_repeatable}
         if self.largest is not None:
             extensions[LARGEST] = self.largest
         options: dict[str, Any] = {"extensions": extensions}
         if self.json is None:
             return options
-        try:
-            options["content"] = Body(
-                json.dumps(
-                    self.json, default=_revealed if self.reveals else _plain, allow_nan=False
-                ).encode()
-            )
-        except (TypeError, ValueError, RecursionError) as exc:
-            complaint = _complaint(self.json, exc)
-        else:
-            return {**options, "headers": {"Content-Type": "application/json"}}
-        # Outside of the except: that error's frames hold values of the body.
-        raise ValueError(complaint)
+        content = json.dumps(self.json, default=revealed, allow_nan=False).encode()
+        options["content"] = Body(content)
+        return {**options, "headers": {"Content-Type": "application/json"}}
 
     @property
     def _is_repeatable(self) -> bool:
@@ -253,38 +252,3 @@ def nothing(response: PrefectResponse) -> None:
 def _is_api_answer(response: httpx.Response) -> bool:
     """A web page's 404 says that the address is wrong, not that an object is missing."""
     return "json" in response.headers.get("content-type", "")
-
-
-def _plain(value: object) -> Any:
-    """A value that JSON does not know, such as a datetime or a model, in its usual form."""
-    return dict(value) if isinstance(value, Mapping) else to_jsonable_python(value)
-
-
-def _revealed(value: object) -> Any:
-    """As `_plain`; a wrapped secret is what it holds."""
-    if isinstance(value, (Secret, SecretStr, SecretBytes)):
-        return value.get_secret_value()
-    return _plain(value)
-
-
-def _complaint(body: object, error: Exception) -> str:
-    place, value = _culprit("", body)
-    words = f"the number {value}" if isinstance(value, float) else type(value).__name__
-    return f"{place} cannot be sent as JSON: {words} ({error})"
-
-
-def _culprit(place: str, value: object, depth: int = 20) -> tuple[str, object]:
-    """Where in a value is what JSON cannot hold: the innermost place, and what is there."""
-    for key, item in _items(value) if depth else ():
-        try:
-            json.dumps(item, default=_plain, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
-            return _culprit(f"{place}.{key}" if place else str(key), item, depth - 1)
-    return place, value
-
-
-def _items(value: object) -> Iterator[tuple[object, object]]:
-    if isinstance(value, Mapping):
-        yield from value.items()
-    elif isinstance(value, (list, tuple)):
-        yield from enumerate(value)

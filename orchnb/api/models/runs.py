@@ -49,8 +49,9 @@ class State(Model):
     """The run's result, or where it is stored, as recorded by the process that executed the run."""
 
 
-AnyState: TypeAlias = State | StateType | str | BaseModel
-"""A state, its type such as ``"SCHEDULED"``, or a model of a state such as Prefect's ``State``."""
+AnyState: TypeAlias = State | StateType | str | Mapping[str, Any] | BaseModel
+"""A state, its type such as ``"SCHEDULED"``, the name of one of Prefect's states such as ``"Late"``, a
+mapping of a state's fields, or a model of a state such as Prefect's ``State``."""
 
 
 class Flow(Model):

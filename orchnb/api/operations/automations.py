@@ -10,7 +10,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_tags, as_uuid
+from orchnb.api.operations.coercion import Filter, as_list, as_tags, as_uuid
 from orchnb.api.operations.filters import named_words, with_words
 from orchnb.api.operations.payloads import (
     Data,
@@ -58,9 +58,13 @@ def _fields(
         enabled=enabled,
         tags=as_tags(tags),
         trigger=trigger,
-        actions=None if actions is None else list(actions),
-        actions_on_trigger=None if actions_on_trigger is None else list(actions_on_trigger),
-        actions_on_resolve=None if actions_on_resolve is None else list(actions_on_resolve),
+        actions=None if actions is None else as_list(actions, "actions"),
+        actions_on_trigger=None
+        if actions_on_trigger is None
+        else as_list(actions_on_trigger, "actions_on_trigger"),
+        actions_on_resolve=None
+        if actions_on_resolve is None
+        else as_list(actions_on_resolve, "actions_on_resolve"),
     )
     required(fields, "name", "trigger", "actions")
     return fields

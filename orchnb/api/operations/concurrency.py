@@ -10,6 +10,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
+from orchnb.api.operations.coercion import as_list
 from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
@@ -46,9 +47,7 @@ def _missing_limit(name: object) -> str:
 
 
 def _names(names: Iterable[str]) -> list[str]:
-    if isinstance(names, str):
-        raise TypeError(f"names should be a list of strings: [{names!r}]")
-    return list(names)
+    return as_list(names, "names")
 
 
 @operation

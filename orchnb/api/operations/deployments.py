@@ -12,7 +12,15 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags, as_uuid
+from orchnb.api.operations.coercion import (
+    Filter,
+    HasName,
+    as_dict,
+    as_list,
+    as_state,
+    as_tags,
+    as_uuid,
+)
 from orchnb.api.operations.filters import called, named_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow, read_flows
 from orchnb.api.operations.parameter_validation import check_parameters
@@ -140,7 +148,7 @@ def create_deployment(
             schedules=scheduled,
             concurrency_limit=concurrency_limit,
             concurrency_options=concurrency_options,
-            parameters=None if parameters is None else dict(parameters),
+            parameters=as_dict(parameters, "parameters"),
             description=description,
             work_queue_name=work_queue_name,
             work_pool_name=work_pool_name,
@@ -151,10 +159,10 @@ def create_deployment(
             infrastructure_document_id=infrastructure_document_id,
             parameter_openapi_schema=parameter_openapi_schema,
             paused=paused,
-            pull_steps=None if pull_steps is None else list(pull_steps),
+            pull_steps=None if pull_steps is None else as_list(pull_steps, "pull_steps"),
             enforce_parameter_schema=enforce_parameter_schema,
-            job_variables=None if job_variables is None else dict(job_variables),
-            labels=None if labels is None else dict(labels),
+            job_variables=as_dict(job_variables, "job_variables"),
+            labels=as_dict(labels, "labels"),
             branch=branch,
             base=base,
             root=root,
@@ -562,7 +570,7 @@ def update_deployment_schedule(
         active=active,
         schedule=None if schedule is None else as_schedule(schedule),
         max_scheduled_runs=max_scheduled_runs,
-        parameters=None if parameters is None else dict(parameters),
+        parameters=as_dict(parameters, "parameters"),
         slug=slug,
     )
     if not changes:
@@ -614,7 +622,7 @@ def get_scheduled_flow_runs_for_deployments(
         _flow_runs,
         repeatable=True,
         json=without_none(
-            deployment_ids=[str(deployment_id) for deployment_id in deployment_ids],
+            deployment_ids=[str(each) for each in as_list(deployment_ids, "deployment_ids")],
             scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
             limit=limit,
         ),
@@ -748,16 +756,16 @@ def _run_of(
 ) -> dict[str, Any]:
     """Return a run of a deployment in the API's form."""
     return without_none(
-        parameters=dict(parameters or {}),
-        context=None if context is None else dict(context),
+        parameters=as_dict(parameters, "parameters") or {},
+        context=as_dict(context, "context"),
         state=state,
         name=name,
         tags=tags,
         idempotency_key=str(uuid.uuid4()) if idempotency_key is None else idempotency_key,
         parent_task_run_id=None if parent_task_run_id is None else str(parent_task_run_id),
         work_queue_name=work_queue_name,
-        job_variables=None if job_variables is None else dict(job_variables),
-        labels=None if labels is None else dict(labels),
+        job_variables=as_dict(job_variables, "job_variables"),
+        labels=as_dict(labels, "labels"),
         enforce_parameter_schema=enforce_parameter_schema,
     )
 

@@ -13,7 +13,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags
+from orchnb.api.operations.coercion import Filter, HasName, as_dict, as_list, as_state, as_tags
 from orchnb.api.operations.filters import called, run_words, with_words
 from orchnb.api.operations.flows import deleted_ids, id_of_flow
 from orchnb.api.operations.payloads import quoted, without_none
@@ -21,6 +21,7 @@ from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.times import When, moment, to_come
 from orchnb.errors import ObjectAlreadyExists, PrefectHTTPStatusError
 from orchnb.http.calls import Call, Steps, json_of, nothing, path, was_resent
+from orchnb.http.json_values import plain_json
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RESENT
 
@@ -91,15 +92,15 @@ def create_flow_run(
         json=without_none(
             flow_id=str(flow_id),
             name=name,
-            parameters=dict(parameters or {}),
-            context=None if context is None else dict(context),
+            parameters=as_dict(parameters, "parameters") or {},
+            context=as_dict(context, "context"),
             tags=as_tags(tags),
             parent_task_run_id=None if parent_task_run_id is None else str(parent_task_run_id),
             state=as_state(models.StateType.PENDING if state is None else state),
             work_pool_name=work_pool_name,
             work_queue_name=work_queue_name,
-            job_variables=None if job_variables is None else dict(job_variables),
-            labels=None if labels is None else dict(labels),
+            job_variables=as_dict(job_variables, "job_variables"),
+            labels=as_dict(labels, "labels"),
             idempotency_key=str(uuid.uuid4()) if idempotency_key is None else idempotency_key,
         ),
         refusal="The server could not create the run: something it refers to, such as its flow, does "
@@ -300,7 +301,7 @@ def update_flow_run_labels(flow_run_id: UUID | str, labels: Mapping[str, Any]) -
         "PATCH",
         path("/flow_runs/{}/labels", flow_run_id),
         nothing,
-        json=dict(labels),
+        json=plain_json(as_dict(labels, "labels"), place="labels", users_own=True),
         missing=_missing(flow_run_id),
     )
 
@@ -363,7 +364,7 @@ def resume_flow_run(
         "POST",
         path("/flow_runs/{}/resume", flow_run_id),
         _result,
-        json={"run_input": None if run_input is None else dict(run_input)},
+        json={"run_input": as_dict(run_input, "run_input")},
         look="read_flow_run",
         missing=_missing(flow_run_id),
     )
@@ -614,7 +615,9 @@ def filter_flow_run_input(
         path("/flow_runs/{}/input/filter", flow_run_id),
         _inputs,
         repeatable=True,
-        json=without_none(prefix=key_prefix, limit=limit, exclude_keys=list(exclude_keys)),
+        json=without_none(
+            prefix=key_prefix, limit=limit, exclude_keys=as_list(exclude_keys, "exclude_keys")
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_tags, as_uuid
+from orchnb.api.operations.coercion import Filter, HasName, as_dict, as_tags, as_uuid
 from orchnb.api.operations.filters import named_words, with_words
 from orchnb.api.operations.payloads import quoted, without_none
 from orchnb.api.operations.suggestions import Names, first_pages, or_near
@@ -89,7 +89,7 @@ def create_flow(
         json=without_none(
             name=name_of_flow(flow),
             tags=as_tags(tags),
-            labels=None if labels is None else dict(labels),
+            labels=as_dict(labels, "labels"),
         ),
     )
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from orchnb.api.models.base import Model
+from orchnb.http.json_values import model_json
 from orchnb.text import one_line
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ def with_defaults(data: T) -> T | dict[str, Any]:
     """Return a model that is not ours as plain data, including fields that were not set: some that the
     API needs, such as a trigger's type, are defaults in Prefect's models."""
     if isinstance(data, BaseModel) and not isinstance(data, Model):
-        return data.model_dump(mode="json")
+        return model_json(data)
     return data
 
 
@@ -82,9 +83,9 @@ def _set_in(data: Data | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
     if data is None:
         return {}
     if isinstance(data, Model):
-        return data.model_dump(mode="json", exclude_unset=True, include=set(keywords))
+        return model_json(data, exclude_unset=True, include=set(keywords))
     if isinstance(data, BaseModel):
-        return data.model_dump(mode="json", exclude_unset=True)
+        return model_json(data, exclude_unset=True)
     if isinstance(data, Mapping):
         return dict(data)
     raise TypeError(

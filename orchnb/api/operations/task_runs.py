@@ -11,11 +11,11 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_state, as_tags
+from orchnb.api.operations.coercion import Filter, as_dict, as_state, as_tags
 from orchnb.api.operations.filters import identified, run_words, with_words
 from orchnb.api.operations.payloads import quoted, without_none
 from orchnb.api.operations.schedules import as_seconds
-from orchnb.api.times import When, moment
+from orchnb.api.times import When, as_moment, moment
 from orchnb.http.calls import Call, nothing, path
 
 if TYPE_CHECKING:
@@ -93,12 +93,12 @@ def create_task_run(
             name=name,
             tags=sorted(tags),
             state=as_state(models.StateType.PENDING if state is None else state),
-            task_inputs=None if task_inputs is None else dict(task_inputs),
+            task_inputs=as_dict(task_inputs, "task_inputs"),
             task_version=getattr(task, "version", None) if task_version is None else task_version,
             cache_key=cache_key,
-            cache_expiration=cache_expiration,
+            cache_expiration=as_moment(cache_expiration),
             empirical_policy=empirical_policy,
-            labels=None if labels is None else dict(labels),
+            labels=as_dict(labels, "labels"),
         ),
         refusal="The server could not create the task run: its id is taken, or its flow run does not "
         "exist",

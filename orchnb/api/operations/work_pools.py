@@ -11,7 +11,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.coercion import Filter, as_list
 from orchnb.api.operations.filters import any_of, several, with_words
 from orchnb.api.operations.payloads import (
     UNCHANGED,
@@ -245,7 +245,9 @@ def get_scheduled_flow_runs_for_work_pool(
         list_of(lambda: models.WorkerFlowRun),
         repeatable=True,
         json=without_none(
-            work_queue_names=None if work_queue_names is None else list(work_queue_names),
+            work_queue_names=None
+            if work_queue_names is None
+            else as_list(work_queue_names, "work_queue_names"),
             scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
         ),
         missing=_missing_pool(work_pool_name),
@@ -467,7 +469,7 @@ def match_work_queues(
     """
     if isinstance(prefixes, str):
         raise TypeError(f"prefixes should be a list of strings: [{prefixes!r}]")
-    wanted = {"name": {"startswith_": list(prefixes)}}
+    wanted = {"name": {"startswith_": as_list(prefixes, "prefixes")}}
     pages = pages_of(read_work_queues(work_pool_name, wanted))
     queues = yield from every(Paging[models.WorkQueue](pages))
     return ModelList(queues, model=models.WorkQueue)
