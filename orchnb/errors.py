@@ -23,10 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from typing_extensions import Self
+
+from orchnb.prefect_exceptions import as_declared, with_prefects_base
 
 
 class OrchnbError(Exception):
@@ -39,7 +41,7 @@ class OrchnbError(Exception):
     hint: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+        return _rebuild, (as_declared(type(self)), self.args, self.__dict__)
 
 
 def _rebuild(
@@ -158,7 +160,17 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
     The message is one line. ``detail`` is the server's explanation ("" if there is none), ``fields`` the
     rows of a 422, ``hint`` what to do about it. ``request`` and ``response`` are copies without secrets:
     no credentials, no header values set by the user, no echo of what was sent. It can be pickled.
+
+    Where Prefect is imported, it is also an error of Prefect's client: ``except
+    prefect.exceptions.ObjectNotFound`` catches an `ObjectNotFound`.
     """
+
+    _prefects_names: ClassVar[tuple[str, ...]] = ("PrefectHTTPStatusError",)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Return an error that is also one of Prefect's, if Prefect is imported."""
+        kind: type[Self] = with_prefects_base(cls, cls._prefects_names)
+        return super().__new__(kind, *args, **kwargs)
 
     def __init__(
         self,
@@ -196,9 +208,13 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
 class ObjectNotFound(PrefectHTTPStatusError):
     """A read returned 404: the requested object does not exist."""
 
+    _prefects_names = ("ObjectNotFound", "PrefectHTTPStatusError")
+
 
 class ObjectAlreadyExists(PrefectHTTPStatusError):
     """A write returned 409: an object with that name or key already exists."""
+
+    _prefects_names = ("ObjectAlreadyExists", "PrefectHTTPStatusError")
 
 
 class OperationNotFound(PrefectHTTPStatusError):

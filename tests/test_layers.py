@@ -22,6 +22,7 @@ FLOORS = {
     "file_cache": 0,
     "forks": 0,
     "observers": 0,
+    "prefect_exceptions": 0,
     "redaction": 0,
     "text": 0,
     "credentials": 1,

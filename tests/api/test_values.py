@@ -23,14 +23,20 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 from orchnb import SyncPrefectClient
 from orchnb.api.operations.coercion import as_dict
+from orchnb.hosting.ephemeral import EphemeralApp
 from orchnb.http.json_values import plain_json
+from tests.api import both
 from tests.api.conftest import opened
 from tests.api.test_sent_once import LosesTheFirstAnswer, options
 
+pytestmark = both.SQLALCHEMY
+server_here = both.server_here
+nothing_is_left = both.nothing_is_left
+
 
 @pytest.fixture
-def client(kind: str, server_url: str) -> Iterator[Any]:
-    with opened(kind, server_url) as client:
+def client(kind: str, in_process_app: EphemeralApp) -> Iterator[Any]:
+    with opened(kind, in_process_app) as client:
         yield client
 
 
@@ -329,13 +335,14 @@ def test_the_refusal_names_the_place(make: Callable[[], Any], words: str) -> Non
 
 
 def test_the_values_of_a_block_arrive_and_its_secrets_too(client: Any, name: str) -> None:
-    block_type = client.create_block_type(name=name, slug=name.replace("_", "-"))
+    slug = name.replace("_", "-")
+    block_type = client.create_block_type(name=name, slug=slug)
     schema = client.create_block_schema(
         fields={"type": "object", "title": name}, block_type_id=block_type.id
     )
     data = {**sent(), "secret": SecretStr("a"), "secrets": map(SecretBytes, [b"b"])}
     made = client.create_block_document(
-        name=name, data=data, block_type_id=block_type.id, block_schema_id=schema.id
+        name=slug, data=data, block_type_id=block_type.id, block_schema_id=schema.id
     )
     expected = {**RECEIVED, "secret": "a", "secrets": ["b"]}
     found = client.request("GET", f"/block_documents/{made.id}?include_secrets=true").json()
