@@ -181,7 +181,7 @@ def _state_of_a_word(word: str) -> dict[str, Any]:
     known = _known_state(word)
     if known is not None:
         return {"type": STATE_NAMES[known], "name": known}
-    near = near_names(word, [*models.StateType.__members__, *STATE_NAMES], likeness=0.75)
+    near = near_names(word, [*STATE_NAMES, *models.StateType.__members__], likeness=0.8)
     if near or not word.isidentifier():
         question = did_you_mean(near) or f"The types are {', '.join(models.StateType.__members__)}."
         raise ValueError(
