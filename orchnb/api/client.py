@@ -48,7 +48,7 @@ from orchnb.openapi.namespace import AsyncOperations, SyncOperations
 from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runtime.bounded import within
 from orchnb.runtime.interrupts import deferred_interrupts
-from orchnb.runtime.loops import home_loop
+from orchnb.runtime.loops import home_loop, notebook_loop, on_notebook_thread
 from orchnb.server_type import ServerType, determine_server_type, server_type_of_url
 from orchnb.settings import Settings, get_settings
 
@@ -146,7 +146,7 @@ class _ApiClient(Operations):
         return find_operations(self.api_url, self._app, refresh=refresh)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._depth else "not opened yet"
+        state = "closed" if self._closed else "not opened yet" if self._http is None else "open"
         place = getattr(self._app, "title", None) or redact_url(self.api_url)
         return f"<{type(self).__name__} {self.server_type}: {place} ({state})>"
 
@@ -159,19 +159,24 @@ class _ApiClient(Operations):
             ClientClosed: it was closed before.
             InvalidSetting: the certificates that the settings name cannot be used.
         """
+        self._open(1)
+
+    def _open(self, depth: int) -> None:
+        """Connect, and count ``depth`` more calls of `open`."""
         with self._lock:
-            before = self._depth
+            before, was_connected = self._depth, self._http is not None
             try:
                 with deferred_interrupts():
                     self._refuse_closed()
-                    if self._depth == 0:
+                    if not was_connected:
                         self._connect(self._http_options())
                     self.renew_start()
-                    self._depth += 1
+                    self._depth += depth
             except BaseException:  # an interrupt as well, which has waited until it was open
                 self._depth = before
-                if before == 0:
+                if not was_connected:
                     self._release()
+                    self._http = None
                 raise
 
     def _connect(self, options: dict[str, Any]) -> None:
@@ -212,9 +217,9 @@ class _ApiClient(Operations):
     def _exit(self) -> bool:
         """Undo one ``open``; whether it was the last."""
         with deferred_interrupts(), self._lock:
-            if self._depth == 0:
+            if self._depth == 0 and (self._closed or self._http is None):
                 return False
-            self._depth -= 1
+            self._depth = max(0, self._depth - 1)
             self._closed = self._depth == 0
             return self._closed
 
@@ -263,6 +268,10 @@ class _ApiClient(Operations):
             hosted.close()
         return hosted
 
+    def _refuse_unusable(self) -> None:
+        """Raise `ClientClosed` if it was closed, or must be opened first."""
+        self._refuse_closed()
+
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ClientClosed(self._why_closed)
@@ -276,13 +285,6 @@ class _ApiClient(Operations):
     def _raise_closed(self, error: ClientClosed, look: str = "") -> NoReturn:
         explained = explain_close(error, look)
         raise explained from (error.__cause__ if explained is error else error)
-
-    def _refuse_unopened(self) -> NoReturn:
-        opening = "async with" if self.is_async else "with"
-        raise ClientClosed(
-            f"This client is not open: use it in `{opening} client:`. In a notebook, %load_ext orchnb "
-            "makes get_client() give one that is."
-        )
 
     def _perform_briefly(self, steps: Steps[T]) -> T:
         """Make an operation's calls once, from plain code, within `_PATIENCE` seconds in all.
@@ -302,9 +304,7 @@ class _ApiClient(Operations):
             ClientClosed: this one is not open.
             RuntimeError: what this one does cannot be done in plain code here.
         """
-        self._refuse_closed()
-        if self._depth == 0:
-            self._refuse_unopened()
+        self._refuse_unusable()
         if self._app is not None and on_host_thread():
             raise RuntimeError(_TAKES_AN_AWAIT)
         options = {**self._httpx_settings, "timeout": _PATIENCE}
@@ -395,6 +395,16 @@ class PrefectClient(_ApiClient):
             await self.close()
             raise
         return self
+
+    def __enter__(self) -> NoReturn:
+        """Raise: an async client is opened with ``async with``."""
+        raise RuntimeError(
+            "PrefectClient is async: write `async with`, not `with`; or use SyncPrefectClient, "
+            "orchnb.get_client(sync_client=True), which needs no await"
+        )
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Exist for `__enter__`: Python looks for both."""
 
     async def __aexit__(
         self,
@@ -490,11 +500,17 @@ class PrefectClient(_ApiClient):
         return self._read(call, response)
 
     def _usable(self) -> PrefectHttpxAsyncClient:
-        self._refuse_closed()
-        if self._http is None:
-            self._refuse_unopened()
+        self._refuse_unusable()
+        assert self._http is not None, "an open client is connected"
         self._settle_here()
         return self._http
+
+    def _refuse_unusable(self) -> None:
+        self._refuse_closed()
+        if self._http is None:
+            raise ClientClosed(
+                f"This client is not open: use it in `async with client:`. {_how_to_open()}"
+            )
 
     def _settle_here(self) -> None:
         if self.loop is None or is_closed(self.loop):
@@ -502,9 +518,10 @@ class PrefectClient(_ApiClient):
 
 
 class SyncPrefectClient(_ApiClient):
-    """`PrefectClient` for plain code: the same arguments and operations, opened with ``with``.
+    """`PrefectClient` for plain code: the same arguments and operations.
 
-    It works on any thread, and in a notebook beside the async one.
+    ``with`` opens and closes it. Without ``with`` its first request opens it; it is closed by `close`, or
+    when it is garbage-collected. It works in every thread, and in a notebook next to the async one.
     """
 
     is_async: ClassVar[Literal[False]] = False
@@ -539,8 +556,20 @@ class SyncPrefectClient(_ApiClient):
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> NoReturn:
+        """Raise: a sync client is opened with ``with``."""
+        raise RuntimeError(
+            "SyncPrefectClient is not async: write `with`, not `async with`; or use PrefectClient, "
+            "orchnb.get_client()"
+        )
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Exist for `__aenter__`: Python looks for both."""
+
     def _connect(self, options: dict[str, Any]) -> None:
         self._http = PrefectHttpxSyncClient(**options)
+        # One that is never closed closes its connections when it is garbage-collected.
+        weakref.finalize(self, httpx.Client.close, self._http).atexit = False
 
     def close(self) -> None:
         """Undo one `open`; the last one closes connections and gives an in-process app back."""
@@ -647,7 +676,8 @@ class SyncPrefectClient(_ApiClient):
     def _usable(self) -> PrefectHttpxSyncClient:
         self._refuse_closed()
         if self._http is None:
-            self._refuse_unopened()
+            self._open(0)
+        assert self._http is not None, "an open client is connected"
         return self._http
 
 
@@ -667,6 +697,20 @@ def _request_options(
     if options.get("json") is not None:
         options = {**options, "json": concealed(plain_json(options["json"]))}
     return {**options, "extensions": {ONCE: not repeatable, **(options.get("extensions") or {})}}
+
+
+def _how_to_open() -> str:
+    if notebook_loop() is None:
+        return (
+            "In a notebook, %load_ext orchnb makes get_client() return one that is open; a sync client, "
+            "get_client(sync_client=True), opens itself."
+        )
+    if on_notebook_thread():
+        return "In a cell, orchnb.get_client() returns one that is open."
+    return (
+        "Outside of cells, as in this thread, get_client() returns a new client. The notebook's own "
+        "client works in every thread: pass it to this one."
+    )
 
 
 def _refuse_to_sleep(seconds: float) -> NoReturn:
