@@ -12,7 +12,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_tags, as_uuid
+from orchnb.api.operations.coercion import Filter, as_list, as_tags, as_uuid
 from orchnb.api.operations.filters import named_words
 from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults, with_id
 from orchnb.api.operations.queries import filters_of
@@ -47,7 +47,7 @@ def _fields(automation: Data | str | None, keywords: AutomationFields) -> dict[s
     given |= keywords
     given["tags"] = as_tags(given["tags"])
     for name in ("actions", "actions_on_trigger", "actions_on_resolve"):
-        given[name] = None if given[name] is None else list(given[name])
+        given[name] = None if given[name] is None else as_list(given[name], name)
     fields = fields_of(with_defaults(automation), **given)
     required(fields, "name", "trigger", "actions")
     return fields

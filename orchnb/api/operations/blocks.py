@@ -17,7 +17,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, created_once, has_all_of, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
-from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.coercion import Filter, as_list
 from orchnb.api.operations.filters import any_of, named_words
 from orchnb.api.operations.payloads import (
     UNCHANGED,
@@ -185,7 +185,7 @@ def create_block_schema(
         block_schema,
         fields=fields,
         block_type_id=block_type_id,
-        capabilities=None if capabilities is None else list(capabilities),
+        capabilities=None if capabilities is None else as_list(capabilities, "capabilities"),
         version=version,
     )
     required(given, "block_type_id")

@@ -14,7 +14,15 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation, refuse_unknown
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags, as_uuid
+from orchnb.api.operations.coercion import (
+    Filter,
+    HasName,
+    as_dict,
+    as_list,
+    as_state,
+    as_tags,
+    as_uuid,
+)
 from orchnb.api.operations.filters import any_of, named_words
 from orchnb.api.operations.flow_runs import RunFields, flow_run_of, flow_runs_of, run_fields
 from orchnb.api.operations.flows import FlowQuery, id_of_flow, read_flows
@@ -55,13 +63,13 @@ _schedules = list_of(lambda: models.DeploymentSchedule)
 # Prefect's server rejects these characters in names, and says only that it failed.
 _BANNED = frozenset("/%&<>")
 
-_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
-    "schedules": as_schedules,
-    "parameters": dict,
-    "tags": as_tags,
-    "pull_steps": list,
-    "job_variables": dict,
-    "labels": dict,
+_CONVERSIONS: Mapping[str, Callable[[Any, str], Any]] = {
+    "schedules": lambda schedules, _: as_schedules(schedules),
+    "parameters": as_dict,
+    "tags": as_list,
+    "pull_steps": as_list,
+    "job_variables": as_dict,
+    "labels": as_dict,
 }
 """How some fields of a new deployment are brought into the API's form."""
 
@@ -154,7 +162,7 @@ def create_deployment(
     )
     for key, convert in _CONVERSIONS.items():
         if key in given:
-            given[key] = convert(given[key])
+            given[key] = convert(given[key], key)
     flow = yield from id_of_flow(flow_id)
     deployment: Deployment = yield from Call(
         "POST",
@@ -569,7 +577,7 @@ def update_deployment_schedule(
         active=active,
         schedule=None if schedule is None else as_schedule(schedule),
         max_scheduled_runs=max_scheduled_runs,
-        parameters=None if parameters is None else dict(parameters),
+        parameters=as_dict(parameters, "parameters"),
         slug=slug,
     )
     if not changes:
@@ -613,7 +621,7 @@ def get_scheduled_flow_runs_for_deployments(
     return search(
         api_path("/deployments/get_scheduled_flow_runs"),
         flow_runs_of,
-        deployment_ids=[str(deployment_id) for deployment_id in deployment_ids],
+        deployment_ids=[str(each) for each in as_list(deployment_ids, "deployment_ids")],
         scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
         limit=limit,
     )

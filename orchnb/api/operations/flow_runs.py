@@ -18,6 +18,8 @@ from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import (
     Filter,
     HasName,
+    as_dict,
+    as_list,
     as_state,
     as_tags,
     flow_policy,
@@ -32,6 +34,7 @@ from orchnb.api.operations.verbs import change, count, delete, delete_matching, 
 from orchnb.api.times import When, moment, to_come
 from orchnb.errors import ObjectAlreadyExists, PrefectHTTPStatusError
 from orchnb.http.calls import Call, Steps, json_of, nothing, path, was_resent
+from orchnb.http.json_values import plain_json
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RESENT
 
@@ -80,7 +83,7 @@ def run_fields(run: Mapping[str, Any], state: dict[str, Any] | None) -> dict[str
     fields = {"parameters": {}, "idempotency_key": key, **without_none(**run)}
     for name in ("parameters", "context", "job_variables", "labels"):
         if name in fields:
-            fields[name] = dict(fields[name])
+            fields[name] = as_dict(fields[name], name)
     return without_none(**{**fields, "tags": as_tags(fields.get("tags")), "state": state})
 
 
@@ -301,8 +304,9 @@ def update_flow_run_labels(flow_run_id: UUID | str, labels: Mapping[str, Any]) -
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
+    changes = plain_json(as_dict(labels, "labels"), place="labels", users_own=True)
     return change(
-        path("/flow_runs/{}/labels", flow_run_id), dict(labels), with_id("flow run", flow_run_id)
+        path("/flow_runs/{}/labels", flow_run_id), changes, with_id("flow run", flow_run_id)
     )
 
 
@@ -361,7 +365,7 @@ def resume_flow_run(
         "POST",
         path("/flow_runs/{}/resume", flow_run_id),
         transition_of,
-        json={"run_input": None if run_input is None else dict(run_input)},
+        json={"run_input": as_dict(run_input, "run_input")},
         look="read_flow_run",
         missing=with_id("flow run", flow_run_id),
     )
@@ -536,7 +540,7 @@ def filter_flow_run_input(
         _inputs,
         prefix=key_prefix,
         limit=1 if limit is None else limit,
-        exclude_keys=list(exclude_keys),
+        exclude_keys=as_list(exclude_keys, "exclude_keys"),
     )
 
 

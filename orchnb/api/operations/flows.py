@@ -12,7 +12,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_tags, as_uuid
+from orchnb.api.operations.coercion import Filter, HasName, as_dict, as_tags, as_uuid
 from orchnb.api.operations.filters import NamedWords, named_words
 from orchnb.api.operations.payloads import quoted, with_id, without_none
 from orchnb.api.operations.queries import RelatedFilters, filters_of, warn_ignored
@@ -67,8 +67,7 @@ def create_flow(
         flow: the flow's name, or anything with a ``name``.
         tags: for a new flow, as are ``labels``; an existing flow keeps the ones it has.
     """
-    kept = None if labels is None else dict(labels)
-    return _create(name=name_of_flow(flow), tags=as_tags(tags), labels=kept)
+    return _create(name=name_of_flow(flow), tags=as_tags(tags), labels=as_dict(labels, "labels"))
 
 
 @operation

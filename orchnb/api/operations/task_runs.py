@@ -13,13 +13,20 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_state, as_tags, task_policy, version_of
+from orchnb.api.operations.coercion import (
+    Filter,
+    as_dict,
+    as_state,
+    as_tags,
+    task_policy,
+    version_of,
+)
 from orchnb.api.operations.filters import RunWords, any_of, run_words
 from orchnb.api.operations.flow_runs import states_of, transition_of
 from orchnb.api.operations.payloads import with_id, without_none
 from orchnb.api.operations.queries import RelatedFilters, filters_of, history
 from orchnb.api.operations.verbs import change, count, delete, get, search
-from orchnb.api.times import When
+from orchnb.api.times import When, as_moment
 from orchnb.http.calls import Call, path
 
 if TYPE_CHECKING:
@@ -90,12 +97,12 @@ def create_task_run(
             name=name,
             tags=sorted(tags),
             state=as_state(models.StateType.PENDING if state is None else state),
-            task_inputs=None if task_inputs is None else dict(task_inputs),
+            task_inputs=as_dict(task_inputs, "task_inputs"),
             task_version=version_of(task) if task_version is None else task_version,
             cache_key=cache_key,
-            cache_expiration=cache_expiration,
+            cache_expiration=as_moment(cache_expiration),
             empirical_policy=task_policy(task) if empirical_policy is None else empirical_policy,
-            labels=None if labels is None else dict(labels),
+            labels=as_dict(labels, "labels"),
         ),
         refusal="The server could not create the task run: its id is taken, or its flow run does not "
         "exist",

@@ -12,7 +12,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation, warn_caller
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, strings
+from orchnb.api.operations.coercion import Filter, as_list
 from orchnb.api.operations.filters import any_of, several, with_words
 from orchnb.api.operations.flow_runs import flow_runs_of
 from orchnb.api.operations.payloads import (
@@ -225,7 +225,9 @@ def get_scheduled_flow_runs_for_work_pool(
         path("/work_pools/{}/get_scheduled_flow_runs", work_pool_name),
         list_of(lambda: models.WorkerFlowRun),
         missing=named("work pool", work_pool_name),
-        work_queue_names=None if work_queue_names is None else list(work_queue_names),
+        work_queue_names=None
+        if work_queue_names is None
+        else as_list(work_queue_names, "work_queue_names"),
         scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
     )
 
@@ -437,7 +439,7 @@ def match_work_queues(
         ObjectNotFound: there is no such work pool.
         TypeError: ``prefixes`` is a string; each letter would become a prefix.
     """
-    wanted = {"name": {"startswith_": strings("prefixes", prefixes)}}
+    wanted = {"name": {"startswith_": as_list(prefixes, "prefixes")}}
     pages = pages_of(read_work_queues(work_pool_name, wanted))
     queues = yield from every(Paging[models.WorkQueue](pages))
     return ModelList(queues, model=models.WorkQueue)
