@@ -103,6 +103,8 @@ class Call(Generic[T]):
     """How many bytes the answer has at most; one that is larger is not read to its end."""
     look: str = ""
     """How to find out whether the server acted, if it is not ``repeatable``: an operation's name."""
+    after: Callable[[T], Steps[None]] | None = field(default=None, repr=False)
+    """The calls to make once the result is there, to look into one that is empty."""
 
     dates_are_times: ClassVar[bool] = True
     """Whether a date in the body means the beginning of the day."""
@@ -119,6 +121,8 @@ class Call(Generic[T]):
     def __iter__(self) -> Generator[Call[Any], Any, T]:
         """``result = yield from call``, within an operation of several calls."""
         result: T = yield self
+        if self.after is not None:
+            yield from self.after(result)
         return result
 
     def options(self, operation: str = "") -> dict[str, Any]:

@@ -10,8 +10,9 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter
-from orchnb.api.operations.filters import any_of, called, with_words
+from orchnb.api.operations.coercion import Filter, as_id
+from orchnb.api.operations.filters import any_of, called, identified, with_words
+from orchnb.api.operations.flows import check_flow_name
 from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
@@ -83,7 +84,12 @@ def read_artifact(artifact_id: UUID | str) -> Call[Artifact]:
     Raises:
         ObjectNotFound: there is no artifact with that id.
     """
-    return Call("GET", path("/artifacts/{}", artifact_id), _artifact, missing=_missing(artifact_id))
+    return Call(
+        "GET",
+        path("/artifacts/{}", as_id(artifact_id, "artifact_id")),
+        _artifact,
+        missing=_missing(artifact_id),
+    )
 
 
 def _filters(
@@ -100,7 +106,11 @@ def _filters(
     flow_name: str | None,
 ) -> dict[str, Any]:
     keys = without_none(any_=None if key is None else [key], like_=key_like)
-    words = {"key": keys or None, "type": any_of(type), "flow_run_id": any_of(flow_run_id)}
+    words = {
+        "key": keys or None,
+        "type": any_of(type),
+        "flow_run_id": identified(flow_run_id, "flow_run_id")["id"],
+    }
     return without_none(
         artifacts=with_words(artifact_filter, "artifact_filter", words),
         flow_runs=flow_run_filter,
@@ -155,6 +165,7 @@ def read_artifacts(
         path("/artifacts/filter"),
         _artifacts,
         repeatable=True,
+        after=check_flow_name(flow_name, offset),
         json=filters | without_none(sort=sort, limit=limit, offset=offset),
     )
 
@@ -197,6 +208,7 @@ def read_latest_artifacts(
         path("/artifacts/latest/filter"),
         _collections,
         repeatable=True,
+        after=check_flow_name(flow_name, offset),
         json=filters | without_none(sort=sort, limit=limit, offset=offset),
     )
 
@@ -228,7 +240,14 @@ def count_artifacts(
         flow_run_id=flow_run_id,
         flow_name=flow_name,
     )
-    return Call("POST", path("/artifacts/count"), _count, repeatable=True, json=filters)
+    return Call(
+        "POST",
+        path("/artifacts/count"),
+        _count,
+        repeatable=True,
+        after=check_flow_name(flow_name),
+        json=filters,
+    )
 
 
 @operation
@@ -258,7 +277,14 @@ def count_latest_artifacts(
         flow_run_id=flow_run_id,
         flow_name=flow_name,
     )
-    return Call("POST", path("/artifacts/latest/count"), _count, repeatable=True, json=filters)
+    return Call(
+        "POST",
+        path("/artifacts/latest/count"),
+        _count,
+        repeatable=True,
+        after=check_flow_name(flow_name),
+        json=filters,
+    )
 
 
 @operation
@@ -278,7 +304,7 @@ def update_artifact(
     """
     return Call(
         "PATCH",
-        path("/artifacts/{}", artifact_id),
+        path("/artifacts/{}", as_id(artifact_id, "artifact_id")),
         nothing,
         json=changes_of(artifact, data=data, description=description, metadata_=metadata_),
         missing=_missing(artifact_id),
@@ -293,7 +319,10 @@ def delete_artifact(artifact_id: UUID | str) -> Call[None]:
         ObjectNotFound: there is no artifact with that id.
     """
     return Call(
-        "DELETE", path("/artifacts/{}", artifact_id), nothing, missing=_missing(artifact_id)
+        "DELETE",
+        path("/artifacts/{}", as_id(artifact_id, "artifact_id")),
+        nothing,
+        missing=_missing(artifact_id),
     )
 
 

@@ -10,7 +10,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_list, as_tags, as_uuid
+from orchnb.api.operations.coercion import Filter, as_id, as_list, as_tags, as_uuid
 from orchnb.api.operations.filters import named_words, with_words
 from orchnb.api.operations.payloads import (
     Data,
@@ -121,7 +121,10 @@ def read_automation(automation_id: UUID | str) -> Call[Automation]:
         ObjectNotFound: there is no automation with that id.
     """
     return Call(
-        "GET", path("/automations/{}", automation_id), _automation, missing=_missing(automation_id)
+        "GET",
+        path("/automations/{}", as_id(automation_id, "automation_id")),
+        _automation,
+        missing=_missing(automation_id),
     )
 
 
@@ -233,7 +236,7 @@ def update_automation(
     fields.pop("owner_resource", None)  # in Prefect's models; the API accepts it at creation only
     return Call(
         "PUT",
-        path("/automations/{}", automation_id),
+        path("/automations/{}", as_id(automation_id, "automation_id")),
         nothing,
         json=fields,
         missing=_missing(automation_id),
@@ -243,7 +246,7 @@ def update_automation(
 def _switch(automation_id: UUID | str, enabled: bool) -> Call[None]:
     return Call(
         "PATCH",
-        path("/automations/{}", automation_id),
+        path("/automations/{}", as_id(automation_id, "automation_id")),
         nothing,
         json={"enabled": enabled},
         missing=_missing(automation_id),
@@ -278,7 +281,10 @@ def delete_automation(automation_id: UUID | str) -> Call[None]:
         ObjectNotFound: there is no automation with that id.
     """
     return Call(
-        "DELETE", path("/automations/{}", automation_id), nothing, missing=_missing(automation_id)
+        "DELETE",
+        path("/automations/{}", as_id(automation_id, "automation_id")),
+        nothing,
+        missing=_missing(automation_id),
     )
 
 

@@ -16,7 +16,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, created_once, has_all_of, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
-from orchnb.api.operations.coercion import Filter, as_list
+from orchnb.api.operations.coercion import Filter, as_id, as_list
 from orchnb.api.operations.filters import any_of, named_words, with_words
 from orchnb.api.operations.payloads import (
     UNCHANGED,
@@ -152,7 +152,7 @@ def update_block_type(
     """
     return Call(
         "PATCH",
-        path("/block_types/{}", block_type_id),
+        path("/block_types/{}", as_id(block_type_id, "block_type_id")),
         nothing,
         json=changes_of(
             block_type,
@@ -175,7 +175,7 @@ def delete_block_type(block_type_id: UUID | str) -> Call[None]:
     """
     return Call(
         "DELETE",
-        path("/block_types/{}", block_type_id),
+        path("/block_types/{}", as_id(block_type_id, "block_type_id")),
         nothing,
         missing=_missing_type_id(block_type_id),
     )
@@ -261,7 +261,10 @@ def get_most_recent_block_schema_for_block_type(
         path("/block_schemas/filter"),
         lambda response: next(iter(_schemas(response)), None),
         repeatable=True,
-        json={"block_schemas": {"block_type_id": {"any_": [str(block_type_id)]}}, "limit": 1},
+        json={
+            "block_schemas": {"block_type_id": {"any_": [as_id(block_type_id, "block_type_id")]}},
+            "limit": 1,
+        },
     )
 
 
@@ -382,7 +385,11 @@ def read_block_document(
     """
     return Call(
         "GET",
-        path("/block_documents/{}?include_secrets={}", block_document_id, _word(include_secrets)),
+        path(
+            "/block_documents/{}?include_secrets={}",
+            as_id(block_document_id, "block_document_id"),
+            _word(include_secrets),
+        ),
         _document,
         missing=_missing_document(block_document_id),
     )
@@ -529,7 +536,7 @@ def update_block_document(
     changes = changes_of(block_document, data=data, block_schema_id=block_schema_id)
     return Call(
         "PATCH",
-        path("/block_documents/{}", block_document_id),
+        path("/block_documents/{}", as_id(block_document_id, "block_document_id")),
         nothing,
         json={**changes, **without_none(merge_existing_data=merge_existing_data)},
         reveals=True,
@@ -546,7 +553,7 @@ def delete_block_document(block_document_id: UUID | str) -> Call[None]:
     """
     return Call(
         "DELETE",
-        path("/block_documents/{}", block_document_id),
+        path("/block_documents/{}", as_id(block_document_id, "block_document_id")),
         nothing,
         missing=_missing_document(block_document_id),
     )

@@ -40,6 +40,41 @@ def as_uuid(value: object) -> UUID | None:
         return None
 
 
+_FINDERS = {
+    "artifact": "read_artifacts(key={})",
+    "automation": "read_automations_by_name({})",
+    "block_document": "read_block_documents(name_like={})",
+    "block_type": "read_block_type_by_slug({})",
+    "deployment": "read_deployments(name_like={})",
+    "flow": "read_flow_by_name({})",
+    "flow_run": "read_flow_runs(name_like={})",
+    "task_run": "read_task_runs(name_like={})",
+    "work_queue": "read_work_queues(work_queue_filter={{'name': {{'any_': [{}]}}}})",
+}
+"""How to find an object by its name, by the kind of object."""
+
+
+def as_id(value: object, name: str) -> str:
+    """Return an id as text; an object's own id if it has one. ``name`` is the argument's.
+
+    Raises:
+        ValueError: it is not a UUID; the message says how to find an object by its name.
+    """
+    found = as_uuid(value) or as_uuid(getattr(value, "id", None))
+    if found is not None:
+        return str(found)
+    if value == "":
+        return ""  # `path` refuses it
+    kind = name.removesuffix("_id")
+    shown = repr(one_line(str(value), 80))
+    words = f"{name} should be an id (a UUID), and {shown} is not one"
+    if isinstance(value, str) and kind in _FINDERS:
+        article = "an" if kind[0] in "aeiou" else "a"
+        find = _FINDERS[kind].format(shown)
+        words += f". To find {article} {kind.replace('_', ' ')} by its name: client.{find}"
+    raise ValueError(words)
+
+
 def as_word(value: object) -> str:
     """Return the value as a string. An enum member gives its value: the ``str`` of Prefect's enums
     includes the class."""

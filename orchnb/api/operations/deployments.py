@@ -16,13 +16,14 @@ from orchnb.api.operations.coercion import (
     Filter,
     HasName,
     as_dict,
+    as_id,
     as_list,
     as_state,
     as_tags,
     as_uuid,
 )
 from orchnb.api.operations.filters import called, named_words, with_words
-from orchnb.api.operations.flows import deleted_ids, id_of_flow, read_flows
+from orchnb.api.operations.flows import check_flow_name, deleted_ids, id_of_flow, read_flows
 from orchnb.api.operations.parameter_validation import check_parameters
 from orchnb.api.operations.payloads import (
     UNCHANGED,
@@ -183,7 +184,7 @@ def read_deployment(deployment_id: UUID | str) -> Call[Deployment]:
     """
     return Call(
         "GET",
-        api_path("/deployments/{}", deployment_id),
+        api_path("/deployments/{}", as_id(deployment_id, "deployment_id")),
         _deployment,
         missing=_missing(deployment_id),
     )
@@ -260,6 +261,7 @@ def read_deployments(
         api_path("/deployments/filter"),
         _deployments,
         repeatable=True,
+        after=check_flow_name(flow_name, offset),
         json=without_none(
             flows=with_words(flow_filter, "flow_filter", called(flow_name)),
             flow_runs=flow_run_filter,
@@ -295,6 +297,7 @@ def count_deployments(
         api_path("/deployments/count"),
         _count,
         repeatable=True,
+        after=check_flow_name(flow_name),
         json=without_none(
             flows=with_words(flow_filter, "flow_filter", called(flow_name)),
             flow_runs=flow_run_filter,
@@ -371,7 +374,7 @@ def update_deployment(
         changes["schedules"] = as_schedules(changes["schedules"])
     return Call(
         "PATCH",
-        api_path("/deployments/{}", deployment_id),
+        api_path("/deployments/{}", as_id(deployment_id, "deployment_id")),
         nothing,
         json=changes,
         missing=_missing(deployment_id),
@@ -389,7 +392,7 @@ def pause_deployment(deployment_id: UUID | str) -> Call[None]:
     """
     return Call(
         "POST",
-        api_path("/deployments/{}/pause_deployment", deployment_id),
+        api_path("/deployments/{}/pause_deployment", as_id(deployment_id, "deployment_id")),
         nothing,
         repeatable=True,  # pausing twice has the same effect
         missing=_missing(deployment_id),
@@ -405,7 +408,7 @@ def resume_deployment(deployment_id: UUID | str) -> Call[None]:
     """
     return Call(
         "POST",
-        api_path("/deployments/{}/resume_deployment", deployment_id),
+        api_path("/deployments/{}/resume_deployment", as_id(deployment_id, "deployment_id")),
         nothing,
         repeatable=True,  # resuming twice has the same effect
         missing=_missing(deployment_id),
@@ -455,7 +458,7 @@ def create_deployment_branch(
         changes = next(iter(update_deployment(deployment_id, overrides))).json
     return Call(
         "POST",
-        api_path("/deployments/{}/branch", deployment_id),
+        api_path("/deployments/{}/branch", as_id(deployment_id, "deployment_id")),
         lambda response: _deployment(response).id,
         json=without_none(branch=branch, options=fields_of(options), overrides=changes),
         look="read_deployments",
@@ -472,7 +475,7 @@ def delete_deployment(deployment_id: UUID | str) -> Call[None]:
     """
     return Call(
         "DELETE",
-        api_path("/deployments/{}", deployment_id),
+        api_path("/deployments/{}", as_id(deployment_id, "deployment_id")),
         nothing,
         missing=_missing(deployment_id),
     )
@@ -520,7 +523,7 @@ def create_deployment_schedules(
     beside = without_none(max_scheduled_runs=max_scheduled_runs, parameters=parameters, slug=slug)
     return Call(
         "POST",
-        api_path("/deployments/{}/schedules", deployment_id),
+        api_path("/deployments/{}/schedules", as_id(deployment_id, "deployment_id")),
         _schedules,
         json=[{**beside, **schedule} for schedule in as_schedules(schedules)],
         look="read_deployment_schedules",
@@ -540,7 +543,7 @@ def read_deployment_schedules(
     """
     return Call(
         "GET",
-        api_path("/deployments/{}/schedules", deployment_id),
+        api_path("/deployments/{}/schedules", as_id(deployment_id, "deployment_id")),
         _schedules,
         missing=_missing(deployment_id),
     )
@@ -577,7 +580,11 @@ def update_deployment_schedule(
         raise ValueError("There is nothing to change: give active, schedule, parameters, ...")
     return Call(
         "PATCH",
-        api_path("/deployments/{}/schedules/{}", deployment_id, schedule_id),
+        api_path(
+            "/deployments/{}/schedules/{}",
+            as_id(deployment_id, "deployment_id"),
+            as_id(schedule_id, "schedule_id"),
+        ),
         nothing,
         json=changes,
         missing=f"schedule {quoted(schedule_id)} of the deployment {quoted(deployment_id)}",
@@ -593,7 +600,11 @@ def delete_deployment_schedule(deployment_id: UUID | str, schedule_id: UUID | st
     """
     return Call(
         "DELETE",
-        api_path("/deployments/{}/schedules/{}", deployment_id, schedule_id),
+        api_path(
+            "/deployments/{}/schedules/{}",
+            as_id(deployment_id, "deployment_id"),
+            as_id(schedule_id, "schedule_id"),
+        ),
         nothing,
         missing=f"schedule {quoted(schedule_id)} of the deployment {quoted(deployment_id)}",
     )
@@ -622,7 +633,9 @@ def get_scheduled_flow_runs_for_deployments(
         _flow_runs,
         repeatable=True,
         json=without_none(
-            deployment_ids=[str(each) for each in as_list(deployment_ids, "deployment_ids")],
+            deployment_ids=[
+                as_id(each, "deployment_id") for each in as_list(deployment_ids, "deployment_ids")
+            ],
             scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
             limit=limit,
         ),
@@ -722,7 +735,7 @@ def bulk_create_flow_runs_from_deployment(
     """
     return Call(
         "POST",
-        api_path("/deployments/{}/create_flow_run/bulk", deployment_id),
+        api_path("/deployments/{}/create_flow_run/bulk", as_id(deployment_id, "deployment_id")),
         lambda response: ModelList(_results(response).results, model=models.FlowRunCreateResult),
         repeatable=True,  # identified by their idempotency keys
         json=[_one_of_many(**run) for run in flow_runs],

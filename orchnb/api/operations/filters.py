@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from orchnb.api import models
-from orchnb.api.operations.coercion import STATE_NAMES, Filter, as_list, as_tags, as_word
+from orchnb.api.operations.coercion import STATE_NAMES, Filter, as_id, as_list, as_tags, as_word
 from orchnb.api.operations.payloads import without_none
 from orchnb.api.operations.suggestions import did_you_mean, near_names
 from orchnb.api.times import When, moment
@@ -112,9 +112,13 @@ def called(name: str | None) -> dict[str, Any]:
     return {"name": any_of(name)}
 
 
-def identified(id: UUID | str | None) -> dict[str, Any]:
-    """Return the condition for this id."""
-    return {"id": any_of(id)}
+def identified(id: UUID | str | None, name: str) -> dict[str, Any]:
+    """Return the condition for this id. ``name`` is the argument's.
+
+    Raises:
+        ValueError: it is not an id.
+    """
+    return {"id": None if id is None else any_of(as_id(id, name))}
 
 
 def any_of(wanted: UUID | str | Iterable[str] | None) -> dict[str, Any] | None:

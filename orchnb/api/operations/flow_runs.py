@@ -13,9 +13,17 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_dict, as_list, as_state, as_tags
+from orchnb.api.operations.coercion import (
+    Filter,
+    HasName,
+    as_dict,
+    as_id,
+    as_list,
+    as_state,
+    as_tags,
+)
 from orchnb.api.operations.filters import called, run_words, with_words
-from orchnb.api.operations.flows import deleted_ids, id_of_flow
+from orchnb.api.operations.flows import check_flow_name, deleted_ids, id_of_flow
 from orchnb.api.operations.payloads import quoted, without_none
 from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.times import When, moment, to_come
@@ -118,7 +126,7 @@ def read_flow_run(flow_run_id: UUID | str) -> Call[FlowRun]:
     """
     return Call(
         "GET",
-        path("/flow_runs/{}", flow_run_id),
+        path("/flow_runs/{}", as_id(flow_run_id, "flow_run_id")),
         _flow_run,
         missing=_missing(flow_run_id),
     )
@@ -161,6 +169,7 @@ def read_flow_runs(
         path("/flow_runs/filter"),
         _flow_runs,
         repeatable=True,
+        after=check_flow_name(flow_name, offset),
         json=without_none(
             flows=with_words(flow_filter, "flow_filter", called(flow_name)),
             flow_runs=with_words(
@@ -195,7 +204,7 @@ def set_flow_run_state(
     details = {**wanted.get("state_details", {}), "transition_id": str(uuid.uuid4())}
     return Call(
         "POST",
-        path("/flow_runs/{}/set_state", flow_run_id),
+        path("/flow_runs/{}/set_state", as_id(flow_run_id, "flow_run_id")),
         _result_of_a_transition,
         repeatable=not force,
         json={"state": {**wanted, "state_details": details}, "force": force},
@@ -228,7 +237,7 @@ def delete_flow_run(flow_run_id: UUID | str) -> Call[None]:
     """
     return Call(
         "DELETE",
-        path("/flow_runs/{}", flow_run_id),
+        path("/flow_runs/{}", as_id(flow_run_id, "flow_run_id")),
         nothing,
         missing=_missing(flow_run_id),
     )
@@ -267,7 +276,7 @@ def update_flow_run(
         raise ValueError("There is nothing to change: give a name, tags, parameters, ...")
     return Call(
         "PATCH",
-        path("/flow_runs/{}", flow_run_id),
+        path("/flow_runs/{}", as_id(flow_run_id, "flow_run_id")),
         nothing,
         json=given,
         missing=_missing(flow_run_id),
@@ -283,7 +292,7 @@ def set_flow_run_name(flow_run_id: UUID | str, name: str) -> Call[None]:
     """
     return Call(
         "PATCH",
-        path("/flow_runs/{}", flow_run_id),
+        path("/flow_runs/{}", as_id(flow_run_id, "flow_run_id")),
         nothing,
         json={"name": name},
         missing=_missing(flow_run_id),
@@ -299,7 +308,7 @@ def update_flow_run_labels(flow_run_id: UUID | str, labels: Mapping[str, Any]) -
     """
     return Call(
         "PATCH",
-        path("/flow_runs/{}/labels", flow_run_id),
+        path("/flow_runs/{}/labels", as_id(flow_run_id, "flow_run_id")),
         nothing,
         json=plain_json(as_dict(labels, "labels"), place="labels", users_own=True),
         missing=_missing(flow_run_id),
@@ -362,7 +371,7 @@ def resume_flow_run(
     """
     resume = Call(
         "POST",
-        path("/flow_runs/{}/resume", flow_run_id),
+        path("/flow_runs/{}/resume", as_id(flow_run_id, "flow_run_id")),
         _result,
         json={"run_input": as_dict(run_input, "run_input")},
         look="read_flow_run",
@@ -380,7 +389,9 @@ def resume_flow_run(
 @operation
 def read_flow_run_states(flow_run_id: UUID | str) -> Call[ModelList[State]]:
     """Read the states a flow run has been in; an empty list if there is no such run."""
-    return Call("GET", path("/flow_run_states/?flow_run_id={}", flow_run_id), _states)
+    return Call(
+        "GET", path("/flow_run_states/?flow_run_id={}", as_id(flow_run_id, "flow_run_id")), _states
+    )
 
 
 @operation
@@ -392,7 +403,7 @@ def read_flow_run_state(flow_run_state_id: UUID | str) -> Call[State]:
     """
     return Call(
         "GET",
-        path("/flow_run_states/{}", flow_run_state_id),
+        path("/flow_run_states/{}", as_id(flow_run_state_id, "flow_run_state_id")),
         a(lambda: models.State),
         missing=f"flow run state with the id {quoted(flow_run_state_id)}",
     )
@@ -409,9 +420,13 @@ def read_flow_run_graph(
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
-    graph = path("/flow_runs/{}/graph-v2", flow_run_id)
+    graph = path("/flow_runs/{}/graph-v2", as_id(flow_run_id, "flow_run_id"))
     if since is not None:
-        graph = path("/flow_runs/{}/graph-v2?since={}", flow_run_id, moment(since).isoformat())
+        graph = path(
+            "/flow_runs/{}/graph-v2?since={}",
+            as_id(flow_run_id, "flow_run_id"),
+            moment(since).isoformat(),
+        )
     return Call("GET", graph, a(lambda: models.FlowRunGraph), missing=_missing(flow_run_id))
 
 
@@ -441,6 +456,7 @@ def count_flow_runs(
         path("/flow_runs/count"),
         _count,
         repeatable=True,
+        after=check_flow_name(flow_name),
         json=without_none(
             flows=with_words(flow_filter, "flow_filter", called(flow_name)),
             flow_runs=with_words(
@@ -584,7 +600,7 @@ def create_flow_run_input(
     """
     create = Call(
         "POST",
-        path("/flow_runs/{}/input", flow_run_id),
+        path("/flow_runs/{}/input", as_id(flow_run_id, "flow_run_id")),
         nothing,
         repeatable=True,  # identified by its key
         json=without_none(key=key, value=value, sender=sender),
@@ -612,7 +628,7 @@ def filter_flow_run_input(
     """
     return Call(
         "POST",
-        path("/flow_runs/{}/input/filter", flow_run_id),
+        path("/flow_runs/{}/input/filter", as_id(flow_run_id, "flow_run_id")),
         _inputs,
         repeatable=True,
         json=without_none(
@@ -630,7 +646,7 @@ def read_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[str]:
     """
     return Call(
         "GET",
-        path("/flow_runs/{}/input/{}", flow_run_id, key),
+        path("/flow_runs/{}/input/{}", as_id(flow_run_id, "flow_run_id"), key),
         _text,
         missing=f"input {quoted(key)} of the flow run {quoted(flow_run_id)}",
     )
@@ -645,7 +661,7 @@ def delete_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[None]:
     """
     return Call(
         "DELETE",
-        path("/flow_runs/{}/input/{}", flow_run_id, key),
+        path("/flow_runs/{}/input/{}", as_id(flow_run_id, "flow_run_id"), key),
         nothing,
         missing=f"input {quoted(key)} of the flow run {quoted(flow_run_id)}",
     )

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+import httpx
 
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_dict, as_tags, as_uuid
+from orchnb.api.operations.coercion import Filter, HasName, as_dict, as_id, as_tags, as_uuid
 from orchnb.api.operations.filters import named_words, with_words
 from orchnb.api.operations.payloads import quoted, without_none
-from orchnb.api.operations.suggestions import Names, first_pages, or_near
-from orchnb.http.calls import Call, nothing, path
+from orchnb.api.operations.suggestions import (
+    Names,
+    callers_level,
+    did_you_mean,
+    first_pages,
+    near_names,
+    or_near,
+    or_none,
+)
+from orchnb.errors import OrchnbError
+from orchnb.http.calls import Call, Steps, nothing, path
 from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:
@@ -113,7 +125,9 @@ def read_flow(flow_id: UUID | str) -> Call[Flow]:
     Raises:
         ObjectNotFound: there is no flow with that id.
     """
-    return Call("GET", path("/flows/{}", flow_id), _flow, missing=_missing(flow_id))
+    return Call(
+        "GET", path("/flows/{}", as_id(flow_id, "flow_id")), _flow, missing=_missing(flow_id)
+    )
 
 
 @operation
@@ -128,6 +142,30 @@ def read_flow_by_name(flow_name: str) -> Generator[Call[Any], Any, Flow]:
     )
     flow: Flow = yield from or_near(call, flow_name, _names)
     return flow
+
+
+def check_flow_name(flow_name: str | None, offset: int = 0) -> Callable[[Any], Steps[None]] | None:
+    """Return what looks into an empty result for a flow's name: it warns if no flow has that name, with
+    similar names. ``offset`` is the offset of the read; only its first page is looked into."""
+    if not isinstance(flow_name, str) or offset:
+        return None
+
+    def check(result: Sized | int) -> Generator[Call[Any], Any, None]:
+        if result if isinstance(result, int) else len(result):
+            return
+        try:
+            flows = yield from read_flows(flow_filter={"name": {"any_": [flow_name]}}, limit=1)
+        except (OrchnbError, httpx.HTTPError):
+            return
+        if flows:
+            return
+        near = did_you_mean(near_names(flow_name, (yield from or_none(_names()))))
+        warnings.warn(
+            f"There is no flow {quoted(flow_name)}, so flow_name matches nothing. {near}".strip(),
+            stacklevel=callers_level(),
+        )
+
+    return check
 
 
 def _names() -> Names:
@@ -221,7 +259,7 @@ def update_flow(flow_id: UUID | str, *, tags: Iterable[str]) -> Call[None]:
     """
     return Call(
         "PATCH",
-        path("/flows/{}", flow_id),
+        path("/flows/{}", as_id(flow_id, "flow_id")),
         nothing,
         json={"tags": as_tags(tags)},
         missing=_missing(flow_id),
@@ -235,7 +273,9 @@ def delete_flow(flow_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no flow with that id.
     """
-    return Call("DELETE", path("/flows/{}", flow_id), nothing, missing=_missing(flow_id))
+    return Call(
+        "DELETE", path("/flows/{}", as_id(flow_id, "flow_id")), nothing, missing=_missing(flow_id)
+    )
 
 
 @operation

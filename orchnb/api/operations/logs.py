@@ -12,7 +12,7 @@ from orchnb.api import models
 from orchnb.api.answers import list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_list
+from orchnb.api.operations.coercion import Filter, as_id, as_list
 from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults, without_none
 from orchnb.api.times import as_moment
 from orchnb.http.calls import Call, nothing, path
@@ -79,7 +79,7 @@ def read_logs(
         ValueError: both a run and a filter are given; the filter can name the run.
     """
     runs: dict[str, Any] = {
-        name: {"any_": [str(run_id)]}
+        name: {"any_": [as_id(run_id, name)]}
         for name, run_id in (("flow_run_id", flow_run_id), ("task_run_id", task_run_id))
         if run_id is not None
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
@@ -68,6 +69,14 @@ def or_none(names: Names) -> Names:
         return (yield from names)
     except (OrchnbError, httpx.HTTPError):
         return ()
+
+
+def callers_level() -> int:
+    """Return the ``stacklevel`` with which a warning is shown at the line that called the client."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("orchnb."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def first_pages(read: Callable[[int], Steps[ModelList[M]]]) -> Generator[Call[Any], Any, list[M]]:

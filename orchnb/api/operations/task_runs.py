@@ -11,7 +11,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_dict, as_state, as_tags
+from orchnb.api.operations.coercion import Filter, as_dict, as_id, as_state, as_tags
 from orchnb.api.operations.filters import identified, run_words, with_words
 from orchnb.api.operations.payloads import quoted, without_none
 from orchnb.api.operations.schedules import as_seconds
@@ -89,7 +89,7 @@ def create_task_run(
             id=None if id is None else str(id),
             task_key=_key_of(task),
             dynamic_key=str(dynamic_key),
-            flow_run_id=None if flow_run_id is None else str(flow_run_id),
+            flow_run_id=None if flow_run_id is None else as_id(flow_run_id, "flow_run_id"),
             name=name,
             tags=sorted(tags),
             state=as_state(models.StateType.PENDING if state is None else state),
@@ -112,7 +112,12 @@ def read_task_run(task_run_id: UUID | str) -> Call[TaskRun]:
     Raises:
         ObjectNotFound: there is no task run with that id.
     """
-    return Call("GET", path("/task_runs/{}", task_run_id), _task_run, missing=_missing(task_run_id))
+    return Call(
+        "GET",
+        path("/task_runs/{}", as_id(task_run_id, "task_run_id")),
+        _task_run,
+        missing=_missing(task_run_id),
+    )
 
 
 @operation
@@ -153,7 +158,9 @@ def read_task_runs(
         repeatable=True,
         json=without_none(
             flows=flow_filter,
-            flow_runs=with_words(flow_run_filter, "flow_run_filter", identified(flow_run_id)),
+            flow_runs=with_words(
+                flow_run_filter, "flow_run_filter", identified(flow_run_id, "flow_run_id")
+            ),
             task_runs=with_words(
                 task_run_filter,
                 "task_run_filter",
@@ -193,7 +200,9 @@ def count_task_runs(
         repeatable=True,
         json=without_none(
             flows=flow_filter,
-            flow_runs=with_words(flow_run_filter, "flow_run_filter", identified(flow_run_id)),
+            flow_runs=with_words(
+                flow_run_filter, "flow_run_filter", identified(flow_run_id, "flow_run_id")
+            ),
             task_runs=with_words(
                 task_run_filter,
                 "task_run_filter",
@@ -250,7 +259,7 @@ def set_task_run_name(task_run_id: UUID | str, name: str) -> Call[None]:
     """
     return Call(
         "PATCH",
-        path("/task_runs/{}", task_run_id),
+        path("/task_runs/{}", as_id(task_run_id, "task_run_id")),
         nothing,
         json={"name": name},
         missing=_missing(task_run_id),
@@ -270,7 +279,7 @@ def set_task_run_state(
     """
     return Call(
         "POST",
-        path("/task_runs/{}/set_state", task_run_id),
+        path("/task_runs/{}/set_state", as_id(task_run_id, "task_run_id")),
         a(lambda: models.OrchestrationResult),
         json={"state": as_state(state), "force": force},
         look="read_task_run",
@@ -281,7 +290,9 @@ def set_task_run_state(
 @operation
 def read_task_run_states(task_run_id: UUID | str) -> Call[ModelList[State]]:
     """Read the states a task run has been in; an empty list if there is no such run."""
-    return Call("GET", path("/task_run_states/?task_run_id={}", task_run_id), _states)
+    return Call(
+        "GET", path("/task_run_states/?task_run_id={}", as_id(task_run_id, "task_run_id")), _states
+    )
 
 
 @operation
@@ -292,7 +303,10 @@ def delete_task_run(task_run_id: UUID | str) -> Call[None]:
         ObjectNotFound: there is no task run with that id.
     """
     return Call(
-        "DELETE", path("/task_runs/{}", task_run_id), nothing, missing=_missing(task_run_id)
+        "DELETE",
+        path("/task_runs/{}", as_id(task_run_id, "task_run_id")),
+        nothing,
+        missing=_missing(task_run_id),
     )
 
 

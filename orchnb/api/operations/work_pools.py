@@ -11,7 +11,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_list
+from orchnb.api.operations.coercion import Filter, as_id, as_list
 from orchnb.api.operations.filters import any_of, several, with_words
 from orchnb.api.operations.payloads import (
     UNCHANGED,
@@ -412,7 +412,12 @@ def read_work_queue(id: UUID | str) -> Call[WorkQueue]:
     Raises:
         ObjectNotFound: there is no work queue with that id.
     """
-    return Call("GET", path("/work_queues/{}", id), _work_queue, missing=_missing_queue(id))
+    return Call(
+        "GET",
+        path("/work_queues/{}", as_id(id, "work_queue_id")),
+        _work_queue,
+        missing=_missing_queue(id),
+    )
 
 
 @operation
@@ -493,7 +498,7 @@ def update_work_queue(
     """
     return Call(
         "PATCH",
-        path("/work_queues/{}", id),
+        path("/work_queues/{}", as_id(id, "work_queue_id")),
         nothing,
         json=changes_of(
             None,
@@ -514,7 +519,12 @@ def delete_work_queue_by_id(id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no work queue with that id.
     """
-    return Call("DELETE", path("/work_queues/{}", id), nothing, missing=_missing_queue(id))
+    return Call(
+        "DELETE",
+        path("/work_queues/{}", as_id(id, "work_queue_id")),
+        nothing,
+        missing=_missing_queue(id),
+    )
 
 
 @operation
@@ -537,7 +547,7 @@ def get_runs_in_work_queue(
     before = to_come("now" if scheduled_before is None else scheduled_before)
     return Call(
         "POST",
-        path("/work_queues/{}/get_runs", id),
+        path("/work_queues/{}/get_runs", as_id(id, "work_queue_id")),
         list_of(lambda: models.FlowRun),
         repeatable=True,
         json={"limit": limit, "scheduled_before": before},
@@ -554,7 +564,7 @@ def read_work_queue_status(id: UUID | str) -> Call[WorkQueueStatusDetail]:
     """
     return Call(
         "GET",
-        path("/work_queues/{}/status", id),
+        path("/work_queues/{}/status", as_id(id, "work_queue_id")),
         a(lambda: models.WorkQueueStatusDetail),
         missing=_missing_queue(id),
     )
@@ -573,7 +583,7 @@ def read_work_queue_concurrency_status(
     """
     return Call(
         "POST",
-        path("/work_queues/{}/concurrency_status", id),
+        path("/work_queues/{}/concurrency_status", as_id(id, "work_queue_id")),
         a(lambda: models.WorkQueueConcurrencyStatus),
         repeatable=True,
         json=without_none(page=page, limit=limit),
