@@ -102,7 +102,8 @@ class Call(Generic[T]):
     largest: int | None = None
     """How many bytes the answer has at most; one that is larger is not read to its end."""
     look: str = ""
-    """How to find out whether the server acted, if it is not ``repeatable``: an operation's name."""
+    """How to find out whether the server acted: the name of an operation that reads it. It is given for
+    what changes something and is not ``repeatable``, and for what creates something."""
     after: Callable[[T], Steps[None]] | None = field(default=None, repr=False)
     """The calls to make once the result is there, to look into one that is empty."""
 
@@ -174,6 +175,8 @@ class Call(Generic[T]):
             )
         if error.status_code in _FROM_A_PROXY and not self._is_repeatable:
             error.hint = f"{error.hint} {self._how_to_find_out}"
+        elif error.status_code in _FROM_A_PROXY and self.look:
+            error.hint = f"{error.hint} {_not_twice(self.look)}"
         return error
 
 
@@ -181,7 +184,11 @@ def explain_silence(error: httpx.TransportError, look: str = "") -> httpx.Transp
     """Return the error of a try that got no answer: `OutcomeUnknown` if the server may have acted on a
     request that is not safe to repeat, else the error itself. ``look`` is that of `Call`."""
     request = error.request
-    if ASIDE in request.extensions or is_repeatable(request) or isinstance(error, UNSENT_ERRORS):
+    if ASIDE in request.extensions or isinstance(error, UNSENT_ERRORS):
+        return error
+    if is_repeatable(request):
+        if look:
+            vars(error)["hint"] = _not_twice(look)
         return error
     return OutcomeUnknown(
         f"{request.method} {shown_url(request.url)} got no answer ({type(error).__name__}), and "
@@ -193,6 +200,13 @@ def explain_silence(error: httpx.TransportError, look: str = "") -> httpx.Transp
 
 def _find_out(look: str) -> str:
     return f"It was not sent again, as that might do it twice. Find out first: {_look(look)}."
+
+
+def _not_twice(look: str) -> str:
+    return (
+        f"The server may have acted on it nevertheless: {_look(look)}. Or run the same call again: "
+        "nothing is created twice."
+    )
 
 
 def explain_close(error: ClientClosed, look: str = "") -> ClientClosed | OutcomeUnknown:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -47,6 +45,7 @@ from orchnb.api.operations.suggestions import (
     or_near,
     or_none,
 )
+from orchnb.api.operations.unanswered import created_with_keys
 from orchnb.api.times import ToCome, to_come
 from orchnb.http.calls import Call, nothing
 from orchnb.http.calls import path as api_path  # two operations have an argument of that name
@@ -141,6 +140,7 @@ def create_deployment(
         api_path("/deployments/"),
         _deployment,
         repeatable=True,  # identified by its flow and name
+        look="read_deployment_by_name",
         json=without_none(
             flow_id=str(flow),
             name=name,
@@ -668,7 +668,8 @@ def create_flow_run_from_deployment(
         state: the initial state; by default ``SCHEDULED`` for now.
         tags: the run's tags, in addition to the deployment's.
         idempotency_key: two calls with the same key create one run. By default a new key, so that a
-            request whose response is lost can be sent again without creating a second run.
+            request whose response is lost can be sent again without creating a second run. If the call
+            fails, the same call in the next hour sends the same key, for the same reason.
         scheduled_time: when the run should start, or how far from now.
         enforce_parameter_schema: False accepts any parameters, unchecked, here and on the server. By
             default the deployment's setting applies.
@@ -702,25 +703,25 @@ def create_flow_run_from_deployment(
         api_path("/deployments/{}/create_flow_run", found),
         _flow_run,
         repeatable=True,  # identified by its idempotency key
+        look="read_flow_runs",
         json=run,
         missing=f"deployment {quoted(deployment_id)}",
         refusal="The server could not create the run: the deployment does not accept these parameters or "
         "job variables, or something the run refers to does not exist",
     )
     # Check exactly the values that will be sent.
-    sent = json.loads(create.options()["content"])
+    sent = create.json
     if enforce_parameter_schema is not False:
         deployment = deployment or (yield from read_deployment(found))
         if deployment.enforce_parameter_schema or enforce_parameter_schema:
             check_parameters(deployment, f"Deployment {quoted(deployment_id)}", sent["parameters"])
-    flow_run: FlowRun = yield from create
-    return flow_run
+    return (yield from created_with_keys(create))
 
 
 @operation
 def bulk_create_flow_runs_from_deployment(
     deployment_id: UUID | str, flow_runs: Iterable[Mapping[str, Any]]
-) -> Call[ModelList[FlowRunCreateResult]]:
+) -> Generator[Call[Any], Any, ModelList[FlowRunCreateResult]]:
     """Create flow runs of a deployment, at most 100 per call; there is one result for each.
 
     Args:
@@ -733,14 +734,16 @@ def bulk_create_flow_runs_from_deployment(
         ObjectNotFound: there is no deployment with that id.
         TypeError: a run has any other key.
     """
-    return Call(
+    create = Call(
         "POST",
         api_path("/deployments/{}/create_flow_run/bulk", as_id(deployment_id, "deployment_id")),
         lambda response: ModelList(_results(response).results, model=models.FlowRunCreateResult),
         repeatable=True,  # identified by their idempotency keys
+        look="read_flow_runs",
         json=[_one_of_many(**run) for run in flow_runs],
         missing=_missing(deployment_id),
     )
+    return (yield from created_with_keys(create))
 
 
 def _one_of_many(
@@ -774,7 +777,7 @@ def _run_of(
         state=state,
         name=name,
         tags=tags,
-        idempotency_key=str(uuid.uuid4()) if idempotency_key is None else idempotency_key,
+        idempotency_key=idempotency_key,
         parent_task_run_id=None if parent_task_run_id is None else str(parent_task_run_id),
         work_queue_name=work_queue_name,
         job_variables=as_dict(job_variables, "job_variables"),

@@ -26,6 +26,7 @@ from orchnb.api.operations.filters import called, run_words, with_words
 from orchnb.api.operations.flows import check_flow_name, deleted_ids, id_of_flow
 from orchnb.api.operations.payloads import quoted, without_none
 from orchnb.api.operations.schedules import as_seconds
+from orchnb.api.operations.unanswered import created_with_keys
 from orchnb.api.times import When, moment, to_come
 from orchnb.errors import ObjectAlreadyExists, PrefectHTTPStatusError
 from orchnb.http.calls import Call, Steps, json_of, nothing, path, was_resent
@@ -89,14 +90,16 @@ def create_flow_run(
         parameters: the run's parameters; must be JSON-serializable.
         state: the initial state, ``PENDING`` by default; a type such as ``"SCHEDULED"`` is enough.
         idempotency_key: two calls with the same key create one run. By default a new key, so that a
-            request whose response is lost can be sent again without creating a second run.
+            request whose response is lost can be sent again without creating a second run. If the call
+            fails, the same call in the next hour sends the same key, for the same reason.
     """
     flow_id = yield from id_of_flow(flow)
-    run: FlowRun = yield from Call(
+    create = Call(
         "POST",
         path("/flow_runs/"),
         _flow_run,
         repeatable=True,  # identified by its idempotency key
+        look="read_flow_runs",
         json=without_none(
             flow_id=str(flow_id),
             name=name,
@@ -109,12 +112,12 @@ def create_flow_run(
             work_queue_name=work_queue_name,
             job_variables=as_dict(job_variables, "job_variables"),
             labels=as_dict(labels, "labels"),
-            idempotency_key=str(uuid.uuid4()) if idempotency_key is None else idempotency_key,
+            idempotency_key=idempotency_key,
         ),
         refusal="The server could not create the run: something it refers to, such as its flow, does "
         "not exist",
     )
-    return run
+    return (yield from created_with_keys(create))
 
 
 @operation

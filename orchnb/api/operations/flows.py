@@ -98,6 +98,7 @@ def create_flow(
         path("/flows/"),
         lambda response: _flow(response).id,
         repeatable=True,  # identified by its name
+        look="read_flow_by_name",
         json=without_none(
             name=name_of_flow(flow),
             tags=as_tags(tags),
@@ -114,6 +115,7 @@ def create_flow_from_name(flow_name: str) -> Call[UUID]:
         path("/flows/"),
         lambda response: _flow(response).id,
         repeatable=True,  # identified by its name
+        look="read_flow_by_name",
         json={"name": flow_name},
     )
 

@@ -85,6 +85,7 @@ def create_task_run(
         path("/task_runs/"),
         _task_run,
         repeatable=True,  # identified by its flow run and keys
+        look="read_task_runs",
         json=without_none(
             id=None if id is None else str(id),
             task_key=_key_of(task),

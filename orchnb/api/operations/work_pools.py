@@ -94,6 +94,7 @@ def create_work_pool(
         path("/work_pools/"),
         _work_pool,
         repeatable=True,  # identified by its name
+        look="read_work_pool",
         json=fields,
         conflict=f"A work pool {quoted(fields['name'])} already exists",
     )
