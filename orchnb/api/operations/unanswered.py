@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from orchnb.api.operations.suggestions import callers_level
+from orchnb.concealed import concealed
 from orchnb.http.calls import Call
 from orchnb.http.json_values import revealed
 from orchnb.http.response import PrefectResponse
@@ -68,7 +69,9 @@ def created_with_keys(
     An object without one gets a new key, or that of the same object in an earlier call that failed.
     """
     is_list = isinstance(create.json, list)
-    objects = [dict(each) for each in (create.json if is_list else [create.json])]
+    bodies = create.json if is_list else [create.json]
+    objects: list[dict[str, Any]] = concealed([concealed(dict(body)) for body in bodies])
+    del bodies  # what is sent is not shown in tracebacks
     used: list[tuple[bytes, str]] = []
     again = False
     for each in objects:
