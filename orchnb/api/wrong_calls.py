@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -40,9 +39,10 @@ def wrong_call(
 
 
 def _example(name: str, signature: inspect.Signature, doc: str, given: int) -> str:
-    written = re.search(rf"``({name}\([^`]+\))``", doc)
-    if written:
-        return re.sub(r"\s+", " ", written[1])
+    written = (" ".join(code.split()) for code in doc.split("``")[1::2])
+    example = next((code for code in written if code.startswith(f"{name}(")), "")
+    if example:
+        return example
     parameters = signature.parameters.values()
     by_position = [each for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
     by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
