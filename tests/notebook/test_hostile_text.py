@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from urllib.parse import quote
 from uuid import UUID
 
@@ -47,6 +47,7 @@ from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
+from orchnb.notebook.views.graph import graph_diagram
 from orchnb.notebook.views.logs import log_view
 from orchnb.notebook.views.model import (
     Card,
@@ -73,11 +74,13 @@ from orchnb.notebook.views.port import not_served_line, served_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
 from orchnb.notebook.views.runs import runs_card
 from orchnb.notebook.views.startup import Startup
+from orchnb.notebook.views.timeline import MOST_BARS, timeline_chart
 from orchnb.openapi.discovery import Location
 from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
 from orchnb.runs.following import Following
+from orchnb.runs.timelines import Timeline, TimelineRow, spans_of
 from orchnb.server_type import ServerType
 from orchnb.settings import Origin
 from orchnb.text import one_line, printable
@@ -310,6 +313,30 @@ def titled(title: str) -> Any:
     return app
 
 
+def graph_of(said: str) -> models.FlowRunGraph:
+    details = dict.fromkeys(("kind", "id", "label", "state_type", "start_time"), said)
+    return models.FlowRunGraph(nodes=[[said, {**details, "parents": [{"id": said}]}]])
+
+
+def timeline_of(said: str, tasks: int) -> Timeline:
+    run, now = run_of(said), NOON.astimezone()
+    task = models.TaskRun(
+        id=UUID(int=4),
+        task_key=said,
+        dynamic_key="0",
+        name=said,
+        state=state_of(said),
+        state_type="FAILED",
+        state_name=said,
+        start_time=now,
+    )
+    rows = [
+        TimelineRow(each.id, each.name or "", each, depth, spans_of(each, (), now))
+        for each, depth in [(run, 0), *[(task, 1)] * tasks]
+    ]
+    return Timeline(rows, now)
+
+
 VIEWS: dict[str, Callable[[str], View]] = {
     **{
         f"errors.error_card: {status_}": lambda said, status_=status_: error_card(
@@ -376,6 +403,9 @@ VIEWS: dict[str, Callable[[str], View]] = {
     ),
     "objects.as_it_is: line": lambda said: as_it_is(Line(clean(said))),
     "objects.as_it_is: card": lambda said: as_it_is(Card(clean(said))),
+    "timeline.timeline_chart: rows": lambda said: timeline_chart(timeline_of(said, 1)),
+    "timeline.timeline_chart: groups": lambda said: timeline_chart(timeline_of(said, MOST_BARS)),
+    "graph.graph_diagram: a run": lambda said: graph_diagram(graph_of(said)),
     "logs.log_view: a line": lambda said: logged(said),
     "port.served_card: an app": lambda said: served_card(served(said)),
     "port.not_served_line: closed": lambda said: not_served_line(True),
@@ -582,7 +612,7 @@ def test_no_text_of_a_view_is_typeset_as_mathematics(name: str) -> None:
 
 def view_functions() -> set[str]:
     """All public functions and methods that return a view, by module and name."""
-    kinds = {"Card", "Table", "Live", "Line", "View"}
+    kinds = {"View", *(kind.__name__ for kind in get_args(View))}
     found = set()
     for module_info in pkgutil.iter_modules(views.__path__):
         module = importlib.import_module(f"orchnb.notebook.views.{module_info.name}")
@@ -604,7 +634,11 @@ def view_functions() -> set[str]:
 def test_every_view_is_among_them() -> None:
     assert view_functions() == {name.partition(":")[0] for name in VIEWS}
     shown = {f"objects.{function}" for function in _SHOWN.values()} - {
-        "objects.retried_table"  # by way of that module
+        *(
+            "objects.retried_table",
+            "objects.timeline_chart",
+            "objects.graph_diagram",
+        )  # by way of their modules
     }
     assert shown <= view_functions()
 

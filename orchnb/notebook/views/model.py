@@ -36,11 +36,15 @@ class TableCell:
     """The text twin's replacement for the words, such as a link that the words do not show."""
 
     def __post_init__(self) -> None:
-        if not re.match(r"https?://|(/[\w.~@%-]+)+/?(\?[\w=&-]*)?\Z", self.link):
-            object.__setattr__(self, "link", "")
+        _check_link(self)
 
     def __str__(self) -> str:
         return self.plain or self.words
+
+
+def _check_link(part: TableCell | ChartRow) -> None:
+    if not re.match(r"https?://|(/[\w.~@%-]+)+/?(\?[\w=&-]*)?\Z", part.link):
+        object.__setattr__(part, "link", "")
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,128 @@ class Line:
         return _SIGNS[self.tone]
 
 
-View: TypeAlias = Card | Table | Live | Line
+Doings: TypeAlias = Literal["waited", "ran", "failed"]
+
+
+@dataclass(frozen=True)
+class ChartBar:
+    """A part of a row's time, from 0 to 1 of the axis."""
+
+    doing: Doings
+    start: float
+    length: float
+
+
+@dataclass(frozen=True)
+class ChartRow:
+    """A row of a chart."""
+
+    label: str
+    words: str
+    """How long it took, and how it ended if it did not complete."""
+    tone: Tone
+    bars: Sequence[ChartBar]
+    depth: int = 0
+    link: str = ""
+    """As in `TableCell`."""
+    spoken: str = ""
+    """What the bars show, in words."""
+    is_group: bool = False
+    """Whether its bars are those of several runs, and may overlap."""
+
+    def __post_init__(self) -> None:
+        _check_link(self)
+
+    @property
+    def sign(self) -> str:
+        """The sign that shows the tone without colour."""
+        return _SIGNS[self.tone]
+
+    @property
+    def kinds(self) -> Sequence[Doings]:
+        """What its bars show, in the order in which they are drawn."""
+        present = {bar.doing for bar in self.bars}
+        return [doing for doing in _BARS if doing in present]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars on a common axis of time, and notes at the end."""
+
+    title: str
+    tone: Tone
+    ticks: Sequence[tuple[float, str]]
+    """Positions from 0 to 1, with the time since the start in words."""
+    rows: Sequence[ChartRow]
+    notes: Sequence[str] = ()
+
+    @property
+    def is_tall(self) -> bool:
+        """Whether the rows scroll."""
+        return len(self.rows) > _MOST_UNSCROLLED
+
+    @property
+    def sign(self) -> str:
+        """The sign that shows the tone without colour."""
+        return _SIGNS[self.tone]
+
+
+_MOST_UNSCROLLED = 40
+"""Rows of a chart that are shown without a scroll bar."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of a diagram; positions and sizes are in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    label: str
+    words: str
+    tone: Tone
+    name: str = ""
+    """The whole label, if it is shortened in the box."""
+    is_double: bool = False
+    """Whether it has a second border, for a run that contains others."""
+    after: Sequence[str] = ()
+    """The names of what it depends on."""
+
+    @property
+    def sign(self) -> str:
+        """The sign that shows the tone without colour."""
+        return _SIGNS[self.tone]
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """Boxes and the lines between them."""
+
+    title: str
+    width: int
+    height: int
+    boxes: Sequence[Box]
+    arrows: Sequence[Sequence[tuple[int, int]]]
+    """The points of each line: a curve to the second, a straight line to the third, and so on."""
+    notes: Sequence[str] = ()
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """The boxes as lines of text, with what each depends on."""
+        names = _aligned([(f"{box.sign} {box.name or box.label}", box.words) for box in self.boxes])
+        return [
+            f"{name}  after {_some(box.after)}" if box.after else name
+            for name, box in zip(names, self.boxes, strict=True)
+        ]
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+View: TypeAlias = Card | Table | Live | Line | Chart | Diagram
 
 
 def html(view: View) -> str:
@@ -139,12 +264,47 @@ def _text_of_card(view: Card) -> list[str]:
     return [*lines, *_indented(view.notes)]
 
 
+_BARS_WIDTH = 48
+"""Characters for the bars of a chart's text."""
+
+_BARS: dict[Doings, str] = {"waited": "·", "ran": "━", "failed": "━"}
+"""What is drawn, later ones on top of earlier ones."""
+
+
+def _text_of_chart(chart: Chart) -> list[str]:
+    """Return a chart as lines: ``·`` is a wait, ``━`` is work, ``✗`` is the end of a failed try."""
+    names = [f"{'  ' * row.depth}{row.sign} {row.label}" for row in chart.rows]
+    width = max(map(len, names), default=0)
+    axis = [" "] * (_BARS_WIDTH + 8)
+    for at, words in chart.ticks:
+        place = round(at * (_BARS_WIDTH - 1))
+        if place == 0 or axis[place - 1] == " ":
+            axis[place : place + len(words)] = words
+    lines = [f"{chart.sign} {chart.title}", f"  {' ' * width}  {''.join(axis).rstrip()}"]
+    for name, row in zip(names, chart.rows, strict=True):
+        cells = [" "] * _BARS_WIDTH
+        for bar in sorted(row.bars, key=lambda bar: list(_BARS).index(bar.doing)):
+            first = min(int(bar.start * _BARS_WIDTH), _BARS_WIDTH - 1)
+            last = min(max(first + 1, round((bar.start + bar.length) * _BARS_WIDTH)), _BARS_WIDTH)
+            cells[first:last] = _BARS[bar.doing] * (last - first)
+            if bar.doing == "failed":
+                cells[last - 1] = "✗"
+        lines.append(f"  {name.ljust(width)}  {''.join(cells)}  {row.words}".rstrip())
+    return [*lines, *_indented(chart.notes)]
+
+
+def _text_of_diagram(diagram: Diagram) -> list[str]:
+    return [diagram.title, *_indented(diagram.lines), *_indented(diagram.notes)]
+
+
 # Each key is the type that its function takes.
 _TEXTS: dict[type[View], Callable[[Any], list[str]]] = {
     Card: _text_of_card,
     Table: _text_of_table,
     Live: _text_of_live,
     Line: _text_of_line,
+    Chart: _text_of_chart,
+    Diagram: _text_of_diagram,
 }
 
 
