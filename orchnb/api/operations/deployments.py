@@ -206,7 +206,7 @@ def _named(name: str) -> Generator[Call[Any], Any, Iterable[tuple[str, UUID]]]:
     """Return the first deployments with this name, each with its flow's name, and their ids."""
     flow_name, _, own_name = name.rpartition("/")
     found = yield from read_deployments(
-        flow_name=flow_name or None,
+        flow_filter={"name": {"any_": [flow_name]}} if flow_name else None,
         deployment_filter={"name": {"any_": [own_name]}},
         limit=_MOST_NAMED,
     )

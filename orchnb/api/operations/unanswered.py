@@ -105,6 +105,6 @@ def created_with_keys(
 
 
 def _digest(path: str, body: Any) -> bytes:
-    """Return a digest of what is to be created; what was sent is not kept."""
+    """Return a digest of the object in a request; the object itself is not kept."""
     text = json.dumps([path, body], sort_keys=True, default=revealed)
     return hashlib.sha256(text.encode()).digest()
