@@ -35,9 +35,11 @@ def test_a_module_reads_as_written_by_hand() -> None:
         "import json, os\nimport os.path as path, sys\nfrom math import pi as circle, tau",
         "print('hello')\nRATE = 0.5  # per step\nUNUSED = 2",
         "# The steps of a day.\n# All of them.\nSTEPS = [1, 2]\nprint(STEPS)",
-        "class Model:\n    rate: float = RATE\n\n    def fit(self) -> float:\n        return helper(self.rate)",
+        "class Model:\n    rate: float = RATE\n\n"
+        "    def fit(self) -> float:\n        return helper(self.rate)",
         "def helper(x):\n    return json.dumps(x * circle)",
-        'def train(n: int = 3):\n    """Train."""\n    # a comment\n    return [Model().fit() for _ in STEPS]',
+        'def train(n: int = 3):\n    """Train."""\n    # a comment\n'
+        "    return [Model().fit() for _ in STEPS]",
     )
     assert source == (
         "import json\n"
@@ -92,7 +94,7 @@ def test_a_module_reads_as_written_by_hand() -> None:
             "def train(): return B().x().__name__",
         ],
         ["def list(x): return 'mine'", "def train(): return list(3)"],
-        ["from __future__ import annotations\nimport os", "def train(x: Undefined = 1): return x"],
+        ["from __future__ import annotations\nimport os", "def train(x: int = 1): return x"],
         ["items = []\nitems.append(1)", "items = []", "def train(): return items"],
         ["import asyncio", "async def one(): return 1", "def train(): return asyncio.run(one())"],
         ["def train(x=(y := 3)): return x", "def bad(: pass"][:1],
