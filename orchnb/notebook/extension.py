@@ -42,6 +42,7 @@ _SHOWN = {
     ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
     ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
     ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
+    ("orchnb.diagnosis", "Diagnosis"): "diagnosis_card",
     ("orchnb.notebook.views.model", "Card"): "as_it_is",
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }

@@ -34,6 +34,7 @@ from orchnb.api import models
 from orchnb.api.answers import a
 from orchnb.api.operations.payloads import quoted
 from orchnb.api.status import ServerStatus, describe
+from orchnb.diagnosis import Diagnosis
 from orchnb.errors import PrefectHTTPStatusError
 from orchnb.hosting.ephemeral import EphemeralApp, StartupEvent
 from orchnb.hosting.host import host_log
@@ -45,6 +46,7 @@ from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RetryEvent
 from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
+from orchnb.notebook.views.diagnosis import diagnosis_card
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.graph import graph_diagram
@@ -412,6 +414,9 @@ VIEWS: dict[str, Callable[[str], View]] = {
     "timeline.timeline_chart: groups": lambda said: timeline_chart(timeline_of(said, MOST_BARS)),
     "graph.graph_diagram: a run": lambda said: graph_diagram(graph_of(said)),
     "logs.log_view: a line": lambda said: logged(said),
+    "diagnosis.diagnosis_card: a row": lambda said: diagnosis_card(
+        Diagnosis([("Server", one_line(said))], [one_line(said)])
+    ),
     "port.served_card: an app": lambda said: served_card(served(said)),
     "port.not_served_line: closed": lambda said: not_served_line(True),
     "runs.runs_card: one": lambda said: followed(said, 1),
@@ -669,6 +674,7 @@ def test_every_view_is_among_them() -> None:
             "objects.retried_table",
             "objects.timeline_chart",
             "objects.graph_diagram",
+            "objects.diagnosis_card",
         )  # by way of their modules
     }
     assert shown <= view_functions()
