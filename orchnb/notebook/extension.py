@@ -42,7 +42,10 @@ _SHOWN = {
     ("orchnb.api.models.base", "Model"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status.server_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
+    ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
+    ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
     ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
+    ("orchnb.diagnosis", "Diagnosis"): "diagnosis_card",
     ("orchnb.notebook.views.model", "Card"): "as_it_is",
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }

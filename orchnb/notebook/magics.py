@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.api.status import ServerStatus
+    from orchnb.diagnosis import Diagnosis
     from orchnb.notebook.views.model import Card, Line
     from orchnb.notebook.views.retries import RetriedList, RetryHistory
 
@@ -156,6 +157,19 @@ class OrchMagics(Magics):
                 "them"
             )
         return Line(f"display: {mode()} (decided by {mode.decided_by})")
+
+    @magic_arguments()
+    @line_magic
+    def orch_doctor(self, line: str) -> Diagnosis:
+        """Describe this installation for a bug report, without secrets: versions, kernel, settings and
+        their sources, the server's answer, and what is known not to work in this combination.
+        """
+        from orchnb.diagnosis import diagnose
+        from orchnb.notebook.surroundings import surroundings
+
+        _given(OrchMagics.orch_doctor, line)
+        assert self.shell is not None, "magics are called by a shell"
+        return diagnose(surroundings(self.shell, self._mode))
 
     @magic_arguments()
     @line_magic
