@@ -14,6 +14,7 @@ from orchnb.notebook import _ipython
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
+from orchnb.notebook.magic_lines import LineCompleter
 from orchnb.notebook.magics import OrchMagics
 from orchnb.notebook.prewarm import Prewarm
 from orchnb.notebook.session import Session
@@ -80,6 +81,7 @@ class Extension:
             OrchMagics(shell, self.session, self.mode, lambda: self.displays.history)
         )
         out.callback(_ipython.remove_magics, shell, OrchMagics)
+        out.callback(LineCompleter(OrchMagics, shell.Completer).remove)
         for (module, name), view in _SHOWN.items():
             shows = {"text/html": _as_html(view, self.mode), "text/plain": _as_text(view)}
             for mime, show in shows.items():
