@@ -41,6 +41,7 @@ _SHOWN = {
     ("orchnb.api.status", "ServerStatus"): "status_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
     ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
+    ("orchnb.runs.serving", "ServedFlow"): "served_flow_card",
     ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
     ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
     ("orchnb.diagnosis", "Diagnosis"): "diagnosis_card",
@@ -89,6 +90,7 @@ class Extension:
                 formatter.for_type_by_name(module, name, show)
                 out.callback(formatter.pop, f"{module}.{name}", None)
         out.callback(_end_runners)
+        out.callback(_stop_serving_flows)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = self._package
@@ -199,6 +201,12 @@ def _end_runners() -> None:
     run = loaded_module("orchnb.runtime.run")
     if run is not None:
         run.end_runners()
+
+
+def _stop_serving_flows() -> None:
+    serving = loaded_module("orchnb.runs.serving")
+    if serving is not None:
+        serving.stop_all()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

@@ -80,6 +80,7 @@ from orchnb.notebook.views.objects import (
 from orchnb.notebook.views.port import not_served_line, served_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
 from orchnb.notebook.views.runs import runs_card
+from orchnb.notebook.views.serving import served_flow_card
 from orchnb.notebook.views.startup import Startup
 from orchnb.notebook.views.timeline import MOST_BARS, timeline_chart
 from orchnb.openapi.discovery import Location
@@ -87,6 +88,7 @@ from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
 from orchnb.runs.following import Following
+from orchnb.runs.serving import ServedFlow
 from orchnb.runs.timelines import Timeline, TimelineRow, spans_of
 from orchnb.server_type import ServerType
 from orchnb.settings import Origin
@@ -320,6 +322,24 @@ def titled(title: str) -> Any:
     return app
 
 
+class _EndedProcess:
+    """What a card asks of a process, with a log of this text."""
+
+    def __init__(self, said: str) -> None:
+        self.said = said
+        self.pid, self.is_running, self.exit_code = 1, False, 1
+        self.file = self.log = Path("flow.py")
+
+    def log_lines(self, most: int) -> list[str]:
+        return [self.said][:most]
+
+
+def served_flow_of(said: str) -> ServedFlow:
+    deployment = models.Deployment(id=UUID(int=1), flow_id=UUID(int=2), name=said)
+    process: Any = _EndedProcess(said)
+    return ServedFlow(deployment, process, said)
+
+
 def graph_of(said: str) -> models.FlowRunGraph:
     details = dict.fromkeys(("kind", "id", "label", "state_type", "start_time"), said)
     return models.FlowRunGraph(nodes=[[said, {**details, "parents": [{"id": said}]}]])
@@ -413,6 +433,7 @@ VIEWS: dict[str, Callable[[str], View]] = {
     "timeline.timeline_chart: rows": lambda said: timeline_chart(timeline_of(said, 1)),
     "timeline.timeline_chart: groups": lambda said: timeline_chart(timeline_of(said, MOST_BARS)),
     "graph.graph_diagram: a run": lambda said: graph_diagram(graph_of(said)),
+    "serving.served_flow_card: ended": lambda said: served_flow_card(served_flow_of(said)),
     "logs.log_view: a line": lambda said: logged(said),
     "diagnosis.diagnosis_card: a row": lambda said: diagnosis_card(
         Diagnosis([("Server", one_line(said))], [one_line(said)])
@@ -675,6 +696,7 @@ def test_every_view_is_among_them() -> None:
             "objects.timeline_chart",
             "objects.graph_diagram",
             "objects.diagnosis_card",
+            "objects.served_flow_card",
         )  # by way of their modules
     }
     assert shown <= view_functions()

@@ -32,6 +32,7 @@ from orchnb.notebook.views.diagnosis import diagnosis_card as diagnosis_card
 from orchnb.notebook.views.graph import graph_diagram as graph_diagram
 from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean, duration
 from orchnb.notebook.views.retries import retried_table as retried_table
+from orchnb.notebook.views.serving import served_flow_card as served_flow_card
 from orchnb.notebook.views.timeline import timeline_chart as timeline_chart
 from orchnb.openapi.namespace import (
     AsyncOperations,
