@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from orchnb.api.related import related_objects
 from orchnb.notebook import _ipython
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
@@ -40,6 +41,7 @@ _SHOWN = {
     ("orchnb.api.status", "ServerStatus"): "status_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
     ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
+    ("orchnb.runs.failures", "FailedRun"): "failed_run_card",
     ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
     ("orchnb.notebook.views.model", "Card"): "as_it_is",
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
@@ -84,6 +86,8 @@ class Extension:
                 formatter = _formatter(shell, mime)
                 formatter.for_type_by_name(module, name, show)
                 out.callback(formatter.pop, f"{module}.{name}", None)
+        related_objects.wanted = True
+        out.callback(setattr, related_objects, "wanted", False)
         out.callback(_end_runners)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()

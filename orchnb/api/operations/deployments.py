@@ -30,11 +30,12 @@ from orchnb.api.operations.payloads import (
     without_none,
 )
 from orchnb.api.operations.queries import filters_of
+from orchnb.api.operations.related import with_last_runs
 from orchnb.api.operations.schedules import ScheduleLike, as_schedule, as_schedules
 from orchnb.api.operations.suggestions import Names, first_pages, or_near, or_none
 from orchnb.api.operations.verbs import change, count, delete, delete_matching, get, search
 from orchnb.api.times import ToCome, to_come
-from orchnb.http.calls import Call, nothing
+from orchnb.http.calls import Call, Steps, nothing
 from orchnb.http.calls import path as api_path  # an operation has an argument of that name
 from orchnb.text import did_you_mean, near_names
 
@@ -191,10 +192,11 @@ def _by_id(deployment_id: UUID | str, call: Call[T]) -> Generator[Call[Any], Any
 def _named(name: str) -> Generator[Call[Any], Any, Iterable[tuple[str, UUID]]]:
     """Return the first deployments with this name, each with its flow's name, and their ids."""
     flow_name, _, own_name = name.rpartition("/")
-    found = yield from read_deployments(
-        flow_name=flow_name or None,
-        deployment_filter={"name": {"any_": [own_name]}},
-        limit=_MOST_NAMED,
+    found = yield from deployments_page(
+        None,
+        _MOST_NAMED,
+        0,
+        {"flow_name": flow_name or None, "deployment_filter": {"name": {"any_": [own_name]}}},
     )
     names = yield from _flow_names(found)
     return [
@@ -202,14 +204,8 @@ def _named(name: str) -> Generator[Call[Any], Any, Iterable[tuple[str, UUID]]]:
     ]
 
 
-@operation
-def read_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, Deployment]:
-    """Read a deployment by its id.
-
-    Raises:
-        ObjectNotFound: there is no deployment with that id.
-        ValueError: it is not an id; the message names the deployments that are called so.
-    """
+def deployment_by_id(deployment_id: UUID | str) -> Generator[Call[Any], Any, Deployment]:
+    """Return a deployment by its id; raises as `read_deployment` does."""
     call = get(
         api_path("/deployments/{}", deployment_id),
         _deployment,
@@ -219,13 +215,18 @@ def read_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, Depl
 
 
 @operation
-def read_deployment_by_name(name: str) -> Generator[Call[Any], Any, Deployment]:
-    """Read a deployment by its name, which is ``flow/deployment``.
+def read_deployment(deployment_id: UUID | str) -> Steps[Deployment]:
+    """Read a deployment by its id.
 
     Raises:
-        ObjectNotFound: there is no deployment with that name; the message suggests similar names.
-        ValueError: the name does not have that form; the message suggests similar names.
+        ObjectNotFound: there is no deployment with that id.
+        ValueError: it is not an id; the message names the deployments that are called so.
     """
+    return with_last_runs(deployment_by_id(deployment_id))
+
+
+def deployment_by_name(name: str) -> Generator[Call[Any], Any, Deployment]:
+    """Return a deployment by its name; raises as `read_deployment_by_name` does."""
     flow_name, _, deployment_name = name.partition("/")
     if not flow_name or not deployment_name:
         names = yield from or_none(_deployment_names())
@@ -243,8 +244,19 @@ def read_deployment_by_name(name: str) -> Generator[Call[Any], Any, Deployment]:
     return deployment
 
 
+@operation
+def read_deployment_by_name(name: str) -> Steps[Deployment]:
+    """Read a deployment by its name, which is ``flow/deployment``.
+
+    Raises:
+        ObjectNotFound: there is no deployment with that name; the message suggests similar names.
+        ValueError: the name does not have that form; the message suggests similar names.
+    """
+    return with_last_runs(deployment_by_name(name))
+
+
 def _deployment_names() -> Names:
-    deployments = yield from first_pages(lambda offset: read_deployments(offset=offset))
+    deployments = yield from first_pages(lambda offset: deployments_page(None, None, offset, {}))
     flow_names = yield from _flow_names(deployments)
     return [
         f"{flow_names[deployment.flow_id]}/{deployment.name}"
@@ -278,6 +290,20 @@ def _flow_names(deployments: list[Deployment]) -> Generator[Call[Any], Any, dict
     return {flow.id: flow.name for flow in flows}
 
 
+def deployments_page(
+    sort: str | None, limit: int | None, offset: int, query: DeploymentQuery
+) -> Call[ModelList[Deployment]]:
+    """Return the call that reads one page of deployments."""
+    return search(
+        api_path("/deployments/filter"),
+        _deployments,
+        **_deployment_filters(query),
+        sort=sort,
+        limit=limit,
+        offset=offset,
+    )
+
+
 @operation
 def read_deployments(
     *,
@@ -285,7 +311,7 @@ def read_deployments(
     sort: str | None = None,
     offset: int = 0,
     **query: Unpack[DeploymentQuery],
-) -> Call[ModelList[Deployment]]:
+) -> Steps[ModelList[Deployment]]:
     """Read deployments.
 
     Filters are the API's filter objects; ``sort`` is one of its sort orders (``NAME_ASC``,
@@ -296,14 +322,7 @@ def read_deployments(
     Raises:
         ValueError: a keyword repeats a condition of a filter object.
     """
-    return search(
-        api_path("/deployments/filter"),
-        _deployments,
-        **_deployment_filters(query),
-        sort=sort,
-        limit=limit,
-        offset=offset,
-    )
+    return with_last_runs(deployments_page(sort, limit, offset, query))
 
 
 @operation
@@ -654,7 +673,7 @@ def create_flow_run_from_deployment(
     found = as_uuid(deployment_id)
     deployment: Deployment | None = None
     if found is None:
-        deployment = yield from read_deployment_by_name(str(deployment_id))
+        deployment = yield from deployment_by_name(str(deployment_id))
         found = deployment.id
     create = Call(
         "POST",
@@ -670,7 +689,7 @@ def create_flow_run_from_deployment(
     sent = json.loads(create.options()["content"])
     enforced = run.get("enforce_parameter_schema")
     if enforced is not False:
-        deployment = deployment or (yield from read_deployment(found))
+        deployment = deployment or (yield from deployment_by_id(found))
         if deployment.enforce_parameter_schema or enforced:
             check_parameters(deployment, f"Deployment {quoted(deployment_id)}", sent["parameters"])
     flow_run: FlowRun = yield from create

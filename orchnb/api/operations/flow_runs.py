@@ -27,6 +27,7 @@ from orchnb.api.operations.filters import RunWords, any_of, run_words
 from orchnb.api.operations.flows import id_of_flow
 from orchnb.api.operations.payloads import quoted, with_id, without_none
 from orchnb.api.operations.queries import RelatedFilters, filters_of, history
+from orchnb.api.operations.related import with_flow_names
 from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.operations.verbs import change, count, delete, delete_matching, get, search
 from orchnb.api.times import When, moment, to_come
@@ -143,13 +144,14 @@ def create_flow_run(
 
 
 @operation
-def read_flow_run(flow_run_id: UUID | str) -> Call[FlowRun]:
+def read_flow_run(flow_run_id: UUID | str) -> Steps[FlowRun]:
     """Read a flow run by its id.
 
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
-    return get(path("/flow_runs/{}", flow_run_id), flow_run_of, with_id("flow run", flow_run_id))
+    call = get(path("/flow_runs/{}", flow_run_id), flow_run_of, with_id("flow run", flow_run_id))
+    return with_flow_names(call)
 
 
 class FlowRunQuery(RelatedFilters, RunWords, total=False):
@@ -168,6 +170,20 @@ def _flow_run_filters(query: FlowRunQuery) -> dict[str, Any]:
     )
 
 
+def flow_runs_page(
+    sort: str | None, limit: int | None, offset: int, query: FlowRunQuery
+) -> Call[ModelList[FlowRun]]:
+    """Return the call that reads one page of flow runs."""
+    return search(
+        path("/flow_runs/filter"),
+        flow_runs_of,
+        **_flow_run_filters(query),
+        sort=sort,
+        limit=limit,
+        offset=offset,
+    )
+
+
 @operation
 def read_flow_runs(
     *,
@@ -175,8 +191,8 @@ def read_flow_runs(
     limit: int | None = None,
     offset: int = 0,
     **query: Unpack[FlowRunQuery],
-) -> Call[ModelList[FlowRun]]:
-    """Read flow runs.
+) -> Steps[ModelList[FlowRun]]:
+    """Read flow runs, the newest first: by when they started, or should start.
 
     Filters are the API's filter objects; ``sort`` is one of its sort orders (``START_TIME_DESC``,
     ``NAME_ASC``, ...). With ``limit=None`` the server decides; it returns at most 200.
@@ -189,14 +205,8 @@ def read_flow_runs(
     Raises:
         ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
-    return search(
-        path("/flow_runs/filter"),
-        flow_runs_of,
-        **_flow_run_filters(query),
-        sort=sort,
-        limit=limit,
-        offset=offset,
-    )
+    order = "START_TIME_DESC" if sort is None else sort
+    return with_flow_names(flow_runs_page(order, limit, offset, query))
 
 
 @operation
