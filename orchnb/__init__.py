@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         PrefectHTTPStatusError,
         ServerNotConfigured,
         ServerStartFailed,
+        SourceNotFound,
         UnexpectedAnswer,
     )
     from orchnb.hosting.ephemeral import StartupEvent, observe_startup
@@ -82,6 +83,7 @@ __all__ = [
     "ServerStartFailed",
     "ServerType",
     "Settings",
+    "SourceNotFound",
     "StartupEvent",
     "SyncPrefectClient",
     "TaskRunContext",
@@ -129,6 +131,7 @@ _HOMES = {
         "PrefectHTTPStatusError",
         "ServerNotConfigured",
         "ServerStartFailed",
+        "SourceNotFound",
         "UnexpectedAnswer",
     ),
     "orchnb.http.clients": ("PrefectHttpxAsyncClient", "PrefectHttpxSyncClient"),

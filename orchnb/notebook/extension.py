@@ -42,6 +42,7 @@ _SHOWN = {
     ("orchnb.http.response", "PrefectResponse"): "response_card",
     ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
     ("orchnb.runs.failures", "FailedRun"): "failed_run_card",
+    ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
     ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
     ("orchnb.notebook.views.model", "Card"): "as_it_is",
     ("orchnb.notebook.views.model", "Line"): "as_it_is",

@@ -49,9 +49,15 @@ from orchnb.notebook.views.artifacts import artifact_card
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.failed_runs import failed_run_card
+from orchnb.notebook.views.graph import graph_diagram
 from orchnb.notebook.views.logs import log_view
 from orchnb.notebook.views.model import (
+    Box,
     Card,
+    Chart,
+    ChartBar,
+    ChartRow,
+    Diagram,
     Line,
     Live,
     Step,
@@ -433,6 +439,11 @@ def titled(title: str) -> Any:
     return app
 
 
+def graph_of(said: str) -> models.FlowRunGraph:
+    details = dict.fromkeys(("kind", "id", "label", "state_type", "start_time"), said)
+    return models.FlowRunGraph(nodes=[[said, {**details, "parents": [{"id": said}]}]])
+
+
 def timeline_of(said: str, tasks: int) -> Timeline:
     run, now = run_of(said), NOON.astimezone()
     task = models.TaskRun(
@@ -535,6 +546,7 @@ VIEWS: dict[str, Callable[[str], View]] = {
     "objects.as_it_is: card": lambda said: as_it_is(Card(clean(said))),
     "timeline.timeline_chart: rows": lambda said: timeline_chart(timeline_of(said, 1)),
     "timeline.timeline_chart: groups": lambda said: timeline_chart(timeline_of(said, MOST_BARS)),
+    "graph.graph_diagram: a run": lambda said: graph_diagram(graph_of(said)),
     "logs.log_view: a line": lambda said: logged(said),
     "port.served_card: an app": lambda said: served_card(served(said)),
     "port.not_served_line: closed": lambda said: not_served_line(True),
@@ -683,6 +695,16 @@ RAW: dict[str, Callable[[str], View]] = {
     "table": lambda said: Table([said, said], [[said, said]], said),
     "live": lambda said: Live(said, [Step(said, said, said, 0.5)], [said]),
     "line": lambda said: Line(said, "error"),
+    "chart": lambda said: Chart(
+        said,
+        "error",
+        [(0.5, said)],
+        [ChartRow(said, said, "warn", [ChartBar("ran", 0, 1)], spoken=said)],
+        [said],
+    ),
+    "diagram": lambda said: Diagram(
+        said, 9, 9, [Box(0, 0, 9, 9, said, said, "good", said, True, [said])], [], [said]
+    ),
 }
 
 
@@ -796,6 +818,7 @@ def test_every_view_is_among_them() -> None:
             "objects.retried_table",
             "objects.timeline_chart",
             "objects.failed_run_card",
+            "objects.graph_diagram",
         )  # by way of their modules
     }
     assert shown <= view_functions()

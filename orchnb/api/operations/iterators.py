@@ -16,10 +16,10 @@ from orchnb.api.operations.automations import AutomationQuery, read_automations
 from orchnb.api.operations.blocks import BlockDocumentQuery, read_block_documents
 from orchnb.api.operations.coercion import Filter
 from orchnb.api.operations.concurrency import read_global_concurrency_limits
-from orchnb.api.operations.deployments import DeploymentQuery, deployments_page
+from orchnb.api.operations.deployments import DeploymentQuery, read_deployments
 from orchnb.api.operations.events import read_events, read_events_page
 from orchnb.api.operations.filters import EventQuery
-from orchnb.api.operations.flow_runs import FlowRunQuery, flow_runs_page
+from orchnb.api.operations.flow_runs import FlowRunQuery, read_flow_runs
 from orchnb.api.operations.flows import FlowQuery, read_flows
 from orchnb.api.operations.logs import LogQuery, read_logs
 from orchnb.api.operations.task_runs import TaskRunQuery, read_task_runs
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @iteration
 def iter_flow_runs(limit: int | None = None, **query: Unpack[FlowRunQuery]) -> Paging[FlowRun]:
     """Iterate over flow runs, each once, ordered by id; keywords as in `read_flow_runs`."""
-    return Paging(pages_of(flow_runs_page("ID_DESC", None, 0, query)), limit)
+    return Paging(pages_of(read_flow_runs(**query, sort="ID_DESC")), limit)
 
 
 @iteration
@@ -75,7 +75,7 @@ def iter_deployments(
     They are not ordered by name, because deployments of different flows can have the same name, and
     their order could then change from one page to the next.
     """
-    return Paging(pages_of(deployments_page("CREATED_DESC", None, 0, query)), limit)
+    return Paging(pages_of(read_deployments(**query, sort="CREATED_DESC")), limit)
 
 
 @iteration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import httpx
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from orchnb.api.models import FlowRun
 
 T = TypeVar("T")
+After: TypeAlias = Callable[[T], Steps[None]]
+"""What follows a call: more calls, from its result."""
 
 _PATIENCE = 3.0
 """Seconds that these requests may take: a result is shown without the names rather than late."""
@@ -29,26 +31,29 @@ _flows = list_of(lambda: models.Flow)
 _flow_runs = list_of(lambda: models.FlowRun)
 
 
-def with_flow_names(steps: Steps[T]) -> Steps[T]:
-    """Return the calls for some flow runs, and for the names of their flows if results are looked at."""
-    return _extended(steps, _ask_for_flows) if related_objects.wanted else steps
+def with_flow_names(after: After[T] | None = None) -> After[T] | None:
+    """Return what follows a read of flow runs: if results are looked at, a request for the names of their
+    flows. ``after`` is what follows it anyway."""
+    return _followed(after, _ask_for_flows) if related_objects.wanted else after
 
 
-def with_last_runs(steps: Steps[T]) -> Steps[T]:
-    """Return the calls for some deployments, and for their flows' names and their last runs if results
-    are looked at."""
-    return _extended(steps, _ask_for_runs) if related_objects.wanted else steps
+def with_last_runs(after: After[T] | None = None) -> After[T] | None:
+    """Return what follows a read of deployments: if results are looked at, requests for the names of
+    their flows and for their last runs. ``after`` is what follows it anyway."""
+    return _followed(after, _ask_for_runs) if related_objects.wanted else after
 
 
-def _extended(
-    steps: Steps[T],
+def _followed(
+    after: After[T] | None,
     ask: Callable[[Sequence[Any]], Generator[Call[Any], Any, None]],
-) -> Generator[Call[Any], Any, T]:
-    found: T = yield from steps
-    objects = [found] if isinstance(found, Model) else found
-    with suppress(httpx.HTTPError, OrchnbError):  # the result is complete without them
-        yield from ask(objects)  # type: ignore[arg-type] # one model, or a list of them
-    return found
+) -> After[T]:
+    def follow(found: Any) -> Generator[Call[Any], Any, None]:
+        if after is not None:
+            yield from after(found)
+        with suppress(httpx.HTTPError, OrchnbError):  # the result is complete without them
+            yield from ask([found] if isinstance(found, Model) else found)
+
+    return follow
 
 
 def _ask_for_flows(objects: Sequence[Any]) -> Generator[Call[Any], Any, None]:

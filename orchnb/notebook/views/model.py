@@ -212,7 +212,59 @@ class Chart:
 _MOST_UNSCROLLED = 40
 """Rows of a chart that are shown without a scroll bar."""
 
-View: TypeAlias = Card | Table | Live | Line | Chart
+
+@dataclass(frozen=True)
+class Box:
+    """A box of a diagram; positions and sizes are in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    label: str
+    words: str
+    tone: Tone
+    name: str = ""
+    """The whole label, if it is shortened in the box."""
+    is_double: bool = False
+    """Whether it has a second border, for a run that contains others."""
+    after: Sequence[str] = ()
+    """The names of what it depends on."""
+
+    @property
+    def sign(self) -> str:
+        """The sign that shows the tone without colour."""
+        return _SIGNS[self.tone]
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """Boxes and the lines between them."""
+
+    title: str
+    width: int
+    height: int
+    boxes: Sequence[Box]
+    arrows: Sequence[Sequence[tuple[int, int]]]
+    """The points of each line: a curve to the second, a straight line to the third, and so on."""
+    notes: Sequence[str] = ()
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """The boxes as lines of text, with what each depends on."""
+        names = _aligned([(f"{box.sign} {box.name or box.label}", box.words) for box in self.boxes])
+        return [
+            f"{name}  after {_some(box.after)}" if box.after else name
+            for name, box in zip(names, self.boxes, strict=True)
+        ]
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+View: TypeAlias = Card | Table | Live | Line | Chart | Diagram
 
 
 def html(view: View) -> str:
@@ -296,6 +348,10 @@ def _text_of_chart(chart: Chart) -> list[str]:
     return [*lines, *_indented(chart.notes)]
 
 
+def _text_of_diagram(diagram: Diagram) -> list[str]:
+    return [diagram.title, *_indented(diagram.lines), *_indented(diagram.notes)]
+
+
 # Each key is the type that its function takes.
 _TEXTS: dict[type[View], Callable[[Any], list[str]]] = {
     Card: _text_of_card,
@@ -303,6 +359,7 @@ _TEXTS: dict[type[View], Callable[[Any], list[str]]] = {
     Live: _text_of_live,
     Line: _text_of_line,
     Chart: _text_of_chart,
+    Diagram: _text_of_diagram,
 }
 
 

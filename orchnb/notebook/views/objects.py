@@ -15,6 +15,7 @@ from orchnb.http.errors import text_of
 from orchnb.http.response import PrefectResponse
 from orchnb.notebook.views.artifacts import ARTIFACT_COLUMNS, artifact_card
 from orchnb.notebook.views.failed_runs import failed_run_card as failed_run_card
+from orchnb.notebook.views.graph import graph_diagram as graph_diagram
 from orchnb.notebook.views.kinds import Around, field_cell, look_of
 from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean
 from orchnb.notebook.views.retries import retried_table as retried_table
