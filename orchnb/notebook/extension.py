@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from orchnb.api.related import related_objects
 from orchnb.notebook import _ipython
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
@@ -42,6 +43,7 @@ _SHOWN = {
     ("orchnb.http.response", "PrefectResponse"): "response_card",
     ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
     ("orchnb.runs.serving", "ServedFlow"): "served_flow_card",
+    ("orchnb.runs.failures", "FailedRun"): "failed_run_card",
     ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
     ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
     ("orchnb.diagnosis", "Diagnosis"): "diagnosis_card",
@@ -89,6 +91,8 @@ class Extension:
                 formatter = _formatter(shell, mime)
                 formatter.for_type_by_name(module, name, show)
                 out.callback(formatter.pop, f"{module}.{name}", None)
+        related_objects.wanted = True
+        out.callback(setattr, related_objects, "wanted", False)
         out.callback(_end_runners)
         out.callback(_stop_serving_flows)
         out.callback(_NotebookLoop(shell).remove)
