@@ -82,10 +82,10 @@ class FlowProcess:
             process.stdin.close()
 
     def log_lines(self, most: int = _LOG_SHOWN) -> list[str]:
-        """Return the last lines that it has written."""
+        """Return the last lines that it has written, without empty ones."""
         try:
             with self.log.open(encoding="utf-8", errors="replace") as lines:
-                return [line.rstrip("\n") for line in deque(lines, most)]
+                return list(deque((line.rstrip() for line in lines if line.strip()), most))
         except OSError:
             return []
 
