@@ -10,10 +10,12 @@ from contextlib import ExitStack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from orchnb.api.related import related_objects
 from orchnb.notebook import _ipython
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
+from orchnb.notebook.magic_lines import LineCompleter
 from orchnb.notebook.magics import OrchMagics
 from orchnb.notebook.prewarm import Prewarm
 from orchnb.notebook.session import Session
@@ -40,6 +42,8 @@ _SHOWN = {
     ("orchnb.api.status", "ServerStatus"): "status_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
     ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
+    ("orchnb.runs.serving", "ServedFlow"): "served_flow_card",
+    ("orchnb.runs.failures", "FailedRun"): "failed_run_card",
     ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
     ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
     ("orchnb.diagnosis", "Diagnosis"): "diagnosis_card",
@@ -80,13 +84,17 @@ class Extension:
             OrchMagics(shell, self.session, self.mode, lambda: self.displays.history)
         )
         out.callback(_ipython.remove_magics, shell, OrchMagics)
+        out.callback(LineCompleter(OrchMagics, shell.Completer).remove)
         for (module, name), view in _SHOWN.items():
             shows = {"text/html": _as_html(view, self.mode), "text/plain": _as_text(view)}
             for mime, show in shows.items():
                 formatter = _formatter(shell, mime)
                 formatter.for_type_by_name(module, name, show)
                 out.callback(formatter.pop, f"{module}.{name}", None)
+        related_objects.wanted = True
+        out.callback(setattr, related_objects, "wanted", False)
         out.callback(_end_runners)
+        out.callback(_stop_serving_flows)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = self._package
@@ -197,6 +205,12 @@ def _end_runners() -> None:
     run = loaded_module("orchnb.runtime.run")
     if run is not None:
         run.end_runners()
+
+
+def _stop_serving_flows() -> None:
+    serving = loaded_module("orchnb.runs.serving")
+    if serving is not None:
+        serving.stop_all()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 
 from orchnb.notebook.display_mode import MODES, DisplayMode
-from orchnb.notebook.session import InvalidChoice, Session
+from orchnb.notebook.magic_lines import completes, with_help
+from orchnb.notebook.magic_lines import parsed_line as _given
+from orchnb.notebook.session import SERVER_KINDS, InvalidChoice, Session
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -22,12 +23,47 @@ if TYPE_CHECKING:
     from orchnb.notebook.views.model import Card, Line
     from orchnb.notebook.views.retries import RetriedList, RetryHistory
 
+
+def _is_url(word: str | None) -> bool:
+    return word is not None and "://" in word
+
+
+def _kind(word: str) -> str:
+    """Return a kind of server in lower case, and an address as it is."""
+    return word if _is_url(word) else word.lower()
+
+
+def _profile_names() -> list[str]:
+    from orchnb.errors import InvalidSetting
+    from orchnb.settings import all_profiles
+
+    try:
+        return list(all_profiles())
+    except InvalidSetting:  # using a profile says what is wrong with the file
+        return []
+
+
+def _known_urls() -> list[str]:
+    """Return the API URLs of profiles that contain no password."""
+    from orchnb.errors import InvalidSetting
+    from orchnb.settings import all_profiles
+
+    try:
+        urls = [str(values.get("PREFECT_API_URL", "")) for values in all_profiles().values()]
+    except InvalidSetting:
+        return []
+    return [url for url in dict.fromkeys(urls) if _is_url(url) and "@" not in url]
+
+
 LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
 
 
 @magics_class
 class OrchMagics(Magics):
-    """The line magics of orchnb. ``history`` returns the retries of the notebook."""
+    """The line magics of orchnb. ``history`` returns the retries of the notebook.
+
+    To add one, see CONTRIBUTING and `orchnb.notebook.magic_lines`, which also completes and explains it.
+    """
 
     def __init__(
         self,
@@ -37,6 +73,7 @@ class OrchMagics(Magics):
         history: Callable[[], RetryHistory],
     ) -> None:
         super().__init__(shell)
+        self.magics = {kind: with_help(methods) for kind, methods in self.magics.items()}
         self._session = session
         self._mode = mode
         self._history = history
@@ -45,9 +82,10 @@ class OrchMagics(Magics):
     @argument(
         "kind",
         nargs="?",
-        type=str.lower,
-        help="ephemeral: the in-kernel server; server: the server at URL; cloud: Prefect Cloud; "
-        "auto: the server that the settings select. Without an argument: show the current server.",
+        type=_kind,
+        help="ephemeral: the in-kernel server; server: the server at URL, which is also enough alone; "
+        "cloud: Prefect Cloud; auto: the server that the settings select. Without an argument: show the "
+        "current server.",
     )
     @argument("url", nargs="?", help="the API URL, such as http://127.0.0.1:4200/api")
     @argument("--profile", help="use the server of this profile in profiles.toml")
@@ -60,6 +98,7 @@ class OrchMagics(Magics):
     @argument(
         "--verbose", action="store_true", help="also show how long each phase of its start took"
     )
+    @completes(kind=SERVER_KINDS, url=_known_urls, profile=_profile_names)
     @line_magic
     def orch_server_type(self, line: str) -> ServerStatus:
         """Show which server is used, whether it is up, and which setting selected it; or switch.
@@ -72,10 +111,11 @@ class OrchMagics(Magics):
 
         given = _given(OrchMagics.orch_server_type, line)
         if given.kind is not None or given.profile is not None or given.fresh:
+            kind, url = given.kind, given.url
+            if _is_url(kind) and url is None:
+                kind, url = "server", kind
             with _usage_errors():
-                self._session.switch(
-                    given.kind, given.url, profile=given.profile, fresh=given.fresh
-                )
+                self._session.switch(kind, url, profile=given.profile, fresh=given.fresh)
         return server_status(get_settings(), verbose=given.verbose)
 
     @magic_arguments()
@@ -137,6 +177,7 @@ class OrchMagics(Magics):
         "cards and no live displays; settings: the value of ORCHNB_DISPLAY. Without an argument: show "
         "the current mode.",
     )
+    @completes(mode=(*MODES, "settings"))
     @line_magic
     def orch_display(self, line: str) -> Line:
         """Show or set the display mode of this session."""
@@ -186,12 +227,3 @@ def _usage_errors() -> Iterator[None]:
         yield
     except InvalidChoice as error:
         raise UsageError(str(error)) from None
-
-
-def _given(magic: Any, line: str) -> Any:
-    """Parse the arguments on a magic's line, ignoring a trailing comment, which IPython passes on.
-
-    Raises:
-        UsageError: the magic does not have such arguments.
-    """
-    return parse_argstring(magic, re.sub(r"(^|\s)#.*", "", line))

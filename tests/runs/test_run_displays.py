@@ -64,7 +64,7 @@ def test_of_many_runs_those_that_need_attention_are_shown() -> None:
     shown = card(*[DONE] * 100, FAILS, *[LONG] * 5, until=10)
     assert shown.table is not None
     states = [str(row[0]) for row in shown.table.rows]
-    assert states == ["Failed", *["Running"] * 5, *["Completed"] * (MOST_RUNS_SHOWN - 6)]
+    assert states == ["✗ Failed", *["● Running"] * 5, *["✓ Completed"] * (MOST_RUNS_SHOWN - 6)]
     assert "12 of 106 runs" in text(shown)
 
 

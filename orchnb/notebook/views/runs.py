@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from orchnb.notebook.views.model import Card, Table, TableCell, Tone, clean, duration
+from orchnb.notebook.views.run_cells import page_link, run_parameters, run_state
+from orchnb.notebook.views.words import shortened
 from orchnb.runs.states import has_ended, has_failed, state_type
 
 if TYPE_CHECKING:
@@ -15,16 +17,6 @@ if TYPE_CHECKING:
     from orchnb.runs.following import Following
 
 MOST_RUNS_SHOWN = 12
-_MOST_PARAMETERS = 60
-
-_TONES: dict[str, Tone] = {
-    "COMPLETED": "good",
-    "FAILED": "error",
-    "CRASHED": "error",
-    "CANCELLED": "warn",
-    "CANCELLING": "warn",
-    "PAUSED": "warn",
-}
 _COUNTED = {
     "RUNNING": "running",
     "PENDING": "pending",
@@ -86,7 +78,7 @@ def _table(runs: Sequence[FlowRun], now: datetime, ui_url: str | None) -> Table:
         shown.sort(key=lambda run: order.get(state_type(run), len(order)))
         shown = shown[:MOST_RUNS_SHOWN]
     rows = [_row(run, now, ui_url) for run in shown]
-    columns = ["state", "name", "parameters", "time", "message"]
+    columns = ["state", "name", "parameters", "time"]
     kept = [place for place in range(len(columns)) if any(str(row[place]) for row in rows)]
     caption = f"{len(shown)} of {len(runs):,} runs" if len(runs) > len(shown) else ""
     return Table(
@@ -97,18 +89,11 @@ def _table(runs: Sequence[FlowRun], now: datetime, ui_url: str | None) -> Table:
 
 
 def _row(run: FlowRun, now: datetime, ui_url: str | None) -> list[str | TableCell]:
-    kind = state_type(run)
-    name = clean(run.name or str(run.id), 60)
-    link = f"{ui_url}/runs/flow-run/{run.id}" if ui_url else ""
-    message = run.state.message if run.state is not None and kind != "COMPLETED" else None
     return [
-        TableCell(_state(run), _TONES.get(kind, "plain")),
-        TableCell(name, link=link) if link else name,
-        clean(
-            ", ".join(f"{key}={value!r}" for key, value in run.parameters.items()), _MOST_PARAMETERS
-        ),
+        run_state(run, 120),
+        page_link(shortened(run.name or str(run.id), 40), ui_url, "runs/flow-run", run.id),
+        run_parameters(run),
         _time(run, now),
-        clean(message or "", 200),
     ]
 
 
