@@ -35,7 +35,7 @@ def wait_for(
     With a timeout of 0, look once. ``on_change`` is called for each change.
     """
     until = None if timeout is None else clock() + timeout
-    try:
+    with following.until_end():
         while not following.done:
             found = yield from following.call(until)
             for change in following.take(found):
@@ -43,9 +43,8 @@ def wait_for(
                     on_change(change)
             if until is not None and clock() >= until and not following.done:
                 return False
+        yield from following.last_look()
         return True
-    finally:
-        following.end()
 
 
 def list_of_runs(runs: Iterable[FlowRun]) -> ModelList[FlowRun]:
