@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         inject_client,
         use_app,
     )
+    from orchnb.api.watch import watch
     from orchnb.asgi import ASGIApp
     from orchnb.errors import (
         ClientClosed,
@@ -98,6 +99,7 @@ __all__ = [
     "run",
     "temporary_settings",
     "use_app",
+    "watch",
 ]
 
 _HOMES = {
@@ -112,6 +114,7 @@ _HOMES = {
         "inject_client",
         "use_app",
     ),
+    "orchnb.api.watch": ("watch",),
     "orchnb.errors": (
         "FlowRunWaitTimeout",
         "FlowRunsFailed",

@@ -45,6 +45,7 @@ FLOORS = {
     "api.client": 9,
     "api.context": 9,
     "api.status": 9,
+    "api.watch": 9,
     "notebook": 10,
 }
 

@@ -158,7 +158,7 @@ class Following:
                     self._chunk = limit
                     continue
                 pace.failed(exc)
-                self._tell()
+                self.tell()
                 continue
             pace.succeeded()
             del self._round[: len(self._asked)]
@@ -200,7 +200,7 @@ class Following:
         self._asked = []
         if changes:
             self.pace.changed()
-        self._tell()
+        self.tell()
         return changes
 
     def last_look(self) -> Generator[Call[Any] | Sleep, Any, None]:
@@ -223,9 +223,10 @@ class Following:
             if self.ended is None:
                 self.end_reason = reason
                 self.ended = self._clock()
-                self._tell()
+                self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Tell the observers, such as a notebook's display."""
         if self._is_shown:
             follow_observers.tell(self)
 

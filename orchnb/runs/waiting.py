@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -131,3 +132,17 @@ def id_of(run: Any) -> UUID:
         return UUID(str(found))
     except ValueError:
         raise ValueError(f"{one_line(repr(run), 80)} is not a flow run and not its id") from None
+
+
+def in_seconds(timeout: float | timedelta | None) -> float | None:
+    """Return a timeout in seconds; None for no limit.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if seconds is not None and not seconds >= 0:
+        raise ValueError(
+            f"timeout should be 0 or more seconds, or None for no limit, not {timeout}"
+        )
+    return seconds

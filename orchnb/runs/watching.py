@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -18,6 +18,7 @@ from uuid import UUID
 import httpx
 
 from orchnb.api import models
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations.flow_runs import cancel_flow_run, read_flow_run, set_flow_run_state
 from orchnb.errors import PrefectHTTPStatusError
 from orchnb.http.calls import Call
@@ -26,6 +27,7 @@ from orchnb.runs.details import LineReader, RunDetails, TaskReader, with_line
 from orchnb.runs.following import EndReason, Following
 from orchnb.runs.pace import PASSING, Clock, smaller_limit
 from orchnb.runs.states import has_ended, has_failed, state_type
+from orchnb.runs.waiting import wait_for
 
 if TYPE_CHECKING:
     from orchnb.api.models import FlowRun, Log
@@ -254,9 +256,33 @@ class Watching:
         return runs_to_show(runs, MOST_SHOWN_AT_THE_END if is_over else MOST_SHOWN)
 
 
+class WatchedRuns(ModelList["FlowRun"]):
+    """Flow runs as last seen by a watch. A notebook does not show them again in the cell of the watch."""
+
+    def __init__(self, following: Following) -> None:
+        super().__init__(following.all_runs(), model=models.FlowRun, ui_url=following.ui_url)
+        self.following: Following = following
+
+
+def watch_runs(
+    runs: Sequence[FlowRun | UUID], timeout: float | None, *, clock: Clock = time.monotonic
+) -> Generator[Call[Any] | Sleep, Any, WatchedRuns]:
+    """Watch flow runs until all have ended, or for ``timeout`` seconds; return them as last seen."""
+    known = {run.id: run for run in runs if not isinstance(run, UUID)}
+    ids = [run if isinstance(run, UUID) else run.id for run in runs]
+    following = Following(ids, clock=clock)
+    following.runs.update(known)
+    watching = Watching(following, clock=clock)
+    watching.waits_for_lines = not following.done
+    if known:
+        following.tell()
+    yield from wait_for(following, timeout, clock=clock)
+    return WatchedRuns(following)
+
+
 def runs_to_show(runs: Sequence[FlowRun], most: int) -> Sequence[FlowRun]:
-    """Return the runs to show if at most ``most`` are: active ones and failed ones, each of which can
-    have half of the places at least, then others. If all are shown, their order stays."""
+    """Return the runs to show: all if they are few, else at most ``most`` of the active and the failed
+    ones, each of which can have at least half of the places."""
     if len(runs) <= most:
         return runs
     failed = sorted(filter(has_failed, runs), key=_end, reverse=True)
@@ -264,10 +290,7 @@ def runs_to_show(runs: Sequence[FlowRun], most: int) -> Sequence[FlowRun]:
     active.sort(key=_importance)
     places = most // 2
     of_failed = min(len(failed), max(places, most - len(active)))
-    chosen = active[: most - of_failed] + failed[:of_failed]
-    ids = {run.id for run in chosen}
-    rest = (run for run in reversed(runs) if run.id not in ids)
-    return [*chosen, *_first(rest, most - len(chosen))]
+    return active[: most - of_failed] + failed[:of_failed]
 
 
 def retryable(runs: Sequence[FlowRun]) -> list[FlowRun]:
@@ -282,7 +305,3 @@ def _importance(run: FlowRun) -> int:
 
 def _end(run: FlowRun) -> float:
     return run.end_time.timestamp() if run.end_time is not None else 0.0
-
-
-def _first(runs: Iterator[FlowRun], count: int) -> list[FlowRun]:
-    return [run for run, _ in zip(runs, range(count), strict=False)]

@@ -219,7 +219,7 @@ WAITS = [(0.0, "SCHEDULED")]
         ([DONE] * 50 + [ACTIVE] * 2 + [FAILS] * 50, ["RUNNING"] * 2 + ["FAILED"] * 8),
         ([DONE] * 50 + [ACTIVE] * 50 + [FAILS], ["RUNNING"] * 9 + ["FAILED"]),
         ([WAITS] * 50 + [ACTIVE] * 3 + [FAILS], ["RUNNING"] * 3 + ["SCHEDULED"] * 6 + ["FAILED"]),
-        ([DONE] * 50 + [FAILS], ["FAILED"] + ["COMPLETED"] * 9),
+        ([DONE] * 50 + [FAILS], ["FAILED"]),
     ],
 )
 def test_of_many_runs_the_active_and_the_failed_ones_are_shown(
