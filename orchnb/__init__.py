@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         PrefectHTTPStatusError,
         ServerNotConfigured,
         ServerStartFailed,
+        SourceNotFound,
         UnexpectedAnswer,
     )
     from orchnb.hosting.ephemeral import StartupEvent, observe_startup
@@ -83,6 +84,7 @@ __all__ = [
     "ServerStartFailed",
     "ServerType",
     "Settings",
+    "SourceNotFound",
     "StartupEvent",
     "SyncPrefectClient",
     "TaskRunContext",
@@ -132,6 +134,7 @@ _HOMES = {
         "PrefectHTTPStatusError",
         "ServerNotConfigured",
         "ServerStartFailed",
+        "SourceNotFound",
         "UnexpectedAnswer",
     ),
     "orchnb.http.clients": ("PrefectHttpxAsyncClient", "PrefectHttpxSyncClient"),

@@ -56,6 +56,16 @@ _LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 _PREFIX = re.compile(r"(Flow|Task) run encountered an exception:? ")
 
 
+COLOURS: dict[WatchTone, str] = {
+    "good": "#2a4",
+    "error": "#d33",
+    "warn": "#b70",
+    "active": "#27c",
+    "idle": "#888",
+}
+"""Those of the other views: they have enough contrast for signs and bars on light and on dark pages."""
+
+
 @dataclass(frozen=True)
 class WatchCount:
     """How many runs are in a state."""
@@ -63,8 +73,15 @@ class WatchCount:
     words: str
     tone: WatchTone
     sign: str
-    percent: float | None = None
-    """The share of the bar; None if it is not part of it."""
+
+
+@dataclass(frozen=True)
+class WatchPart:
+    """A part of a bar, in percent."""
+
+    tone: WatchTone
+    start: float
+    percent: float
 
 
 @dataclass(frozen=True)
@@ -89,9 +106,9 @@ class WatchRow:
         return f"{self.done:,}/{self.known:,}" if self.known else ""
 
     @property
-    def percent(self) -> float:
-        """The same as a share."""
-        return 100 * self.done / self.known if self.known else 0.0
+    def bar(self) -> Sequence[WatchPart]:
+        """The same as a bar."""
+        return [WatchPart(self.tone, 0.0, 100 * self.done / self.known)] if self.known else []
 
 
 @dataclass(frozen=True)
@@ -104,7 +121,7 @@ class Watch:
     link: str
     elapsed: str
     counts: Sequence[WatchCount]
-    bar: Sequence[WatchCount]
+    bar: Sequence[WatchPart]
     done: int
     total: int
     name_of_bar: str
@@ -126,14 +143,15 @@ class Watch:
     """What a screen reader says."""
 
     @property
-    def percent(self) -> float:
-        """The share of what is done."""
-        return 100 * self.done / self.total if self.total else 0.0
+    def tones(self) -> Sequence[WatchTone]:
+        """The tones that it uses."""
+        used = {self.tone, *(count.tone for count in self.counts), *(row.tone for row in self.rows)}
+        return [tone for tone in COLOURS if tone in used]
 
     @property
-    def parts(self) -> Sequence[tuple[WatchTone, float]]:
-        """The tones and shares of the bar's parts."""
-        return [(part.tone, part.percent or 0.0) for part in self.bar]
+    def colours(self) -> dict[WatchTone, str]:
+        """The colours of the tones."""
+        return COLOURS
 
     def has(self, column: str) -> bool:
         """Return whether any row has something in this column."""
@@ -168,7 +186,7 @@ def watch_view(snapshot: Snapshot, now: datetime, status: str = "") -> Watch:
         link=_link(run, snapshot.ui_url) if run is not None else "",
         elapsed=_elapsed(snapshot, run, details, now),
         counts=() if is_only else counts,
-        bar=_bar(snapshot),
+        bar=_bar(snapshot) if run is None else _bar_of_tasks(tasks),
         done=details.done if details is not None else (0 if is_only else ended),
         total=details.known if details is not None else (0 if is_only else snapshot.total),
         name_of_bar="Task runs that have ended" if is_only else "Flow runs that have ended",
@@ -276,18 +294,25 @@ def _counts(snapshot: Snapshot) -> list[WatchCount]:
     return [*known, WatchCount(f"{others:,} other", "idle", "•")] if others else known
 
 
-def _bar(snapshot: Snapshot) -> list[WatchCount]:
+def _bar(snapshot: Snapshot) -> Sequence[WatchPart]:
     numbers = _numbers(snapshot)
-    return [
-        WatchCount(
-            _STATES[kind][0],
-            _STATES[kind][1],
-            "",
-            percent=100 * numbers[kind] / snapshot.total,
-        )
-        for kind in _IN_THE_BAR
-        if numbers[kind]
+    parts, start = [], 0.0
+    for kind in _IN_THE_BAR:
+        if numbers[kind]:
+            percent = 100 * numbers[kind] / snapshot.total
+            parts.append(WatchPart(_STATES[kind][1], start, percent))
+            start += percent
+    return parts
+
+
+def _bar_of_tasks(tasks: Sequence[TaskRun]) -> Sequence[WatchPart]:
+    failed, ended = sum(map(has_failed, tasks)), sum(map(has_ended, tasks))
+    share = 100 / len(tasks) if tasks else 0.0
+    parts = [
+        WatchPart("good", 0.0, share * (ended - failed)),
+        WatchPart("error", share * (ended - failed), share * failed),
     ]
+    return [part for part in parts if part.percent]
 
 
 def _overall(snapshot: Snapshot) -> tuple[str, WatchTone, str]:
