@@ -51,6 +51,9 @@ _SHOWN = {
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
 
+# The runs that a watch returns, which its display has shown already.
+_WATCHED = ("orchnb.runs.watching", "WatchedRuns")
+
 
 class Extension:
     """Everything that one load has added to one shell."""
@@ -93,6 +96,10 @@ class Extension:
                 out.callback(formatter.pop, f"{module}.{name}", None)
         related_objects.wanted = True
         out.callback(setattr, related_objects, "wanted", False)
+        assert shell.display_formatter is not None, "a shell always has one"
+        shown_above: Any = shell.display_formatter.ipython_display_formatter
+        shown_above.for_type_by_name(*_WATCHED, self._show_watched)
+        out.callback(shown_above.pop, ".".join(_WATCHED), None)
         out.callback(_end_runners)
         out.callback(_stop_serving_flows)
         out.callback(_NotebookLoop(shell).remove)
@@ -123,6 +130,11 @@ class Extension:
     def _followed(self, following: Any) -> None:
         if self._is_here:
             self.displays.followed(following)
+
+    def _show_watched(self, runs: Any) -> None:
+        """Show nothing for runs that the cell shows above, and others as usual."""
+        if self._displays is None or not self._displays.watches.is_shown_here(runs.following):
+            raise NotImplementedError  # IPython then asks the other formatters
 
     @property
     def _is_here(self) -> bool:
