@@ -21,6 +21,7 @@ from orchnb.notebook.session import Session
 from orchnb.notebook.stop_button import Pulse
 from orchnb.notebook.terminal import AwaitingCells
 from orchnb.notebook.tracebacks import ErrorCards
+from orchnb.notebook.unawaited import UnawaitedCalls
 from orchnb.observers import follow_observers, retry_observers, startup_observers, switch_observers
 from orchnb.runtime import loops
 from orchnb.runtime.background_imports import loaded_module
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.notebook.live_displays import LiveDisplays
+    from orchnb.notebook.views.model import Card
 
 # Types that are displayed as more than their repr, by name so that nothing is imported yet, and the
 # function of `object_views` that makes a view of each.
@@ -87,6 +89,8 @@ class Extension:
                 formatter = _formatter(shell, mime)
                 formatter.for_type_by_name(module, name, show)
                 out.callback(formatter.pop, f"{module}.{name}", None)
+        unawaited = UnawaitedCalls(shell, self.mode, self._show_here, _running_loop)
+        out.callback(unawaited.remove)
         out.callback(_end_runners)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
@@ -122,6 +126,11 @@ class Extension:
         """Whether this is the shell's process. In a forked child, the displays' locks may be held by
         threads that do not exist there."""
         return os.getpid() == self._pid
+
+    def _show_here(self, card: Card) -> None:
+        from orchnb.notebook.display_output import display_here
+
+        display_here(card, self.mode(), self._pid)
 
     def _cell_ended(self, cell: Cell, interrupted: bool) -> None:
         if self._displays is not None:

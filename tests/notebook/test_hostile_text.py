@@ -45,6 +45,7 @@ from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RetryEvent
 from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
+from orchnb.notebook.views.awaiting import await_card
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.graph import graph_diagram
@@ -343,6 +344,8 @@ def timeline_of(said: str, tasks: int) -> Timeline:
 
 
 VIEWS: dict[str, Callable[[str], View]] = {
+    "awaiting.await_card": lambda said: await_card([said] * 7, is_missing=True),
+    "awaiting.await_card: needless": lambda said: await_card([said], is_missing=False, failed=True),
     **{
         f"errors.error_card: {status_}": lambda said, status_=status_: error_card(
             refused(status_, said)
