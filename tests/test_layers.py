@@ -46,7 +46,11 @@ FLOORS = {
     "api.client": 9,
     "api.context": 9,
     "api.status": 9,
+    "diagnosis": 9,
+    "api.watch": 9,
     "notebook": 10,
+    # The command.
+    "__main__": 11,
 }
 
 

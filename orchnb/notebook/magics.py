@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.api.status import ServerStatus
+    from orchnb.diagnosis import Diagnosis
     from orchnb.notebook.views.model import Card, Line
     from orchnb.notebook.views.retries import RetriedList, RetryHistory
+    from orchnb.runs.watching import WatchedRuns
 
 
 def _is_url(word: str | None) -> bool:
@@ -154,6 +156,35 @@ class OrchMagics(Magics):
         return log_view(max(1, given.n), given.level)
 
     @magic_arguments()
+    @argument("runs", nargs="*", metavar="RUN", help="the name or id of a flow run")
+    @argument("--flow", help="the runs of the flow of this name")
+    @argument("--tag", help="the runs that have this tag")
+    @argument(
+        "--since",
+        help="the runs that were expected to start since then: 1h, 30m, today, 2026-11-01",
+    )
+    @line_magic
+    def orch_watch(self, line: str) -> WatchedRuns:
+        """Watch flow runs until all have ended: their states, tasks and last log lines.
+
+        Without arguments: all runs that are active. The notebook's stop button ends the watch, not the
+        runs. Returns the runs as last seen: ``runs = %orch_watch --since 1h``. With ``await
+        orchnb.watch(runs)`` instead, the display also has buttons.
+        """
+        from orchnb.api.context import get_client
+        from orchnb.runs.selection import select_runs
+        from orchnb.runs.watching import watch_runs
+
+        given = _given(OrchMagics.orch_watch, line)
+        client = get_client(sync_client=True)
+        with _usage_errors(ValueError):
+            selected = client.perform(
+                select_runs(given.runs, flow=given.flow, tag=given.tag, since=given.since),
+                "orch_watch",
+            )
+        return client.perform(watch_runs(selected, None))
+
+    @magic_arguments()
     @argument("--clear", action="store_true", help="clear the list")
     @line_magic
     def orch_retries(self, line: str) -> RetriedList:
@@ -197,6 +228,19 @@ class OrchMagics(Magics):
 
     @magic_arguments()
     @line_magic
+    def orch_doctor(self, line: str) -> Diagnosis:
+        """Describe this installation for a bug report, without secrets: versions, kernel, settings and
+        their sources, the server's answer, and what is known not to work in this combination.
+        """
+        from orchnb.diagnosis import diagnose
+        from orchnb.notebook.surroundings import surroundings
+
+        _given(OrchMagics.orch_doctor, line)
+        assert self.shell is not None, "magics are called by a shell"
+        return diagnose(surroundings(self.shell, self._mode))
+
+    @magic_arguments()
+    @line_magic
     def orch_traceback(self, line: str) -> None:
         """Print the last error that was shown, with every frame and all causes."""
         from orchnb.notebook.tracebacks import whole_traceback
@@ -207,9 +251,9 @@ class OrchMagics(Magics):
 
 
 @contextmanager
-def _usage_errors() -> Iterator[None]:
-    """Raise an `InvalidChoice` as IPython's error for a line that a magic does not accept."""
+def _usage_errors(kind: type[ValueError] = InvalidChoice) -> Iterator[None]:
+    """Raise errors of this kind as IPython's error for a line that a magic does not accept."""
     try:
         yield
-    except InvalidChoice as error:
+    except kind as error:
         raise UsageError(str(error)) from None
