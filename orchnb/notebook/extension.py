@@ -25,6 +25,7 @@ from orchnb.notebook.session import Session
 from orchnb.notebook.stop_button import Pulse
 from orchnb.notebook.terminal import AwaitingCells
 from orchnb.notebook.tracebacks import ErrorCards
+from orchnb.notebook.unawaited import UnawaitedCalls
 from orchnb.observers import follow_observers, retry_observers, startup_observers, switch_observers
 from orchnb.runtime import loops
 from orchnb.runtime.background_imports import loaded_module
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.notebook.live_displays import LiveDisplays
+    from orchnb.notebook.views.model import Card
 
 # Types that are displayed as more than their repr, by name so that nothing is imported yet, and the
 # function in `orchnb.notebook.views` that makes a view of each, in `objects` unless it names a module.
@@ -44,12 +46,12 @@ _SHOWN = {
     ("orchnb.api.models.base", "Model"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status.server_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
-    ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
-    ("orchnb.runs.serving", "ServedFlow"): "served_flow_card",
-    ("orchnb.runs.failures", "FailedRun"): "failed_run_card",
-    ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
-    ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
-    ("orchnb.diagnosis", "Diagnosis"): "diagnosis_card",
+    ("orchnb.runs.timelines", "Timeline"): "timeline.timeline_chart",
+    ("orchnb.runs.serving", "ServedFlow"): "serving.served_flow_card",
+    ("orchnb.runs.failures", "FailedRun"): "failed_runs.failed_run_card",
+    ("orchnb.api.models.runs", "FlowRunGraph"): "graph.graph_diagram",
+    ("orchnb.notebook.views.retries", "RetriedList"): "retries.retried_table",
+    ("orchnb.diagnosis", "Diagnosis"): "diagnosis.diagnosis_card",
     ("orchnb.notebook.views.model", "Card"): "as_it_is",
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
@@ -97,6 +99,8 @@ class Extension:
                 formatter = _formatter(shell, mime)
                 formatter.for_type_by_name(module, name, show)
                 out.callback(formatter.pop, f"{module}.{name}", None)
+        unawaited = UnawaitedCalls(shell, self.mode, self._show_here, _running_loop)
+        out.callback(unawaited.remove)
         related_objects.wanted = True
         out.callback(setattr, related_objects, "wanted", False)
         assert shell.display_formatter is not None, "a shell always has one"
@@ -149,6 +153,11 @@ class Extension:
         """Whether this is the shell's process. In a forked child, the displays' locks may be held by
         threads that do not exist there."""
         return os.getpid() == self._pid
+
+    def _show_here(self, card: Card) -> None:
+        from orchnb.notebook.display_output import display_here
+
+        display_here(card, self.mode(), self._pid)
 
     def _cell_ended(self, cell: Cell, interrupted: bool) -> None:
         if self._displays is not None:

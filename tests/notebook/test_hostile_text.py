@@ -47,6 +47,7 @@ from orchnb.http.retry import RetryEvent
 from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.artifacts import artifact_card
+from orchnb.notebook.views.awaiting import await_card
 from orchnb.notebook.views.diagnosis import diagnosis_card
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
@@ -518,6 +519,8 @@ def timeline_of(said: str, tasks: int) -> Timeline:
 
 
 VIEWS: dict[str, Callable[[str], AnyView]] = {
+    "awaiting.await_card": lambda said: await_card([said] * 7, is_missing=True),
+    "awaiting.await_card: needless": lambda said: await_card([said], is_missing=False, failed=True),
     **{
         f"errors.error_card: {status_}": lambda said, status_=status_: error_card(
             refused(status_, said)
@@ -891,16 +894,7 @@ def view_functions() -> set[str]:
 
 def test_every_view_is_among_them() -> None:
     assert view_functions() == {name.partition(":")[0] for name in VIEWS}
-    shown = {view if "." in view else f"objects.{view}" for view in _SHOWN.values()} - {
-        *(
-            "objects.retried_table",
-            "objects.timeline_chart",
-            "objects.failed_run_card",
-            "objects.graph_diagram",
-            "objects.diagnosis_card",
-            "objects.served_flow_card",
-        )  # by way of their modules
-    }
+    shown = {view if "." in view else f"objects.{view}" for view in _SHOWN.values()}
     assert shown <= view_functions()
 
 
