@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -117,17 +118,19 @@ class OrchMagics(Magics):
                 kind, url = "server", kind
             with _usage_errors():
                 self._session.switch(kind, url, profile=given.profile, fresh=given.fresh)
-        return server_status(get_settings(), verbose=given.verbose)
+        settings = get_settings()
+        status = server_status(settings, verbose=given.verbose)
+        return replace(status, flows=self._session.server_of_flows(settings))
 
     @magic_arguments()
     @argument("--stop", action="store_true", help="close the port")
     @line_magic
     def orch_serve(self, line: str) -> Card | Line:
-        """Open the in-kernel server to your other programs on this machine, on a free port.
+        """Open the in-kernel server to your terminals and browsers on this machine.
 
         Shows a link to its web pages, which works once, and the line that lets Prefect's own commands in
-        a terminal use it. From then on, Prefect's flows in this notebook use it, as do commands that are
-        started with ``!``. Each call shows a new link.
+        a terminal use it. Each call shows a new link. Prefect's flows in this notebook and commands that
+        are started with ``!`` use the server anyway.
         """
         from orchnb.notebook.views.port import not_served_line, served_card
 
