@@ -88,8 +88,7 @@ def _ident(one: Any, _: Around) -> Shown:
 
 
 def _duration(run: FlowRun | TaskRun, around: Around) -> Shown:
-    seconds = run_seconds(run)
-    share = seconds / around.longest if around.longest and seconds > 0 else None
+    share = max(run_seconds(run), 0.0) / around.longest if around.longest else None
     return TableCell(run_time(run, around.now), on_one_line=True, share=share)
 
 
