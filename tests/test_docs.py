@@ -139,7 +139,9 @@ def test_every_magic_that_is_shown_is_one(cell: Kernel) -> None:
     for line in lines:
         refused = "UsageError" in run_as_read(cell, line)
         has_none = " cloud" in line or " RUN" in line
-        assert refused == has_none, "there is no workspace of a cloud and no such run, which is said"
+        assert refused == has_none, (
+            "there is no workspace of a cloud and no such run, which is said"
+        )
     run_as_read(cell, "%orch_serve --stop\n%orch_server_type auto")
     run_as_read(cell, "%unload_ext orchnb")
 

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.notebook.live_displays import LiveDisplays
+    from orchnb.notebook.views.model import View
 
 # Types that are displayed as more than their repr, by name so that nothing is imported yet, and the
-# function of `object_views` that makes a view of each.
+# function of `views.objects`, or of another module of views, that makes a view of each.
 _SHOWN = {
     ("orchnb.openapi.namespace", "OperationGroup"): "operation_group_table",
     ("orchnb.openapi.namespace", "_DescribedOperations"): "operations_table",
     ("orchnb.api.models.base", "ModelList"): "model_table",
+    ("orchnb.runs.browsing", "FoundRuns"): "browse.found_table",
     ("orchnb.api.models.base", "Model"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
@@ -46,8 +49,9 @@ _SHOWN = {
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
 
-# The runs that a watch returns, which its display has shown already.
+# Lists that have a display of their own.
 _WATCHED = ("orchnb.runs.watching", "WatchedRuns")
+_FOUND = ("orchnb.runs.browsing", "FoundRuns")
 
 
 class Extension:
@@ -89,9 +93,10 @@ class Extension:
                 formatter.for_type_by_name(module, name, show)
                 out.callback(formatter.pop, f"{module}.{name}", None)
         assert shell.display_formatter is not None, "a shell always has one"
-        shown_above: Any = shell.display_formatter.ipython_display_formatter
-        shown_above.for_type_by_name(*_WATCHED, self._show_watched)
-        out.callback(shown_above.pop, ".".join(_WATCHED), None)
+        own: Any = shell.display_formatter.ipython_display_formatter
+        for kind, show_own in ((_WATCHED, self._show_watched), (_FOUND, self._show_found)):
+            own.for_type_by_name(*kind, show_own)
+            out.callback(own.pop, ".".join(kind), None)
         out.callback(_end_runners)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
@@ -126,6 +131,11 @@ class Extension:
         """Show nothing for runs that the cell shows above, and others as usual."""
         if self._displays is None or not self._displays.watches.is_shown_here(runs.following):
             raise NotImplementedError  # IPython then asks the other formatters
+
+    def _show_found(self, runs: Any) -> None:
+        """Show the runs in pages, where there are several and the kernel handles buttons."""
+        if not self._is_here or not self.displays.pages.show(runs):
+            raise NotImplementedError
 
     @property
     def _is_here(self) -> bool:
@@ -228,17 +238,25 @@ def _as_html(view: str, mode: DisplayMode) -> Callable[[Any], str | None]:
     def show(value: Any) -> str | None:
         if mode() in ("text", "off"):
             return None
-        from orchnb.notebook.views import model, objects
+        from orchnb.notebook.views import model
 
-        return model.html(getattr(objects, view)(value))
+        return model.html(_view(view)(value))
 
     return show
 
 
 def _as_text(view: str) -> Callable[[Any, Any, bool], None]:
     def show(value: Any, printer: Any, cycle: bool) -> None:
-        from orchnb.notebook.views import model, objects
+        from orchnb.notebook.views import model
 
-        printer.text(repr(value) if cycle else model.text(getattr(objects, view)(value)))
+        printer.text(repr(value) if cycle else model.text(_view(view)(value)))
 
     return show
+
+
+def _view(name: str) -> Callable[[Any], View]:
+    """Return a function of a module of views; without a module's name, of `objects`."""
+    module, _, function = name.rpartition(".")
+    views = import_module(f"orchnb.notebook.views.{module or 'objects'}")
+    made: Callable[[Any], View] = getattr(views, function)
+    return made

@@ -45,6 +45,7 @@ from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RetryEvent
 from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
+from orchnb.notebook.views.browse import found_table
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.graph import graph_diagram
@@ -91,6 +92,7 @@ from orchnb.openapi.discovery import Location
 from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
+from orchnb.runs.browsing import FoundRuns
 from orchnb.runs.details import RunDetails
 from orchnb.runs.timelines import Timeline, TimelineRow, spans_of
 from orchnb.runs.watching import Snapshot
@@ -282,6 +284,7 @@ def watched(said: str, kind: str, count: int = 1, **changes: Any) -> Watch:
         "details": {run.id: RunDetails(tasks, 1, 2, (said, said, said), line) for run in runs},
         "lines": (line, line),
         "total": count,
+        "age": 0.0,
         "elapsed": 3.0,
         "ui_url": "http://x.invalid",
         "trouble": None,
@@ -471,6 +474,13 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
         for kind in ("RUNNING", "FAILED")
         for count in (1, 2)
     },
+    "browse.found_table: two": lambda said: found_table(
+        FoundRuns([run_of(said)] * 2, total=9, looked_at=5, note=clean(said)),
+        now=NOON.astimezone(),
+    ),
+    "browse.found_table: none": lambda said: found_table(
+        FoundRuns([], total=9, looked_at=5, note=clean(said))
+    ),
     "watch.watch_view: trouble": lambda said: watched(
         said,
         "RUNNING",
@@ -714,7 +724,7 @@ def view_functions() -> set[str]:
 
 def test_every_view_is_among_them() -> None:
     assert view_functions() == {name.partition(":")[0] for name in VIEWS}
-    shown = {f"objects.{function}" for function in _SHOWN.values()} - {
+    shown = {each if "." in each else f"objects.{each}" for each in _SHOWN.values()} - {
         *(
             "objects.retried_table",
             "objects.timeline_chart",
