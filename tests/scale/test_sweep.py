@@ -24,7 +24,7 @@ from tests.scale.processes import environment_in, free_port, server, worker
 from tests.scale.test_two_workers import ALL_RUNS, ENGINE, RUNS, result_of
 from tests.servers import prefect_home
 
-A_FEW = 6
+A_FEW = 4
 SECONDS_FOR_A_RUN = 15  # several times what one takes where nothing else runs
 
 pytestmark = pytest.mark.skipif(
