@@ -257,7 +257,7 @@ def started(command: str, *more: str) -> subprocess.CompletedProcess[str]:
 def test_the_address_on_binder_opens_what_binder_is_set_up_to_open() -> None:
     settings = json.loads(text_of("binder/jupyter_config.json"))
     (opened,) = {program["default_url"] for program in settings.values()}
-    assert f"?urlpath={opened.removeprefix('/')}`" in text_of("README.md")
+    assert f"?urlpath={opened.removeprefix('/')})" in text_of("README.md")
     assert (ROOT / opened.removeprefix("/lab/tree/")).is_file()
 
 

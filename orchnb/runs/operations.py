@@ -25,6 +25,7 @@ from orchnb.api.pagination import iteration
 from orchnb.api.times import ToCome
 from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
+from orchnb.runs.failures import read_failed_run
 from orchnb.runs.following import Following, RunChange
 from orchnb.runs.log_tail import LogTail, level_of
 from orchnb.runs.states import has_ended
@@ -349,6 +350,7 @@ class RunOperations:
     follow_flow_runs = follow_flow_runs
     follow_logs = follow_logs
     read_timeline = read_timeline
+    read_failed_run = read_failed_run
 
     run_deployment = run_deployment
     wait_for_flow_run = wait_for_flow_run

@@ -26,6 +26,7 @@ def found_table(found: FoundRuns, first: int = 0, now: datetime | None = None) -
     present = now if now is not None else datetime.now(timezone.utc)
     last = min(first + MOST_ROWS, len(found))
     table = model_table(found[first:last], present)
+    assert isinstance(table, Table), "only log lines are shown otherwise"
     shown = f"{first + 1:,} to {last:,} of the " if last - first < len(found) else ""
     many = f"{len(found):,} flow run{'' if len(found) == 1 else 's'} found"
     if found.looked_at > len(found):
