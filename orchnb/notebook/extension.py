@@ -43,6 +43,7 @@ _SHOWN = {
     ("orchnb.openapi.namespace", "OperationGroup"): "operation_group_table",
     ("orchnb.openapi.namespace", "_DescribedOperations"): "operations_table",
     ("orchnb.api.models.base", "ModelList"): "model_table",
+    ("orchnb.runs.browsing", "FoundRuns"): "browse.found_table",
     ("orchnb.api.models.base", "Model"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status.server_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
@@ -56,8 +57,9 @@ _SHOWN = {
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
 
-# The runs that a watch returns, which its display has shown already.
+# Lists that have a display of their own.
 _WATCHED = ("orchnb.runs.watching", "WatchedRuns")
+_FOUND = ("orchnb.runs.browsing", "FoundRuns")
 
 
 class Extension:
@@ -104,9 +106,10 @@ class Extension:
         related_objects.wanted = True
         out.callback(setattr, related_objects, "wanted", False)
         assert shell.display_formatter is not None, "a shell always has one"
-        shown_above: Any = shell.display_formatter.ipython_display_formatter
-        shown_above.for_type_by_name(*_WATCHED, self._show_watched)
-        out.callback(shown_above.pop, ".".join(_WATCHED), None)
+        own: Any = shell.display_formatter.ipython_display_formatter
+        for kind, show_own in ((_WATCHED, self._show_watched), (_FOUND, self._show_found)):
+            own.for_type_by_name(*kind, show_own)
+            out.callback(own.pop, ".".join(kind), None)
         out.callback(_end_runners)
         out.callback(_stop_serving_flows)
         out.callback(_NotebookLoop(shell).remove)
@@ -147,6 +150,11 @@ class Extension:
         """Show nothing for runs that the cell shows above, and others as usual."""
         if self._displays is None or not self._displays.watches.is_shown_here(runs.following):
             raise NotImplementedError  # IPython then asks the other formatters
+
+    def _show_found(self, runs: Any) -> None:
+        """Show the runs in pages, where there are several and the kernel handles buttons."""
+        if not self._is_here or not self.displays.pages.show(runs):
+            raise NotImplementedError
 
     @property
     def _is_here(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from orchnb.diagnosis import Diagnosis
     from orchnb.notebook.views.model import Card, Line
     from orchnb.notebook.views.retries import RetriedList, RetryHistory
+    from orchnb.runs.browsing import FoundRuns
     from orchnb.runs.watching import WatchedRuns
 
 
@@ -57,6 +59,16 @@ def _known_urls() -> list[str]:
     return [url for url in dict.fromkeys(urls) if _is_url(url) and "@" not in url]
 
 
+RUN_STATES = (
+    "scheduled",
+    "pending",
+    "running",
+    "completed",
+    "failed",
+    "crashed",
+    "cancelled",
+    "late",
+)
 LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
 
 
@@ -182,10 +194,59 @@ class OrchMagics(Magics):
         client = get_client(sync_client=True)
         with _usage_errors(ValueError):
             selected = client.perform(
-                select_runs(given.runs, flow=given.flow, tag=given.tag, since=given.since),
+                select_runs(
+                    given.runs,
+                    flow=given.flow,
+                    tag=given.tag,
+                    since=given.since,
+                ),
                 "orch_watch",
             )
         return client.perform(watch_runs(selected, None))
+
+    @magic_arguments()
+    @argument("words", nargs="*", metavar="WORDS", help="a part of the run's name")
+    @argument("--state", help="runs in this state: failed, running, late, ...")
+    @argument("--flow", help="runs of the flow of this name")
+    @argument(
+        "--since",
+        help="runs that were expected to start since then: 24h, 7d, today, 2026-11-01",
+    )
+    @argument(
+        "--where",
+        help="a condition on the parameters: \"lr > 0.1 and customer == 'acme'\". They are compared "
+        "here, for at most the newest 5,000 runs.",
+    )
+    @argument("-n", type=int, default=50, help="find at most this many; the default is 50")
+    @argument("-o", default="picked", help="the variable for the runs; the default is picked")
+    @completes(state=RUN_STATES)
+    @line_magic
+    def orch_runs(self, line: str) -> FoundRuns:
+        """Find flow runs, the newest first, and show how many there are in all.
+
+        The runs that were found are in the variable ``picked``.
+        """
+        from orchnb.api.context import get_client
+        from orchnb.runs.browsing import find_runs
+        from orchnb.runs.conditions import read_condition
+
+        given = _given(OrchMagics.orch_runs, line)
+        if not given.o.isidentifier() or keyword.iskeyword(given.o):
+            raise UsageError(f"-o takes the name of a variable, and {given.o!r} is not one")
+        with _usage_errors(ValueError):
+            where = None if given.where is None else read_condition(given.where)
+            steps = find_runs(
+                words=" ".join(given.words),
+                state=given.state,
+                flow=given.flow,
+                since=given.since,
+                where=where,
+                most=max(1, given.n),
+            )
+            found = get_client(sync_client=True).perform(steps, "orch_runs")
+        assert self.shell is not None, "magics are called by a shell"
+        self.shell.user_ns[given.o] = found
+        return found
 
     @magic_arguments()
     @argument("--clear", action="store_true", help="clear the list")

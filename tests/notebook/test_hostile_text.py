@@ -48,6 +48,7 @@ from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.artifacts import artifact_card
 from orchnb.notebook.views.awaiting import await_card
+from orchnb.notebook.views.browse import found_table
 from orchnb.notebook.views.diagnosis import diagnosis_card
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
@@ -99,6 +100,7 @@ from orchnb.openapi.discovery import Location
 from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
+from orchnb.runs.browsing import FoundRuns
 from orchnb.runs.details import RunDetails
 from orchnb.runs.failures import FailedRun
 from orchnb.runs.serving import ServedFlow
@@ -293,6 +295,7 @@ def watched(said: str, kind: str, count: int = 1, **changes: Any) -> Watch:
         "details": {run.id: RunDetails(tasks, 1, 2, (said, said, said), line) for run in runs},
         "lines": (line, line),
         "total": count,
+        "age": 0.0,
         "elapsed": 3.0,
         "ui_url": "http://x.invalid",
         "trouble": None,
@@ -638,6 +641,13 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
         for kind in ("RUNNING", "FAILED")
         for count in (1, 2)
     },
+    "browse.found_table: two": lambda said: found_table(
+        FoundRuns([run_of(said)] * 2, total=9, looked_at=5, note=clean(said)),
+        now=NOON.astimezone(),
+    ),
+    "browse.found_table: none": lambda said: found_table(
+        FoundRuns([], total=9, looked_at=5, note=clean(said))
+    ),
     "watch.watch_view: trouble": lambda said: watched(
         said,
         "RUNNING",
