@@ -10,7 +10,7 @@ from datetime import datetime
 
 from orchnb.api.models import Log
 from orchnb.notebook.views.model import Card, LogEntry, Tone, clean
-from orchnb.notebook.views.words import local, preformatted
+from orchnb.notebook.views.words import in_local_zone, preformatted
 from orchnb.runs.tracebacks_in_logs import traceback_in
 
 MOST_LINES = 200
@@ -21,7 +21,7 @@ _LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 _LONGEST_MESSAGE = 8_000
 _ALL_MESSAGES = 40_000
 """Characters; the longest messages are shortened if all together are more."""
-_USUAL_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+_USUAL_LOGGERS = (".flow_runs", ".task_runs")
 
 
 def log_card(logs: Sequence[Log], *, cut: bool = False, title: str = "") -> Card:
@@ -32,7 +32,7 @@ def log_card(logs: Sequence[Log], *, cut: bool = False, title: str = "") -> Card
     if shown:
         days = f"{_day(shown[0].timestamp)} to {_day(shown[-1].timestamp)}"
         first, _, last = days.partition(" to ")
-        zone = f"{local(shown[-1].timestamp):%Z}"
+        zone = f"{in_local_zone(shown[-1].timestamp):%Z}"
         notes.append(
             f"{first if first == last else days}, times in {zone}"
             + (". There may be more lines: iter_logs reads all of them." if cut else "")
@@ -41,7 +41,7 @@ def log_card(logs: Sequence[Log], *, cut: bool = False, title: str = "") -> Card
 
 
 def _day(moment: datetime) -> str:
-    return f"{local(moment):%Y-%m-%d}"
+    return f"{in_local_zone(moment):%Y-%m-%d}"
 
 
 def _counted(logs: Sequence[Log], shown: int) -> str:
@@ -125,12 +125,14 @@ def _indented(words: str) -> str:
 
 
 def _milliseconds(moment: datetime) -> str:
-    here = local(moment)
+    here = in_local_zone(moment)
     return f"{here:%H:%M:%S}.{here.microsecond // 1000:03}"
 
 
 def _source(line: Log) -> str:
     """Return which task or logger wrote a line: Prefect's own loggers only say that it is a run."""
     if line.task_run_id is not None:
-        return f"task {str(line.task_run_id)[:8]}" if line.name in _USUAL_LOGGERS else line.name
-    return "" if line.name in _USUAL_LOGGERS else line.name
+        return (
+            f"task {str(line.task_run_id)[:8]}" if line.name.endswith(_USUAL_LOGGERS) else line.name
+        )
+    return "" if line.name.endswith(_USUAL_LOGGERS) else line.name

@@ -119,7 +119,7 @@ def short_id(ident: UUID | None) -> str | TableCell:
     return TableCell(str(ident)[:_SHORT_ID], ident=str(ident)) if ident is not None else ""
 
 
-def local(moment: datetime) -> datetime:
+def in_local_zone(moment: datetime) -> datetime:
     """Convert to the local time zone, except on the first and last representable day."""
     try:
         return moment.astimezone()
@@ -129,7 +129,7 @@ def local(moment: datetime) -> datetime:
 
 def exact(moment: datetime) -> str:
     """Return a point in time with its date and time zone."""
-    return f"{local(moment):%Y-%m-%d %H:%M:%S %Z}"
+    return f"{in_local_zone(moment):%Y-%m-%d %H:%M:%S %Z}"
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -139,8 +139,8 @@ def at(moment: datetime | None, now: datetime) -> str | TableCell:
     """Return a point in time for a table: without the year if it is this year's."""
     if moment is None:
         return ""
-    here = local(moment)
-    is_this_year = here.year == local(now).year
+    here = in_local_zone(moment)
+    is_this_year = here.year == in_local_zone(now).year
     day = f"{_MONTHS[here.month - 1]} {here.day}" if is_this_year else f"{here:%Y-%m-%d}"
     return TableCell(f"{day} {here:%H:%M:%S}", title=exact(moment), on_one_line=True)
 
