@@ -49,6 +49,10 @@ _SHOWN = {
 }
 
 
+_IN_LISTS = frozenset({"model_card", "model_table", "graph_diagram"})
+"""Views that are one line for each object, if it is within something else."""
+
+
 class Extension:
     """Everything that one load has added to one shell."""
 
@@ -77,9 +81,7 @@ class Extension:
         out.enter_context(startup_observers.observe(self._started))
         out.enter_context(follow_observers.observe(self._followed))
         out.enter_context(switch_observers.observe(lambda _: self.session.close()))
-        shell.register_magics(
-            OrchMagics(shell, self.session, self.mode, lambda: self.displays.history)
-        )
+        shell.register_magics(OrchMagics(shell, self.session, self.mode, lambda: self.displays))
         out.callback(_ipython.remove_magics, shell, OrchMagics)
         for (module, name), view in _SHOWN.items():
             shows = {"text/html": _as_html(view, self.mode), "text/plain": _as_text(view)}
@@ -231,6 +233,13 @@ def _as_text(view: str) -> Callable[[Any, Any, bool], None]:
     def show(value: Any, printer: Any, cycle: bool) -> None:
         from orchnb.notebook.views import model, objects
 
-        printer.text(repr(value) if cycle else model.text(getattr(objects, view)(value)))
+        if cycle:
+            printer.text(repr(value))
+        elif len(printer.stack) == 1 or view not in _IN_LISTS:
+            printer.text(model.text(getattr(objects, view)(value)))
+        elif isinstance(value, list):
+            printer.pretty(list(value))
+        else:  # one line for each in a list, a dict and so on
+            printer.text(objects.model_line(value))
 
     return show

@@ -6,10 +6,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from orchnb.api.models import Log
-from orchnb.notebook.views.model import Card, LogEntry, Tone, clean
+from orchnb.api.models import FlowRun, Log
+from orchnb.api.related import related_objects
+from orchnb.notebook.views.model import Card, LogEntry, TableCell, Tone, clean
+from orchnb.notebook.views.run_cells import run_state, run_tone
 from orchnb.notebook.views.words import in_local_zone, preformatted
 from orchnb.runs.tracebacks_in_logs import traceback_in
 
@@ -38,6 +41,23 @@ def log_card(logs: Sequence[Log], *, cut: bool = False, title: str = "") -> Card
             + (". There may be more lines: iter_logs reads all of them." if cut else "")
         )
     return Card(title or _counted(logs, len(shown)), _tone(logs), entries=entries, notes=notes)
+
+
+def run_log_card(
+    run: FlowRun,
+    logs: Sequence[Log],
+    *,
+    cut: bool = False,
+    among: str = "",
+    notes: Sequence[str] = (),
+) -> Card:
+    """Return the log lines of one run under its name and state. ``among`` says which lines they are."""
+    state = run_state(run, 0)
+    card = log_card(logs, cut=cut)
+    name = clean(run.name or str(run.id), 80)
+    words = state.words if isinstance(state, TableCell) else str(state)
+    title = f"Log of {name} ({words.partition(' ')[2] or words}): {card.title}{clean(among, 80)}"
+    return replace(card, title=title, tone=run_tone(run), notes=[*card.notes, *notes])
 
 
 def _day(moment: datetime) -> str:
@@ -130,9 +150,10 @@ def _milliseconds(moment: datetime) -> str:
 
 
 def _source(line: Log) -> str:
-    """Return which task or logger wrote a line: Prefect's own loggers only say that it is a run."""
+    """Return which task and logger wrote a line. Prefect's own loggers only say that it is a run."""
+    task = ""
     if line.task_run_id is not None:
-        return (
-            f"task {str(line.task_run_id)[:8]}" if line.name.endswith(_USUAL_LOGGERS) else line.name
-        )
-    return "" if line.name.endswith(_USUAL_LOGGERS) else line.name
+        name = related_objects.task_names.get(line.task_run_id)
+        task = clean(name, 40) if name else f"task {str(line.task_run_id)[:8]}"
+    logger = "" if line.name.endswith(_USUAL_LOGGERS) else line.name
+    return " ".join(filter(None, (task, logger)))

@@ -38,23 +38,28 @@ def in_words(value: Any, longest: int = 120) -> str:
             return clean(_limited((f"{item}, " for item in value), longest)[:-2], longest)
         if len(value) == 1 and not isinstance(next(iter(value)), Mapping):
             return in_words(next(iter(value)), longest)
-    if isinstance(value, Mapping):
-        return assignments(value, longest)
+    if isinstance(value, (Mapping, Model)):
+        fields = dict(fields_with_values(value)) if isinstance(value, Model) else value
+        return assignments(fields, longest)
     return clean(_limited(_json(value, 0), longest), longest)
 
 
 def assignments(values: Mapping[str, Any], longest: int, part: int = _LONGEST_PART) -> str:
     """Return names and values: ``day="2026-11-21", dry_run=false``. ``part`` limits each value."""
     pieces = (
-        f"{'' if not number else ', '}{name}={_middle_out(_limited(_json(value, 0), part), part)}"
+        f"{'' if not number else ', '}{name}={_part(value, part)}"
         for number, (name, value) in enumerate(values.items())
     )
     return clean(_limited(pieces, longest), longest)
 
 
-def _middle_out(text: str, longest: int) -> str:
-    """Return a text without its middle if it is too long: paths differ at their ends."""
-    whole = clean(text, 4 * longest)
+def _part(value: Any, longest: int) -> str:
+    """Return a value as JSON. A long text is without its middle: paths differ at their ends."""
+    if type(value) is not str:
+        return clean(_limited(_json(value, 0), longest), longest)
+    if len(value) > 4 * longest:
+        value = value[: 2 * longest] + value[-2 * longest :]
+    whole = clean("".join(_json(value, 0)), 8 * longest)
     if len(whole) <= longest:
         return whole
     return f"{whole[: longest // 2]}…{whole[-((longest - 1) // 2) :]}"
