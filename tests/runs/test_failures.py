@@ -13,6 +13,7 @@ from orchnb.notebook.views.failed_runs import failed_run_card
 from orchnb.notebook.views.model import TableCell, html, text
 from orchnb.runs.failures import FailedRun, failing_task
 from orchnb.runs.tracebacks_in_logs import traceback_in
+from tests.api.both import eventually
 
 OWN = '  File "/home/ann/train.py", line 31, in train\n    return fit(model)\n           ^^^^^^^^^^'
 ENGINE = (
@@ -163,16 +164,19 @@ def test_a_run_without_a_deployment_cannot_be_retried_and_is_told_so() -> None:
 
 def test_a_real_failure_is_explained(client: Any) -> None:
     run = client.run_deployment("train/here", parameters={"x": 4, "fail": True})
-    list(client.follow_logs(run))  # until all lines are there
-    failed = client.read_failed_run(run)
+    # Processes send their lines in batches, the last ones after the run's end.
+    failed = eventually(
+        lambda: client.read_failed_run(run),
+        lambda found: "Finished in state" in found.log_lines[-1].message and found.traceback,
+    )
     assert failed.flow_name == "train"
-    assert failed.reason == "ValueError: loss is nan at lr=4"
+    assert failed.reason == "ValueError: loss is nan at lr=4.0"
     assert failed.failing_task.name.startswith("breaks-")
     assert [frame.function for frame in failed.traceback.own] == ["breaks"]
     assert failed.traceback.own[0].path.endswith("executor.py")
     assert len(failed.traceback.frames) > 1
     assert any("about to fail" in line.message for line in failed.log_lines)
-    assert repr(failed).endswith("(Failed): ValueError: loss is nan at lr=4>")
+    assert repr(failed).endswith("(Failed): ValueError: loss is nan at lr=4.0>")
 
 
 def test_a_run_that_has_not_failed_has_no_reason(client: Any) -> None:

@@ -14,13 +14,9 @@ from orchnb.api.status import ServerStatus
 from orchnb.http.errors import text_of
 from orchnb.http.response import PrefectResponse
 from orchnb.notebook.views.artifacts import ARTIFACT_COLUMNS, artifact_card
-from orchnb.notebook.views.failed_runs import failed_run_card as failed_run_card
-from orchnb.notebook.views.graph import graph_diagram as graph_diagram
 from orchnb.notebook.views.kinds import Around, field_cell, look_of
 from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean
-from orchnb.notebook.views.retries import retried_table as retried_table
 from orchnb.notebook.views.run_logs import log_card
-from orchnb.notebook.views.timeline import timeline_chart as timeline_chart
 from orchnb.notebook.views.words import exact, fields_with_values, in_words
 from orchnb.openapi.namespace import (
     AsyncOperations,
