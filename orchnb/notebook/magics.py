@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from orchnb.api.status import ServerStatus
     from orchnb.diagnosis import Diagnosis
+    from orchnb.notebook.live_displays import LiveDisplays
     from orchnb.notebook.views.model import Card, Line
-    from orchnb.notebook.views.retries import RetriedList, RetryHistory
+    from orchnb.notebook.views.retries import RetriedList
     from orchnb.runs.browsing import FoundRuns
     from orchnb.runs.watching import WatchedRuns
 
@@ -74,7 +75,7 @@ LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
 
 @magics_class
 class OrchMagics(Magics):
-    """The line magics of orchnb. ``history`` returns the retries of the notebook.
+    """The line magics of orchnb. ``displays`` returns its live displays.
 
     To add one, see CONTRIBUTING and `orchnb.notebook.magic_lines`, which also completes and explains it.
     """
@@ -84,13 +85,13 @@ class OrchMagics(Magics):
         shell: InteractiveShell,
         session: Session,
         mode: DisplayMode,
-        history: Callable[[], RetryHistory],
+        displays: Callable[[], LiveDisplays],
     ) -> None:
         super().__init__(shell)
         self.magics = {kind: with_help(methods) for kind, methods in self.magics.items()}
         self._session = session
         self._mode = mode
-        self._history = history
+        self._displays = displays
 
     @magic_arguments()
     @argument(
@@ -169,6 +170,32 @@ class OrchMagics(Magics):
 
         given = _given(OrchMagics.orch_server_logs, line)
         return log_view(max(1, given.n), given.level)
+
+    @magic_arguments()
+    @argument("run", help="the flow run: its id, or a variable that holds the run")
+    @argument("-n", type=int, default=200, help="show at most this many lines; the default is 200")
+    @argument("-f", action="store_true", help="show lines as they arrive, until the run has ended")
+    @argument(
+        "--level",
+        type=str.lower,
+        default="notset",
+        choices=LEVELS,
+        help="show only lines of at least this level: debug, info, warning, error or critical",
+    )
+    @argument("--task", default="", help="show only lines of tasks whose name contains this")
+    @line_magic
+    def orch_logs(self, line: str) -> Card | None:
+        """Show the last log lines of a flow run, or with ``-f`` its lines as they arrive."""
+        from orchnb.notebook.log_displays import RunLog
+
+        given = _given(OrchMagics.orch_logs, line)
+        assert self.shell is not None, "magics are called by a shell"
+        run = self.shell.user_ns.get(given.run, given.run)
+        log = RunLog(run, level=given.level, task=given.task)
+        if not given.f:
+            return log.last(min(max(1, given.n), 200))
+        self._displays().follow_log(log)
+        return None
 
     @magic_arguments()
     @argument("runs", nargs="*", metavar="RUN", help="the name or id of a flow run")
@@ -257,7 +284,7 @@ class OrchMagics(Magics):
         Returns them as a list: ``retried = %orch_retries``. The last five hundred are kept.
         """
         given = _given(OrchMagics.orch_retries, line)
-        history = self._history()
+        history = self._displays().history
         if given.clear:
             history.clear()
         return history.entries()
