@@ -71,6 +71,7 @@ from orchnb.notebook.views.objects import (
     status_card,
 )
 from orchnb.notebook.views.port import not_served_line, served_card
+from orchnb.notebook.views.recorded import not_recorded_line, recorded_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
 from orchnb.notebook.views.runs import runs_card
 from orchnb.notebook.views.startup import Startup
@@ -337,6 +338,19 @@ def timeline_of(said: str, tasks: int) -> Timeline:
     return Timeline(rows, now)
 
 
+def recorded(said: str) -> View:
+    """The run of a cell, on a server whose pages are there."""
+    run = models.FlowRun(
+        id=UUID(int=7),
+        flow_id=UUID(int=8),
+        name=said,
+        state=state_of(said),
+        state_type="FAILED",
+        state_name=said,
+    )
+    return recorded_card(run, said, f"https://{quote(said[:20], safe='')}.invalid", 3.0, [said])
+
+
 VIEWS: dict[str, Callable[[str], View]] = {
     **{
         f"errors.error_card: {status_}": lambda said, status_=status_: error_card(
@@ -409,6 +423,8 @@ VIEWS: dict[str, Callable[[str], View]] = {
     "logs.log_view: a line": lambda said: logged(said),
     "port.served_card: an app": lambda said: served_card(served(said)),
     "port.not_served_line: closed": lambda said: not_served_line(True),
+    "recorded.recorded_card": recorded,
+    "recorded.not_recorded_line": lambda said: not_recorded_line("This cell is", said),
     "runs.runs_card: one": lambda said: followed(said, 1),
     "runs.runs_card: two": lambda said: followed(said, 2),
     "retries.Retries.view: live": lambda said: retries(
