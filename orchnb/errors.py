@@ -12,6 +12,8 @@
     ├── InvalidParameters           (ValueError)    a deployment does not accept these parameters
     ├── FlowRunWaitTimeout          (TimeoutError)  flow runs have not ended in time; they go on
     ├── FlowRunsFailed              (RuntimeError)  flow runs that were waited for have failed
+    ├── SourceNotFound              (ValueError)    a function cannot be written to a module
+    ├── ServingFailed               (RuntimeError)  the process that serves a flow does not do so
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
     ├── ServerStartFailed           (RuntimeError)  the in-kernel server did not start
     ├── UnexpectedAnswer            (ValueError)    the response is not what an API would send
@@ -25,10 +27,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from typing_extensions import Self
+
+from orchnb.prefect_exceptions import as_declared, with_prefects_base
 
 
 class OrchnbError(Exception):
@@ -50,7 +54,7 @@ class OrchnbError(Exception):
         return with_hint(self.message, self.hint)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+        return _rebuild, (as_declared(type(self)), self.args, self.__dict__)
 
 
 def with_hint(message: str, hint: str) -> str:
@@ -153,6 +157,28 @@ class FlowRunsFailed(OrchnbError, RuntimeError):
         self.hint = hint
 
 
+class SourceNotFound(OrchnbError, ValueError):
+    """A function cannot be written to a module: something that it uses is in no cell's source."""
+
+
+class ServingFailed(OrchnbError, RuntimeError):
+    """A process that should serve a flow does not do so. ``log`` has the last lines that it wrote."""
+
+    def __init__(self, message: str, *, log: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.log: tuple[str, ...] = tuple(log)
+        self.hint = hint
+
+
+class AmbiguousReference(OrchnbError, ValueError):
+    """A name or a short id fits several objects. The message lists some; ``candidates`` has their ids."""
+
+    def __init__(self, message: str, *, candidates: Sequence[Any] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.candidates: tuple[Any, ...] = tuple(candidates)
+        self.hint = hint
+
+
 class LifespanStartupFailed(OrchnbError, RuntimeError):
     """An ASGI app refused or failed to start. The message comes from the app."""
 
@@ -212,7 +238,17 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
     rows of a 422, ``hint`` what to do about it. ``request`` and ``response`` are copies without secrets:
     no credentials, no header values set by the user, no body of the request, and in that of the response
     none of the fields that repeat it (``input``, ``request_body``). It can be pickled.
+
+    Where Prefect is imported, it is also an error of Prefect's client: ``except
+    prefect.exceptions.ObjectNotFound`` catches an `ObjectNotFound`.
     """
+
+    _prefects_names: ClassVar[tuple[str, ...]] = ("PrefectHTTPStatusError",)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Return an error that is also one of Prefect's, if Prefect is imported."""
+        kind: type[Self] = with_prefects_base(cls, cls._prefects_names)
+        return super().__new__(kind, *args, **kwargs)
 
     def __init__(
         self,
@@ -250,9 +286,13 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
 class ObjectNotFound(PrefectHTTPStatusError):
     """A read returned 404: the requested object does not exist."""
 
+    _prefects_names = ("ObjectNotFound", "PrefectHTTPStatusError")
+
 
 class ObjectAlreadyExists(PrefectHTTPStatusError):
     """A write returned 409: an object with that name or key already exists."""
+
+    _prefects_names = ("ObjectAlreadyExists", "PrefectHTTPStatusError")
 
 
 class OperationNotFound(PrefectHTTPStatusError):

@@ -10,10 +10,12 @@ from contextlib import ExitStack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from orchnb.api.related import related_objects
 from orchnb.notebook import _ipython
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
+from orchnb.notebook.magic_lines import LineCompleter
 from orchnb.notebook.magics import OrchMagics, track_options
 from orchnb.notebook.prewarm import Prewarm
 from orchnb.notebook.recording import CellRecords
@@ -41,11 +43,17 @@ _SHOWN = {
     ("orchnb.api.status", "ServerStatus"): "status_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
     ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
+    ("orchnb.runs.serving", "ServedFlow"): "served_flow_card",
+    ("orchnb.runs.failures", "FailedRun"): "failed_run_card",
     ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
     ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
+    ("orchnb.diagnosis", "Diagnosis"): "diagnosis_card",
     ("orchnb.notebook.views.model", "Card"): "as_it_is",
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
+
+# The runs that a watch returns, which its display has shown already.
+_WATCHED = ("orchnb.runs.watching", "WatchedRuns")
 
 
 class Extension:
@@ -88,13 +96,21 @@ class Extension:
             )
         )
         out.callback(_ipython.remove_magics, shell, OrchMagics)
+        out.callback(LineCompleter(OrchMagics, shell.Completer).remove)
         for (module, name), view in _SHOWN.items():
             shows = {"text/html": _as_html(view, self.mode), "text/plain": _as_text(view)}
             for mime, show in shows.items():
                 formatter = _formatter(shell, mime)
                 formatter.for_type_by_name(module, name, show)
                 out.callback(formatter.pop, f"{module}.{name}", None)
+        related_objects.wanted = True
+        out.callback(setattr, related_objects, "wanted", False)
+        assert shell.display_formatter is not None, "a shell always has one"
+        shown_above: Any = shell.display_formatter.ipython_display_formatter
+        shown_above.for_type_by_name(*_WATCHED, self._show_watched)
+        out.callback(shown_above.pop, ".".join(_WATCHED), None)
         out.callback(_end_runners)
+        out.callback(_stop_serving_flows)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = self._package
@@ -123,6 +139,11 @@ class Extension:
     def _followed(self, following: Any) -> None:
         if self._is_here:
             self.displays.followed(following)
+
+    def _show_watched(self, runs: Any) -> None:
+        """Show nothing for runs that the cell shows above, and others as usual."""
+        if self._displays is None or not self._displays.watches.is_shown_here(runs.following):
+            raise NotImplementedError  # IPython then asks the other formatters
 
     @property
     def _is_here(self) -> bool:
@@ -205,6 +226,12 @@ def _end_runners() -> None:
     run = loaded_module("orchnb.runtime.run")
     if run is not None:
         run.end_runners()
+
+
+def _stop_serving_flows() -> None:
+    serving = loaded_module("orchnb.runs.serving")
+    if serving is not None:
+        serving.stop_all()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

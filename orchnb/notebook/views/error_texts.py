@@ -7,6 +7,7 @@ from typing import NamedTuple
 import httpx
 
 from orchnb.errors import (
+    AmbiguousReference,
     ClientClosed,
     ClientNotPicklable,
     FlowRunsFailed,
@@ -21,6 +22,8 @@ from orchnb.errors import (
     OutcomeUnknown,
     ServerNotConfigured,
     ServerStartFailed,
+    ServingFailed,
+    SourceNotFound,
     UnexpectedAnswer,
 )
 
@@ -53,6 +56,9 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (OutcomeUnknown, Kind("It is unknown whether the server acted on the request")),
     (FlowRunWaitTimeout, Kind("Not finished in time")),
     (FlowRunsFailed, Kind("Flow runs did not complete")),
+    (ServingFailed, Kind("The flow is not served")),
+    (SourceNotFound, Kind("The function cannot be deployed from its cell")),
+    (AmbiguousReference, Kind("This name fits several objects")),
     (InvalidParameters, Kind("The deployment does not accept these parameters")),
     (ForeignAddress, Kind("This address does not belong to the API")),
     (
@@ -115,14 +121,13 @@ AFTERWARDS = (
     ("POST .*/(filter|filter/next|paginate|count|count-by/[^/]+|history|lateness)", _ONLY_ASKS),
     (
         "POST .*/deployments/[^/]+/create_flow_run",
-        "The run may have been created anyway: check with read_flow_runs(). Running this again creates "
-        "another one, unless create_flow_run_from_deployment is given the same idempotency_key both "
-        "times.",
+        "The run may have been created anyway: check with read_flow_runs(). Running the same cell "
+        "again creates no second one.",
     ),
     (
         "POST .*/flow_runs/",
-        "The run may have been created anyway: check with read_flow_runs(). Running this again creates "
-        "another one, unless create_flow_run is given the same idempotency_key both times.",
+        "The run may have been created anyway: check with read_flow_runs(). Running the same cell "
+        "again creates no second one.",
     ),
     (
         "POST .*/flows/",

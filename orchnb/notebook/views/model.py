@@ -16,19 +16,25 @@ import jinja2
 
 from orchnb.text import one_line, printable
 
-Tone: TypeAlias = Literal["plain", "good", "warn", "error"]
+Tone: TypeAlias = Literal["plain", "good", "warn", "error", "idle"]
 
 # Signs that show the tone without colour.
-_SIGNS: dict[Tone, str] = {"plain": "•", "good": "✓", "warn": "!", "error": "✗"}
+_SIGNS: dict[Tone, str] = {"plain": "•", "good": "✓", "warn": "!", "error": "✗", "idle": "○"}
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """A table cell with more than text: a tone, a tooltip, or a link."""
+    """A table cell with more than text: a tone, a tooltip, a link, or an id."""
 
     words: str
     tone: Tone | None = None
     title: str = ""
+    why: str = ""
+    """What follows the words, such as the reason for a state."""
+    ident: str = ""
+    """The whole id, if the words are a short form of it."""
+    on_one_line: bool = False
+    """Whether the words are not broken into lines."""
     link: str = ""
     """An http or https URL, or a plain path on the notebook's own host, optionally with a query; anything
     else is dropped."""
@@ -39,7 +45,20 @@ class TableCell:
         _check_link(self)
 
     def __str__(self) -> str:
-        return self.plain or self.words
+        return self.plain or (f"{self.words}: {self.why}" if self.why else self.words)
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One record of a log. Its ``words`` may have several lines; the later ones are indented."""
+
+    time: str
+    level: str
+    tone: Tone
+    source: str
+    words: str
+    whole: str = ""
+    """The complete text if the words leave something out, such as the frames of libraries."""
 
 
 def _check_link(part: TableCell | ChartRow) -> None:
@@ -58,7 +77,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Card:
-    """A titled box with labelled rows, an optional table and log lines, and notes at the end."""
+    """A titled box with labelled rows, an optional table, an excerpt, log lines, and notes at the end."""
 
     title: str
     tone: Tone = "plain"
@@ -66,6 +85,24 @@ class Card:
     table: Table | None = None
     log: Sequence[str] = ()
     notes: Sequence[str] = field(default_factory=tuple)
+    excerpt: str = ""
+    """Preformatted text that is always in sight."""
+    whole: str = ""
+    """What the excerpt is from; folded in HTML, and left out of the text."""
+    entries: Sequence[LogEntry] = ()
+    entries_title: str = ""
+    fraction: float | None = None
+    """The progress for a bar, from 0 to 1; None for no bar."""
+
+    @property
+    def chunks(self) -> Sequence[Sequence[LogEntry]]:
+        """The entries in groups that each end with one that has more text, which is folded."""
+        groups: list[list[LogEntry]] = [[]]
+        for entry in self.entries:
+            groups[-1].append(entry)
+            if entry.whole:
+                groups.append([])
+        return [group for group in groups if group]
 
     @property
     def sign(self) -> str:
@@ -258,10 +295,28 @@ def _text_of_line(line: Line) -> list[str]:
 def _text_of_card(view: Card) -> list[str]:
     lines = [f"{view.sign} {view.title}"]
     lines += _indented(_aligned([(label, str(value)) for label, value in view.rows]))
+    if view.fraction is not None:
+        done = round(20 * view.fraction)
+        lines.append(f"  [{'#' * done}{'-' * (20 - done)}] {view.fraction:.0%}")
     if view.table is not None:
         lines += _indented(_text_of_table(view.table))
+    lines += [f"  | {line}" for line in view.excerpt.splitlines()]
     lines += [f"  | {line}" for entry in view.log for line in entry.splitlines()]
+    if view.entries_title:
+        lines.append(f"  {view.entries_title}")
+    lines += _text_of_entries(view.entries)
     return [*lines, *_indented(view.notes)]
+
+
+def _text_of_entries(entries: Sequence[LogEntry]) -> list[str]:
+    level = max((len(entry.level) for entry in entries), default=0)
+    lines = []
+    for entry in entries:
+        first, *more = entry.words.splitlines() or [""]
+        parts = (entry.time, entry.level.ljust(level), entry.source, first)
+        lines.append("  | " + "  ".join(filter(None, parts)).rstrip())
+        lines += [f"  | {line}" for line in more]
+    return lines
 
 
 _BARS_WIDTH = 48
