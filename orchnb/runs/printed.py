@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from orchnb.text import printable
 
-MOST_LINES = 10_000
+MOST_PRINTED_LINES = 10_000
 """Lines that are kept of one cell."""
 
 MOST_CHARACTERS = 2_000_000
@@ -45,7 +45,7 @@ class Printed:
     """
 
     def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
-        self.left_out = 0
+        self.left_out: int = 0
         """How many lines were left out because there were too many."""
         self._now = now
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class Printed:
 
     def _add(self, stream: str, line: str) -> None:
         text = "\t".join(map(printable, _last_version(line).split("\t"))).expandtabs()
-        if self._kept >= MOST_LINES or self._characters + len(text) > MOST_CHARACTERS:
+        if self._kept >= MOST_PRINTED_LINES or self._characters + len(text) > MOST_CHARACTERS:
             self.left_out += 1
             return
         self._kept += 1

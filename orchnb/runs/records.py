@@ -70,12 +70,12 @@ class Record:
         parent_task_run_id: Any = None,
         secrets: Secrets | None = None,
     ) -> None:
-        self.flow = flow
-        self.flow_id = flow_id
+        self.flow: str = flow
+        self.flow_id: UUID | None = flow_id
         self.run: FlowRun | None = None
         """The run as the server last reported it; None if it was not created."""
-        self.printed = Printed()
-        self.lost_lines = 0
+        self.printed: Printed = Printed()
+        self.lost_lines: int = 0
         """How many lines could not be sent."""
         self._secrets = secrets or Secrets()
         self._parameters = self._secrets.mask_json(dict(parameters or {}))
@@ -173,7 +173,7 @@ class Record:
         )
         result: OrchestrationResult = yield from set_flow_run_state(self.run.id, state)
         if result.status != "ACCEPT":
-            # Somebody else has set another state meanwhile. What happened here is certain.
+            # Somebody else has set another state in the meantime. What happened here is certain.
             result = yield from set_flow_run_state(self.run.id, state, force=True)
         final = result.state or state
         self.run = self.run.model_copy(

@@ -12,7 +12,7 @@ import pytest
 from orchnb.api.models import FlowRun
 from orchnb.runs import printed
 from orchnb.runs.lost_runs import STOPPED_AFTER, LostRuns
-from orchnb.runs.printed import LONGEST_LINE, MOST_LINES, Printed
+from orchnb.runs.printed import LONGEST_LINE, MOST_PRINTED_LINES, Printed
 from orchnb.runs.records import typed_parameter
 from orchnb.runs.rich_output import LARGEST_IMAGE, output_artifact, source_artifact, table_rows
 from tests.notebook.hostile import CORPUS
@@ -59,7 +59,7 @@ def test_lines_of_two_streams_keep_their_order_and_are_not_mixed() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["x\n" * (MOST_LINES + 7), "\n".join(["x" * 9_000] * 300)])
+@pytest.mark.parametrize("text", ["x\n" * (MOST_PRINTED_LINES + 7), "\n".join(["x" * 9_000] * 300)])
 def test_too_much_is_left_out_and_counted(text: str) -> None:
     made = Printed()
     made.write("stdout", text)
