@@ -19,8 +19,9 @@ from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
 from orchnb.notebook.magic_lines import LineCompleter
-from orchnb.notebook.magics import OrchMagics
+from orchnb.notebook.magics import OrchMagics, track_options
 from orchnb.notebook.prewarm import Prewarm
+from orchnb.notebook.recording import CellRecords
 from orchnb.notebook.session import Session
 from orchnb.notebook.stop_button import Pulse
 from orchnb.notebook.terminal import AwaitingCells
@@ -94,7 +95,17 @@ class Extension:
         out.enter_context(startup_observers.observe(self._started))
         out.enter_context(follow_observers.observe(self._followed))
         out.enter_context(switch_observers.observe(lambda _: self.session.leave()))
-        shell.register_magics(OrchMagics(shell, self.session, self.mode, lambda: self.displays))
+        records = CellRecords(shell, track_options, self.cells.current, self.mode)
+        out.callback(records.remove)
+        shell.register_magics(
+            OrchMagics(
+                shell,
+                self.session,
+                self.mode,
+                lambda: self.displays,
+                lambda: records.session,
+            )
+        )
         out.callback(_ipython.remove_magics, shell, OrchMagics)
         out.callback(LineCompleter(OrchMagics, shell.Completer).remove)
         for (module, name), view in _SHOWN.items():
