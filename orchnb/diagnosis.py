@@ -94,6 +94,7 @@ class Facts:
     """Whether the in-kernel server is Prefect's."""
     notebook: Surroundings | None = None
     platform: str = sys.platform
+    python: tuple[int, ...] = (3, 13)
 
     def is_at_least(self, package: str, version: str) -> bool:
         """Return whether a package is installed in that version or a later one."""
@@ -153,6 +154,7 @@ def diagnose(notebook: Surroundings | None = None) -> Diagnosis:
         server_type=kind,
         runs_prefect=runs_prefect,
         notebook=notebook,
+        python=tuple(sys.version_info[:3]),
     )
     return Diagnosis([(label, _shown(words)) for label, words in rows], known_problems(facts))
 
@@ -269,6 +271,19 @@ _KNOWN: tuple[tuple[Callable[[], str], Callable[[Facts], bool]], ...] = (
             "are queued. Use nest-asyncio2, or orchnb.run, which needs neither."
         ),
         lambda facts: "nest-asyncio" in facts.loaded and facts.is_at_least("ipykernel", "7"),
+    ),
+    (
+        lambda: "ipykernel 7.0 to 7.3 can stop responding. Install 7.4 or newer, or 6.",
+        lambda facts: (
+            facts.is_at_least("ipykernel", "7") and not facts.is_at_least("ipykernel", "7.4")
+        ),
+    ),
+    (
+        lambda: (
+            "Python 3.12.0 and 3.12.1 cannot start threads at exit: an app of yours that needs one for "
+            "its shutdown is not shut down cleanly."
+        ),
+        lambda facts: (3, 12, 0) <= facts.python < (3, 12, 2),
     ),
     (
         lambda: (

@@ -13,6 +13,7 @@
     ├── FlowRunWaitTimeout          (TimeoutError)  flow runs have not ended in time; they go on
     ├── FlowRunsFailed              (RuntimeError)  flow runs that were waited for have failed
     ├── SourceNotFound              (ValueError)    a function cannot be written to a module
+    ├── ServingFailed               (RuntimeError)  the process that serves a flow does not do so
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
     ├── ServerStartFailed           (RuntimeError)  the in-kernel server did not start
     ├── UnexpectedAnswer            (ValueError)    the response is not what an API would send
@@ -158,6 +159,15 @@ class FlowRunsFailed(OrchnbError, RuntimeError):
 
 class SourceNotFound(OrchnbError, ValueError):
     """A function cannot be written to a module: something that it uses is in no cell's source."""
+
+
+class ServingFailed(OrchnbError, RuntimeError):
+    """A process that should serve a flow does not do so. ``log`` has the last lines that it wrote."""
+
+    def __init__(self, message: str, *, log: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.log: tuple[str, ...] = tuple(log)
+        self.hint = hint
 
 
 class AmbiguousReference(OrchnbError, ValueError):

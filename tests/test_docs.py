@@ -138,20 +138,26 @@ def test_every_magic_that_is_shown_is_one(cell: Kernel) -> None:
     run_as_read(cell, "%load_ext orchnb")
     for line in lines:
         refused = "UsageError" in run_as_read(cell, line)
-        assert refused == (" cloud" in line), "there is no workspace of a cloud here, which is said"
+        has_none = " cloud" in line or " RUN" in line
+        assert refused == has_none, (
+            "there is no workspace of a cloud and no such run, which is said"
+        )
     run_as_read(cell, "%orch_serve --stop\n%orch_server_type auto")
     run_as_read(cell, "%unload_ext orchnb")
 
 
 def test_the_table_of_magics_has_every_magic_and_all_that_it_takes() -> None:
     from orchnb.notebook.display_mode import MODES
-    from orchnb.notebook.magics import LEVELS, OrchMagics
+    from orchnb.notebook.magics import LEVELS, TRACK_WORDS, OrchMagics
     from orchnb.notebook.session import SERVER_KINDS
 
     taken = {name: options(getattr(OrchMagics, name)) for name in OrchMagics.magics["line"]}
     taken["orch_server_type"].update(SERVER_KINDS)
     taken["orch_display"].update(MODES, ["settings"])
     taken["orch_server_logs"].add("warning")
+    taken["orch_watch"].add("1h")
+    taken["orch_runs"].update({"failed", "24h", "picked", '"customer', "'acme'\""})
+    taken["orch_track"].update(TRACK_WORDS)
 
     shown: dict[str, set[str]] = {"load_ext": set(), "unload_ext": set()}
     for line, effect in table("Magics"):
@@ -252,7 +258,7 @@ def started(command: str, *more: str) -> subprocess.CompletedProcess[str]:
 def test_the_address_on_binder_opens_what_binder_is_set_up_to_open() -> None:
     settings = json.loads(text_of("binder/jupyter_config.json"))
     (opened,) = {program["default_url"] for program in settings.values()}
-    assert f"?urlpath={opened.removeprefix('/')}`" in text_of("README.md")
+    assert f"?urlpath={opened.removeprefix('/')})" in text_of("README.md")
     assert (ROOT / opened.removeprefix("/lab/tree/")).is_file()
 
 

@@ -48,6 +48,7 @@ FLOORS = {
     "api.context": 9,
     "api.status": 9,
     "diagnosis": 9,
+    "api.watch": 9,
     "notebook": 10,
     # The command.
     "__main__": 11,

@@ -13,16 +13,20 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from orchnb.api.related import related_objects
 from orchnb.notebook import _ipython
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
-from orchnb.notebook.magics import OrchMagics
+from orchnb.notebook.magic_lines import LineCompleter
+from orchnb.notebook.magics import OrchMagics, track_options
 from orchnb.notebook.prewarm import Prewarm
+from orchnb.notebook.recording import CellRecords
 from orchnb.notebook.session import Session
 from orchnb.notebook.stop_button import Pulse
 from orchnb.notebook.terminal import AwaitingCells
 from orchnb.notebook.tracebacks import ErrorCards
+from orchnb.notebook.unawaited import UnawaitedCalls
 from orchnb.observers import follow_observers, retry_observers, startup_observers, switch_observers
 from orchnb.runtime import loops
 from orchnb.runtime.background_imports import loaded_module
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.notebook.live_displays import LiveDisplays
+    from orchnb.notebook.views.model import Card
 
 # Types that are displayed as more than their repr, by name so that nothing is imported yet, and the
 # function in `orchnb.notebook.views` that makes a view of each, in `objects` unless it names a module.
@@ -39,16 +44,27 @@ _SHOWN = {
     ("orchnb.openapi.namespace", "OperationGroup"): "operation_group_table",
     ("orchnb.openapi.namespace", "_DescribedOperations"): "operations_table",
     ("orchnb.api.models.base", "ModelList"): "model_table",
+    ("orchnb.runs.browsing", "FoundRuns"): "browse.found_table",
     ("orchnb.api.models.base", "Model"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status.server_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
-    ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
-    ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
-    ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
-    ("orchnb.diagnosis", "Diagnosis"): "diagnosis_card",
+    ("orchnb.runs.timelines", "Timeline"): "timeline.timeline_chart",
+    ("orchnb.runs.serving", "ServedFlow"): "serving.served_flow_card",
+    ("orchnb.runs.failures", "FailedRun"): "failed_runs.failed_run_card",
+    ("orchnb.api.models.runs", "FlowRunGraph"): "graph.graph_diagram",
+    ("orchnb.notebook.views.retries", "RetriedList"): "retries.retried_table",
+    ("orchnb.diagnosis", "Diagnosis"): "diagnosis.diagnosis_card",
     ("orchnb.notebook.views.model", "Card"): "as_it_is",
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
+
+# Lists that have a display of their own.
+_WATCHED = ("orchnb.runs.watching", "WatchedRuns")
+_FOUND = ("orchnb.runs.browsing", "FoundRuns")
+
+
+_IN_LISTS = frozenset({"model_card", "model_table", "graph.graph_diagram"})
+"""Views that are one line for each object, if it is within something else."""
 
 
 class Extension:
@@ -79,17 +95,36 @@ class Extension:
         out.enter_context(startup_observers.observe(self._started))
         out.enter_context(follow_observers.observe(self._followed))
         out.enter_context(switch_observers.observe(lambda _: self.session.leave()))
+        records = CellRecords(shell, track_options, self.cells.current, self.mode)
+        out.callback(records.remove)
         shell.register_magics(
-            OrchMagics(shell, self.session, self.mode, lambda: self.displays.history)
+            OrchMagics(
+                shell,
+                self.session,
+                self.mode,
+                lambda: self.displays,
+                lambda: records.session,
+            )
         )
         out.callback(_ipython.remove_magics, shell, OrchMagics)
+        out.callback(LineCompleter(OrchMagics, shell.Completer).remove)
         for (module, name), view in _SHOWN.items():
             shows = {"text/html": _as_html(view, self.mode), "text/plain": _as_text(view)}
             for mime, show in shows.items():
                 formatter = _formatter(shell, mime)
                 formatter.for_type_by_name(module, name, show)
                 out.callback(formatter.pop, f"{module}.{name}", None)
+        unawaited = UnawaitedCalls(shell, self.mode, self._show_here, _running_loop)
+        out.callback(unawaited.remove)
+        related_objects.wanted = True
+        out.callback(setattr, related_objects, "wanted", False)
+        assert shell.display_formatter is not None, "a shell always has one"
+        own: Any = shell.display_formatter.ipython_display_formatter
+        for kind, show_own in ((_WATCHED, self._show_watched), (_FOUND, self._show_found)):
+            own.for_type_by_name(*kind, show_own)
+            out.callback(own.pop, ".".join(kind), None)
         out.callback(_end_runners)
+        out.callback(_stop_serving_flows)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = self._package
@@ -124,11 +159,26 @@ class Extension:
         if self._is_here:
             self.displays.followed(following)
 
+    def _show_watched(self, runs: Any) -> None:
+        """Show nothing for runs that the cell shows above, and others as usual."""
+        if self._displays is None or not self._displays.watches.is_shown_here(runs.following):
+            raise NotImplementedError  # IPython then asks the other formatters
+
+    def _show_found(self, runs: Any) -> None:
+        """Show the runs in pages, where there are several and the kernel handles buttons."""
+        if not self._is_here or not self.displays.pages.show(runs):
+            raise NotImplementedError
+
     @property
     def _is_here(self) -> bool:
         """Whether this is the shell's process. In a forked child, the displays' locks may be held by
         threads that do not exist there."""
         return os.getpid() == self._pid
+
+    def _show_here(self, card: Card) -> None:
+        from orchnb.notebook.display_output import display_here
+
+        display_here(card, self.mode(), self._pid)
 
     def _cell_ended(self, cell: Cell, interrupted: bool) -> None:
         if self._displays is not None:
@@ -207,6 +257,12 @@ def _end_runners() -> None:
         run.end_runners()
 
 
+def _stop_serving_flows() -> None:
+    serving = loaded_module("orchnb.runs.serving")
+    if serving is not None:
+        serving.stop_all()
+
+
 def _uses_prefect(shell: InteractiveShell) -> bool:
     """Return whether the cell that loads the extension may go on to use Prefect or start a command. In
     other cells Prefect's settings are ready before the next cell, which makes loading faster."""
@@ -244,7 +300,14 @@ def _as_text(view: str) -> Callable[[Any, Any, bool], None]:
     def show(value: Any, printer: Any, cycle: bool) -> None:
         from orchnb.notebook.views import model
 
-        printer.text(repr(value) if cycle else model.text(_view_function(view)(value)))
+        if cycle:
+            printer.text(repr(value))
+        elif len(printer.stack) == 1 or view not in _IN_LISTS:
+            printer.text(model.text(_view_function(view)(value)))
+        elif isinstance(value, list):
+            printer.pretty(list(value))
+        else:  # one line for each in a list, a dict and so on
+            printer.text(_view_function("model_line")(value))
 
     return show
 

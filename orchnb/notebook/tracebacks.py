@@ -10,13 +10,14 @@ import site
 import sys
 import sysconfig
 import traceback as python_traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from orchnb.notebook._ipython import rendered_traceback, traceback_without_values
+from orchnb.notebook.await_advice import advice_on_error
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -82,7 +83,7 @@ class ErrorCards:
             self._original(exc_tuple, *args, **kwargs)
             return
         whole = error.__traceback__
-        own = _own_frames(whole)
+        own = own_frames(whole)
         if own is not None:
             kwargs["tb_offset"] = 0  # it is for IPython's own frame, which is removed already
         elif isinstance(error, KeyboardInterrupt):  # stopped outside of the user's code
@@ -186,9 +187,10 @@ def _cards(error: BaseException) -> list[Card]:
 
 
 def _error_cards(error: BaseException) -> list[Card]:
-    ours = [each for each in _leaves(error) if isinstance(each, Exception) and _is_ours(each)]
+    leaves = [each for each in _leaves(error) if isinstance(each, Exception)]
+    ours = [each for each in leaves if _is_ours(each)]
     if not ours:
-        return []
+        return list(_await_cards(leaves))
     from dataclasses import replace
 
     from orchnb.notebook.views.errors import error_card
@@ -204,6 +206,19 @@ def _error_cards(error: BaseException) -> list[Card]:
             break
         cards.append(card)
     return cards
+
+
+def _await_cards(errors: Iterable[Exception]) -> Iterator[Card]:
+    """Yield a card if an ``await`` of a call of ours is missing, or is one too many."""
+    if "orchnb.api.client" not in sys.modules:
+        return
+    for error in errors:
+        advice = advice_on_error(error, lambda file: not file.startswith(_library_folders()))
+        if advice is not None:
+            from orchnb.notebook.views.awaiting import await_card
+
+            yield await_card([advice.write], is_missing=advice.is_missing, failed=True)
+            return
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
@@ -327,7 +342,7 @@ def _bare(error: BaseException) -> Iterator[None]:
             attributes["hint"] = hint
 
 
-def _own_frames(traceback: TracebackType | None) -> TracebackType | None:
+def own_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Return the traceback without library frames and frames without a line; None if none remain."""
     kept = None
     for part in reversed(list(_frames(traceback))):

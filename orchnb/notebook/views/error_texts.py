@@ -22,6 +22,7 @@ from orchnb.errors import (
     OutcomeUnknown,
     ServerNotConfigured,
     ServerStartFailed,
+    ServingFailed,
     SourceNotFound,
     UnexpectedAnswer,
 )
@@ -55,6 +56,7 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (OutcomeUnknown, Kind("It is unknown whether the server acted on the request")),
     (FlowRunWaitTimeout, Kind("Not finished in time")),
     (FlowRunsFailed, Kind("Flow runs did not complete")),
+    (ServingFailed, Kind("The flow is not served")),
     (SourceNotFound, Kind("The function cannot be deployed from its cell")),
     (AmbiguousReference, Kind("This name fits several objects")),
     (InvalidParameters, Kind("The deployment does not accept these parameters")),
