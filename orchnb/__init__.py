@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         inject_client,
         use_app,
     )
+    from orchnb.api.watch import watch
     from orchnb.asgi import ASGIApp
     from orchnb.errors import (
         ClientClosed,
@@ -104,6 +105,7 @@ __all__ = [
     "serve",
     "temporary_settings",
     "use_app",
+    "watch",
 ]
 
 _HOMES = {
@@ -118,6 +120,7 @@ _HOMES = {
         "inject_client",
         "use_app",
     ),
+    "orchnb.api.watch": ("watch",),
     "orchnb.errors": (
         "FlowRunWaitTimeout",
         "FlowRunsFailed",

@@ -213,7 +213,10 @@ def test_every_magic_that_is_shown_is_one(cell: Kernel) -> None:
     run_as_read(cell, "%load_ext orchnb")
     for line in lines:
         refused = "UsageError" in run_as_read(cell, line)
-        assert refused == (" cloud" in line), "there is no workspace of a cloud here, which is said"
+        has_none = " cloud" in line or " RUN" in line
+        assert refused == has_none, (
+            "there is no workspace of a cloud and no such run, which is said"
+        )
     run_as_read(cell, "%orch_serve --stop\n%orch_server_type auto")
     run_as_read(cell, "%unload_ext orchnb")
 
@@ -234,6 +237,8 @@ def test_the_table_of_magics_has_every_magic_and_all_that_it_takes() -> None:
     taken["orch_server_type"].update(SERVER_KINDS)
     taken["orch_display"].update(MODES, ["settings"])
     taken["orch_server_logs"].add("warning")
+    taken["orch_watch"].add("1h")
+    taken["orch_runs"].update({"failed", "24h", "picked", '"customer', "'acme'\""})
 
     shown: dict[str, set[str]] = {"load_ext": set(), "unload_ext": set()}
     for line, effect in table("Magics"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from orchnb.diagnosis import Diagnosis
     from orchnb.notebook.views.model import Card, Line
     from orchnb.notebook.views.retries import RetriedList, RetryHistory
+    from orchnb.runs.browsing import FoundRuns
+    from orchnb.runs.watching import WatchedRuns
 
 
 def _is_url(word: str | None) -> bool:
@@ -55,6 +59,16 @@ def _known_urls() -> list[str]:
     return [url for url in dict.fromkeys(urls) if _is_url(url) and "@" not in url]
 
 
+RUN_STATES = (
+    "scheduled",
+    "pending",
+    "running",
+    "completed",
+    "failed",
+    "crashed",
+    "cancelled",
+    "late",
+)
 LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
 
 
@@ -116,17 +130,19 @@ class OrchMagics(Magics):
                 kind, url = "server", kind
             with _usage_errors():
                 self._session.switch(kind, url, profile=given.profile, fresh=given.fresh)
-        return server_status(get_settings(), verbose=given.verbose)
+        settings = get_settings()
+        status = server_status(settings, verbose=given.verbose)
+        return replace(status, flows=self._session.server_of_flows(settings))
 
     @magic_arguments()
     @argument("--stop", action="store_true", help="close the port")
     @line_magic
     def orch_serve(self, line: str) -> Card | Line:
-        """Open the in-kernel server to your other programs on this machine, on a free port.
+        """Open the in-kernel server to your terminals and browsers on this machine.
 
         Shows a link to its web pages, which works once, and the line that lets Prefect's own commands in
-        a terminal use it. From then on, Prefect's flows in this notebook use it, as do commands that are
-        started with ``!``. Each call shows a new link.
+        a terminal use it. Each call shows a new link. Prefect's flows in this notebook and commands that
+        are started with ``!`` use the server anyway.
         """
         from orchnb.notebook.views.port import not_served_line, served_card
 
@@ -153,6 +169,84 @@ class OrchMagics(Magics):
 
         given = _given(OrchMagics.orch_server_logs, line)
         return log_view(max(1, given.n), given.level)
+
+    @magic_arguments()
+    @argument("runs", nargs="*", metavar="RUN", help="the name or id of a flow run")
+    @argument("--flow", help="the runs of the flow of this name")
+    @argument("--tag", help="the runs that have this tag")
+    @argument(
+        "--since",
+        help="the runs that were expected to start since then: 1h, 30m, today, 2026-11-01",
+    )
+    @line_magic
+    def orch_watch(self, line: str) -> WatchedRuns:
+        """Watch flow runs until all have ended: their states, tasks and last log lines.
+
+        Without arguments: all runs that are active. The notebook's stop button ends the watch, not the
+        runs. Returns the runs as last seen: ``runs = %orch_watch --since 1h``. With ``await
+        orchnb.watch(runs)`` instead, the display also has buttons.
+        """
+        from orchnb.api.context import get_client
+        from orchnb.runs.selection import select_runs
+        from orchnb.runs.watching import watch_runs
+
+        given = _given(OrchMagics.orch_watch, line)
+        client = get_client(sync_client=True)
+        with _usage_errors(ValueError):
+            selected = client.perform(
+                select_runs(
+                    given.runs,
+                    flow=given.flow,
+                    tag=given.tag,
+                    since=given.since,
+                ),
+                "orch_watch",
+            )
+        return client.perform(watch_runs(selected, None))
+
+    @magic_arguments()
+    @argument("words", nargs="*", metavar="WORDS", help="a part of the run's name")
+    @argument("--state", help="runs in this state: failed, running, late, ...")
+    @argument("--flow", help="runs of the flow of this name")
+    @argument(
+        "--since",
+        help="runs that were expected to start since then: 24h, 7d, today, 2026-11-01",
+    )
+    @argument(
+        "--where",
+        help="a condition on the parameters: \"lr > 0.1 and customer == 'acme'\". They are compared "
+        "here, for at most the newest 5,000 runs.",
+    )
+    @argument("-n", type=int, default=50, help="find at most this many; the default is 50")
+    @argument("-o", default="picked", help="the variable for the runs; the default is picked")
+    @completes(state=RUN_STATES)
+    @line_magic
+    def orch_runs(self, line: str) -> FoundRuns:
+        """Find flow runs, the newest first, and show how many there are in all.
+
+        The runs that were found are in the variable ``picked``.
+        """
+        from orchnb.api.context import get_client
+        from orchnb.runs.browsing import find_runs
+        from orchnb.runs.conditions import read_condition
+
+        given = _given(OrchMagics.orch_runs, line)
+        if not given.o.isidentifier() or keyword.iskeyword(given.o):
+            raise UsageError(f"-o takes the name of a variable, and {given.o!r} is not one")
+        with _usage_errors(ValueError):
+            where = None if given.where is None else read_condition(given.where)
+            steps = find_runs(
+                words=" ".join(given.words),
+                state=given.state,
+                flow=given.flow,
+                since=given.since,
+                where=where,
+                most=max(1, given.n),
+            )
+            found = get_client(sync_client=True).perform(steps, "orch_runs")
+        assert self.shell is not None, "magics are called by a shell"
+        self.shell.user_ns[given.o] = found
+        return found
 
     @magic_arguments()
     @argument("--clear", action="store_true", help="clear the list")
@@ -221,9 +315,9 @@ class OrchMagics(Magics):
 
 
 @contextmanager
-def _usage_errors() -> Iterator[None]:
-    """Raise an `InvalidChoice` as IPython's error for a line that a magic does not accept."""
+def _usage_errors(kind: type[ValueError] = InvalidChoice) -> Iterator[None]:
+    """Raise errors of this kind as IPython's error for a line that a magic does not accept."""
     try:
         yield
-    except InvalidChoice as error:
+    except kind as error:
         raise UsageError(str(error)) from None

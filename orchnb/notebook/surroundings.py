@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from orchnb.diagnosis import Surroundings
 from orchnb.errors import InvalidSetting
 from orchnb.notebook._ipython import is_kernel
+from orchnb.notebook.buttons import hears_buttons
 from orchnb.notebook.display_mode import DisplayMode
-from orchnb.notebook.live_displays import hears_buttons
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -35,6 +35,7 @@ from orchnb.runs.waiting import (
     failed,
     id_of,
     ids_of,
+    in_seconds,
     list_of_runs,
     name_and_state,
     timed_out,
@@ -47,15 +48,6 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("orchnb.runs")
 
 RunLike = UUID | str | Any
-
-
-def _in_seconds(timeout: float | timedelta | None) -> float | None:
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if seconds is not None and not seconds >= 0:
-        raise ValueError(
-            f"timeout should be 0 or more seconds, or None for no limit, not {timeout}"
-        )
-    return seconds
 
 
 def _interval(poll_interval: float | None) -> float | None:
@@ -106,7 +98,7 @@ def run_deployment(
         InvalidParameters: a parameter is unknown to the flow, or a required one is missing.
         ValueError: ``timeout`` or ``poll_interval`` is not allowed.
     """
-    seconds, interval = _in_seconds(timeout), _interval(poll_interval)
+    seconds, interval = in_seconds(timeout), _interval(poll_interval)
     run: FlowRun = yield from create_flow_run_from_deployment(
         getattr(name, "id", name),
         parameters=parameters,
@@ -185,7 +177,7 @@ def _wait(
     poll_interval: float | None,
     log_states: bool,
 ) -> Generator[Call[Any] | Sleep, Any, ModelList[FlowRun]]:
-    seconds = _in_seconds(timeout)
+    seconds = in_seconds(timeout)
     following = Following(ids, poll_interval=_interval(poll_interval))
     if not (yield from wait_for(following, seconds, on_change=_log if log_states else None)):
         assert seconds is not None
@@ -237,7 +229,7 @@ def map_deployment(
         FlowRunWaitTimeout: not all runs were created and have ended in time.
         FlowRunsFailed: ``raise_on_failure`` is set, and some did not complete.
     """
-    seconds, interval = _in_seconds(timeout), _interval(poll_interval)
+    seconds, interval = in_seconds(timeout), _interval(poll_interval)
     if max_running is not None and max_running < 1:
         raise ValueError(f"max_running should be 1 or more, or None for all, not {max_running}")
     items = _items(parameters)

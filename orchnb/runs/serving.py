@@ -38,7 +38,12 @@ class FlowProcess:
         self.file: Path = file
         self.log: Path = log
         command = [sys.executable, "-u", "-m", "orchnb.runs.serving_process"]
-        environment = {**os.environ, "NO_COLOR": "1", "PREFECT_LOGGING_COLORS": "false"}
+        environment = {
+            "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # seconds; someone waits in the notebook
+            **os.environ,
+            "NO_COLOR": "1",
+            "PREFECT_LOGGING_COLORS": "false",
+        }
         for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):  # set in kernels; the log is a file
             environment.pop(name, None)
         with log.open("wb") as output:
@@ -82,10 +87,10 @@ class FlowProcess:
             process.stdin.close()
 
     def log_lines(self, most: int = _LOG_SHOWN) -> list[str]:
-        """Return the last lines that it has written."""
+        """Return the last lines that it has written, without empty ones."""
         try:
             with self.log.open(encoding="utf-8", errors="replace") as lines:
-                return [line.rstrip("\n") for line in deque(lines, most)]
+                return list(deque((line.rstrip() for line in lines if line.strip()), most))
         except OSError:
             return []
 

@@ -6,6 +6,7 @@ text. The views are all there are, else a test fails.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -16,7 +17,6 @@ import socket
 import ssl
 import time
 import unicodedata
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from functools import cache
@@ -47,6 +47,8 @@ from orchnb.http.retry import RetryEvent
 from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.artifacts import artifact_card
+from orchnb.notebook.views.awaiting import await_card
+from orchnb.notebook.views.browse import found_table
 from orchnb.notebook.views.diagnosis import diagnosis_card
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
@@ -67,9 +69,9 @@ from orchnb.notebook.views.model import (
     TableCell,
     View,
     clean,
-    html,
-    text,
 )
+from orchnb.notebook.views.model import html as html_of
+from orchnb.notebook.views.model import text as text_of
 from orchnb.notebook.views.objects import (
     as_it_is,
     model_card,
@@ -82,19 +84,29 @@ from orchnb.notebook.views.objects import (
 from orchnb.notebook.views.port import not_served_line, served_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
 from orchnb.notebook.views.run_logs import log_card
-from orchnb.notebook.views.runs import runs_card
 from orchnb.notebook.views.serving import served_flow_card
 from orchnb.notebook.views.startup import Startup
+from orchnb.notebook.views.status import server_card
 from orchnb.notebook.views.timeline import MOST_BARS, timeline_chart
+from orchnb.notebook.views.watch import (
+    Watch,
+    WatchRow,
+    watch_html,
+    watch_status,
+    watch_text,
+    watch_view,
+)
 from orchnb.openapi.discovery import Location
 from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
+from orchnb.runs.browsing import FoundRuns
+from orchnb.runs.details import RunDetails
 from orchnb.runs.failures import FailedRun
-from orchnb.runs.following import Following
 from orchnb.runs.serving import ServedFlow
 from orchnb.runs.timelines import Timeline, TimelineRow, spans_of
 from orchnb.runs.tracebacks_in_logs import traceback_in
+from orchnb.runs.watching import Snapshot
 from orchnb.server_type import ServerType
 from orchnb.settings import Origin
 from orchnb.text import one_line, printable
@@ -117,6 +129,16 @@ _NO_MATH_TAGS = {"style", "pre", "code"}
 
 
 # The views.
+
+AnyView = View | Watch
+
+
+def html(view: AnyView) -> str:
+    return watch_html(view) if isinstance(view, Watch) else html_of(view)
+
+
+def text(view: AnyView) -> str:
+    return watch_text(view) if isinstance(view, Watch) else text_of(view)
 
 
 @cache
@@ -256,14 +278,36 @@ def startup(said: str, *kinds: Any) -> View:
     return shown.view()
 
 
-def runs(said: str, kind: str, *, trouble: bool = False) -> View:
-    run = run_of(said).model_copy(update={"state_type": kind, "state_name": said})
-    followed = Following([run.id, uuid.UUID(int=7)], clock=lambda: 0.0)
-    followed.add(run)
-    followed.ui_url = "http://x.invalid"
-    if trouble:
-        followed._pace.trouble = ValueError(said)
-    return runs_card(followed, NOON.astimezone())
+def watched(said: str, kind: str, count: int = 1, **changes: Any) -> Watch:
+    """What a cell shows of runs that it waits for."""
+    state = {"state_type": kind, "state_name": said}
+    runs = [
+        run_of(said).model_copy(update={**state, "id": UUID(int=number)}) for number in range(count)
+    ]
+    task = {"id": UUID(int=9), "task_key": said, "dynamic_key": said, "name": said}
+    task |= {"state": {"type": "FAILED", "name": said, "message": said}, "state_type": "FAILED"}
+    moment = NOON.replace(tzinfo=timezone.utc)
+    line = models.Log(name=said, level=20, message=said, timestamp=moment)
+    tasks = (models.TaskRun.model_validate(task),)
+    values: dict[str, Any] = {
+        "runs": runs,
+        "shown": runs,
+        "details": {run.id: RunDetails(tasks, 1, 2, (said, said, said), line) for run in runs},
+        "lines": (line, line),
+        "total": count,
+        "age": 0.0,
+        "elapsed": 3.0,
+        "ui_url": "http://x.invalid",
+        "trouble": None,
+        "deleted": 0,
+        "end_reason": None,
+        "asked": {},
+        "refused": (),
+        "creates_no_more": False,
+        **changes,
+    }
+    snapshot = Snapshot(**values)
+    return watch_view(snapshot, moment, watch_status(snapshot))
 
 
 def table(*items: models.Model) -> View:
@@ -390,14 +434,6 @@ def failed_of(said: str) -> FailedRun:
     return FailedRun(run_of(said), task, traceback_in(logs[1].message), logs, said)
 
 
-def followed(said: str, count: int) -> Card:
-    """What a cell shows that waits for runs."""
-    following = Following([])
-    for number in range(count):
-        following.add(run_of(said).model_copy(update={"id": UUID(int=number)}))
-    return runs_card(following, NOON.replace(tzinfo=timezone.utc))
-
-
 def flow_of(said: str) -> models.Flow:
     return models.Flow.model_validate(flow(said))
 
@@ -428,7 +464,7 @@ def served(said: str) -> Served:
     app = EphemeralApp("app", home=Path(), timeout=1, given=titled(said))
     opened = Served.__new__(Served)
     opened.app, opened.port = app, 4200
-    opened._base, opened.settings_file = "/pages", Path("port.sh")
+    opened._base, opened._settings_file = "/pages", Path("port.sh")
     opened._keys = PortKeys(4200, "/pages")
     opened._keys.new_code = lambda: "the-same-each-time"  # type: ignore[method-assign]
     return opened
@@ -485,7 +521,9 @@ def timeline_of(said: str, tasks: int) -> Timeline:
     return Timeline(rows, now)
 
 
-VIEWS: dict[str, Callable[[str], View]] = {
+VIEWS: dict[str, Callable[[str], AnyView]] = {
+    "awaiting.await_card": lambda said: await_card([said] * 7, is_missing=True),
+    "awaiting.await_card: needless": lambda said: await_card([said], is_missing=False, failed=True),
     **{
         f"errors.error_card: {status_}": lambda said, status_=status_: error_card(
             refused(status_, said)
@@ -524,6 +562,7 @@ VIEWS: dict[str, Callable[[str], View]] = {
         httpx.Request("POST", address(said)), sent=True
     ),
     "objects.status_card: up": lambda said: status_card(status(said)),
+    "status.server_card": lambda said: server_card(status(said, flows=said)),
     "objects.status_card: down": lambda said: status_card(status(said, state="down")),
     "objects.status_card: refused": lambda said: status_card(
         ServerStatus(
@@ -576,8 +615,6 @@ VIEWS: dict[str, Callable[[str], View]] = {
     ),
     "port.served_card: an app": lambda said: served_card(served(said)),
     "port.not_served_line: closed": lambda said: not_served_line(True),
-    "runs.runs_card: one": lambda said: followed(said, 1),
-    "runs.runs_card: two": lambda said: followed(said, 2),
     "retries.Retries.view: live": lambda said: retries(
         *(retried(said, request=number) for number in range(20)), retried(said, "gave_up")
     ),
@@ -598,10 +635,27 @@ VIEWS: dict[str, Callable[[str], View]] = {
         for kind in ("began", "waits", "ended", "failed", "stopped")
     },
     **{
-        f"runs.runs_card: {kind}": lambda said, kind=kind: runs(said, kind)
+        f"watch.watch_view: {kind}, {count}": lambda said, kind=kind, count=count: watched(
+            said, kind, count
+        )
         for kind in ("RUNNING", "FAILED")
+        for count in (1, 2)
     },
-    "runs.runs_card: trouble": lambda said: runs(said, "RUNNING", trouble=True),
+    "browse.found_table: two": lambda said: found_table(
+        FoundRuns([run_of(said)] * 2, total=9, looked_at=5, note=clean(said)),
+        now=NOON.astimezone(),
+    ),
+    "browse.found_table: none": lambda said: found_table(
+        FoundRuns([], total=9, looked_at=5, note=clean(said))
+    ),
+    "watch.watch_view: trouble": lambda said: watched(
+        said,
+        "RUNNING",
+        trouble=ValueError(said),
+        refused=(said,),
+        asked={"cancel": 1},
+        end_reason="stopped",
+    ),
 }
 """Every view there is of anything that a server says, from the function's name to what makes one."""
 
@@ -675,7 +729,7 @@ def unseen(shown: str, forbidden: frozenset[str] = FORBIDDEN) -> list[str]:
     return sorted(c for c in {*shown} - {"\n"} if unicodedata.category(c) in forbidden)
 
 
-def lines(view: View) -> int:
+def lines(view: AnyView) -> int:
     """How many lines its text has, save for those of a log."""
     return len([line for line in text(view).splitlines() if not line.startswith("  | ")])
 
@@ -714,13 +768,24 @@ def test_a_view_of_hostile_text_looks_as_one_of_harmless_text(name: str) -> None
             assert begin in plain, attack
 
 
-RAW: dict[str, Callable[[str], View]] = {
+RAW: dict[str, Callable[[str], AnyView]] = {
     "card": lambda said: Card(
         said, "warn", [(said, said)], Table([said], [[said]], f"{said}."), [said, said], [said]
     ),
     "table": lambda said: Table([said, said], [[said, said]], said),
     "live": lambda said: Live(said, [Step(said, said, said, 0.5)], [said]),
     "line": lambda said: Line(said, "error"),
+    "watch": lambda said: dataclasses.replace(
+        watched(HARMLESS, "FAILED", 2),
+        title=said,
+        about=f"{said}.",
+        failure=f"{said}.",
+        more=f"{said}.",
+        log=[said, said],
+        notes=[said],
+        status=f"{said}.",
+        rows=[WatchRow("x", said, "error", said, "", f"{said}.", 1, 2, said, said)],
+    ),
     "chart": lambda said: Chart(
         said,
         "error",
@@ -790,8 +855,8 @@ def test_no_view_has_a_link_or_anything_that_acts(name: str) -> None:
             page = "http://127.0.0.1:4200/pages/orchnb-sign-in?code=the-same-each-time"
             assert element.attrib["href"] == page
             continue
-        if element.tag == "a" and name.startswith("runs."):  # the pages of the server in use
-            assert element.attrib["href"].startswith("http://x.invalid/runs/flow-run/0")
+        if element.tag == "a" and name.startswith("watch."):
+            assert element.attrib["href"].startswith("http://x.invalid/runs/flow-run/0000")
             continue
         assert element.tag not in ("script", "a", "iframe", "form", "img", "link", "meta", "base")
         assert not [key for key in element.attrib if _ACTIVE.fullmatch(key)]
@@ -818,7 +883,7 @@ def test_no_text_of_a_view_is_typeset_as_mathematics(name: str) -> None:
 
 def view_functions() -> set[str]:
     """All public functions and methods that return a view, by module and name."""
-    kinds = {"View", *(kind.__name__ for kind in get_args(View))}
+    kinds = {"View", "Watch", *(kind.__name__ for kind in get_args(View))}
     found = set()
     for module_info in pkgutil.iter_modules(views.__path__):
         module = importlib.import_module(f"orchnb.notebook.views.{module_info.name}")
@@ -839,16 +904,7 @@ def view_functions() -> set[str]:
 
 def test_every_view_is_among_them() -> None:
     assert view_functions() == {name.partition(":")[0] for name in VIEWS}
-    shown = {f"objects.{function}" for function in _SHOWN.values()} - {
-        *(
-            "objects.retried_table",
-            "objects.timeline_chart",
-            "objects.failed_run_card",
-            "objects.graph_diagram",
-            "objects.diagnosis_card",
-            "objects.served_flow_card",
-        )  # by way of their modules
-    }
+    shown = {view if "." in view else f"objects.{view}" for view in _SHOWN.values()}
     assert shown <= view_functions()
 
 
