@@ -82,6 +82,7 @@ from orchnb.notebook.views.objects import (
     status_card,
 )
 from orchnb.notebook.views.port import not_served_line, served_card
+from orchnb.notebook.views.recorded import not_recorded_line, recorded_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
 from orchnb.notebook.views.run_logs import log_card
 from orchnb.notebook.views.serving import served_flow_card
@@ -521,6 +522,19 @@ def timeline_of(said: str, tasks: int) -> Timeline:
     return Timeline(rows, now)
 
 
+def recorded(said: str) -> View:
+    """The run of a cell, on a server whose pages are there."""
+    run = models.FlowRun(
+        id=UUID(int=1),
+        flow_id=UUID(int=2),
+        name=said,
+        state=state_of(said),
+        state_type="FAILED",
+        state_name=said,
+    )
+    return recorded_card(run, said, "http://x.invalid", 3.0, [said])
+
+
 VIEWS: dict[str, Callable[[str], AnyView]] = {
     "awaiting.await_card": lambda said: await_card([said] * 7, is_missing=True),
     "awaiting.await_card: needless": lambda said: await_card([said], is_missing=False, failed=True),
@@ -615,6 +629,8 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
     ),
     "port.served_card: an app": lambda said: served_card(served(said)),
     "port.not_served_line: closed": lambda said: not_served_line(True),
+    "recorded.recorded_card": recorded,
+    "recorded.not_recorded_line": lambda said: not_recorded_line("This cell is", said),
     "retries.Retries.view: live": lambda said: retries(
         *(retried(said, request=number) for number in range(20)), retried(said, "gave_up")
     ),
@@ -762,7 +778,8 @@ def test_a_view_of_hostile_text_looks_as_one_of_harmless_text(name: str) -> None
         assert len(source) < LARGEST, attack
         assert len(plain) < LARGEST, attack
         if shows_it:
-            longest = 20 if isinstance(view, Table) else 60  # cells of tables are short
+            in_table = isinstance(view, Table) or getattr(view, "table", None) is not None
+            longest = 20 if in_table else 60  # cells of tables are short
             begin = clean(said)[:longest].removesuffix("…").strip()
             assert begin in seen.words, attack
             assert begin in plain, attack
@@ -855,7 +872,7 @@ def test_no_view_has_a_link_or_anything_that_acts(name: str) -> None:
             page = "http://127.0.0.1:4200/pages/orchnb-sign-in?code=the-same-each-time"
             assert element.attrib["href"] == page
             continue
-        if element.tag == "a" and name.startswith("watch."):
+        if element.tag == "a" and name.startswith(("watch.", "recorded.")):
             assert element.attrib["href"].startswith("http://x.invalid/runs/flow-run/0000")
             continue
         assert element.tag not in ("script", "a", "iframe", "form", "img", "link", "meta", "base")
@@ -1107,6 +1124,7 @@ _OUR_TAGS = {
     "td",
     "pre",
     "span",
+    "code",
     "progress",
 }
 
