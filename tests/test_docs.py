@@ -148,13 +148,16 @@ def test_every_magic_that_is_shown_is_one(cell: Kernel) -> None:
 
 def test_the_table_of_magics_has_every_magic_and_all_that_it_takes() -> None:
     from orchnb.notebook.display_mode import MODES
-    from orchnb.notebook.magics import LEVELS, OrchMagics
+    from orchnb.notebook.magics import LEVELS, TRACK_WORDS, OrchMagics
     from orchnb.notebook.session import SERVER_KINDS
 
     taken = {name: options(getattr(OrchMagics, name)) for name in OrchMagics.magics["line"]}
     taken["orch_server_type"].update(SERVER_KINDS)
     taken["orch_display"].update(MODES, ["settings"])
     taken["orch_server_logs"].add("warning")
+    taken["orch_watch"].add("1h")
+    taken["orch_runs"].update({"failed", "24h", "picked", '"customer', "'acme'\""})
+    taken["orch_track"].update(TRACK_WORDS)
 
     shown: dict[str, set[str]] = {"load_ext": set(), "unload_ext": set()}
     for line, effect in table("Magics"):

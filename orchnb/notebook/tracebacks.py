@@ -83,7 +83,7 @@ class ErrorCards:
             self._original(exc_tuple, *args, **kwargs)
             return
         whole = error.__traceback__
-        own = _own_frames(whole)
+        own = own_frames(whole)
         if own is not None:
             kwargs["tb_offset"] = 0  # it is for IPython's own frame, which is removed already
         elif isinstance(error, KeyboardInterrupt):  # stopped outside of the user's code
@@ -342,7 +342,7 @@ def _bare(error: BaseException) -> Iterator[None]:
             attributes["hint"] = hint
 
 
-def _own_frames(traceback: TracebackType | None) -> TracebackType | None:
+def own_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Return the traceback without library frames and frames without a line; None if none remain."""
     kept = None
     for part in reversed(list(_frames(traceback))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchnb.api.models import Deployment
+from orchnb.api.models import Deployment, FlowRun, TaskRun
 from orchnb.api.related import related_objects
 from orchnb.notebook.views.looks import (
     Around,
@@ -22,6 +22,7 @@ from orchnb.notebook.views.run_cells import (
     flow_name,
     page_link,
     run_parameters,
+    run_seconds,
     run_start,
     run_state,
     run_time,
@@ -36,13 +37,19 @@ from orchnb.notebook.views.words import (
     shortened,
 )
 
+
+def _duration(run: FlowRun | TaskRun, around: Around) -> Shown:
+    share = max(run_seconds(run), 0.0) / around.longest if around.longest else None
+    return TableCell(run_time(run, around.now), on_one_line=True, share=share)
+
+
 FLOW_RUN_LOOK: Look = Look(
     columns={
         "name": linked_name("runs/flow-run", 28),
         "flow": lambda run, _: flow_name(run.flow_id, 20),
         "state": lambda run, _: run_state(run),
         "start": lambda run, around: run_start(run, around.now),
-        "duration": lambda run, around: TableCell(run_time(run, around.now), on_one_line=True),
+        "duration": _duration,
         "parameters": lambda run, _: run_parameters(run),
         "tags": field_cell("tags", 24),
         "id": ident_cell,
@@ -80,7 +87,7 @@ TASK_RUN_LOOK: Look = Look(
         "name": linked_name("runs/task-run"),
         "state": lambda run, _: run_state(run),
         "start": lambda run, around: run_start(run, around.now),
-        "duration": lambda run, around: TableCell(run_time(run, around.now), on_one_line=True),
+        "duration": _duration,
         "tries": lambda run, _: str(run.run_count) if run.run_count > 1 else "",
         "tags": field_cell("tags", 24),
         "flow run": lambda run, _: short_id(run.flow_run_id),

@@ -25,6 +25,8 @@ class Around(NamedTuple):
 
     now: datetime
     ui_url: str | None = None
+    longest: float = 0.0
+    """Seconds of the longest run in a list of runs; 0 if there is nothing to compare."""
 
 
 class Look(NamedTuple):
