@@ -84,7 +84,7 @@ from orchnb.notebook.views.objects import (
 from orchnb.notebook.views.port import not_served_line, served_card
 from orchnb.notebook.views.recorded import not_recorded_line, recorded_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
-from orchnb.notebook.views.run_logs import log_card
+from orchnb.notebook.views.run_logs import log_card, run_log_card
 from orchnb.notebook.views.serving import served_flow_card
 from orchnb.notebook.views.startup import Startup
 from orchnb.notebook.views.status import server_card
@@ -616,6 +616,9 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
         for kind in ("markdown", "table", "progress", "image", "link", "of no kind")
     },
     "failed_runs.failed_run_card: all": lambda said: failed_run_card(failed_of(said)),
+    "run_logs.run_log_card: a line": lambda said: run_log_card(
+        run_of(said), [log_of(said)], among=said
+    ),
     "run_logs.log_card: a traceback": lambda said: log_card([log_of(traceback_of(said))]),
     "objects.as_it_is: line": lambda said: as_it_is(Line(clean(said))),
     "objects.as_it_is: card": lambda said: as_it_is(Card(clean(said))),
