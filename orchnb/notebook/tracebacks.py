@@ -374,7 +374,7 @@ def _with_traceback(error: BaseException, shown: TracebackType | None) -> Iterat
         for each in members
         if _members(each) or (isinstance(each, Exception) and _is_ours(each))
     ]
-    replaced = [(error, shown), *((each, _own_frames(each.__traceback__)) for each in ours)]
+    replaced = [(error, shown), *((each, own_frames(each.__traceback__)) for each in ours)]
     before = [(each, each.__traceback__) for each, _ in replaced]
     try:
         for each, traceback in replaced:
