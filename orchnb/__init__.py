@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from orchnb.asgi import ASGIApp
     from orchnb.errors import (
+        AmbiguousReference,
         ClientClosed,
         ClientNotPicklable,
         FlowRunsFailed,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         OrchnbError,
         OutcomeUnknown,
         PrefectHTTPStatusError,
+        ReferenceNotFound,
         ServerNotConfigured,
         ServerStartFailed,
         UnexpectedAnswer,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASGIApp",
+    "AmbiguousReference",
     "ClientClosed",
     "ClientContext",
     "ClientNotPicklable",
@@ -77,6 +80,7 @@ __all__ = [
     "PrefectHttpxAsyncClient",
     "PrefectHttpxSyncClient",
     "PrefectResponse",
+    "ReferenceNotFound",
     "RetryEvent",
     "ServerNotConfigured",
     "ServerStartFailed",
@@ -113,8 +117,10 @@ _HOMES = {
         "use_app",
     ),
     "orchnb.errors": (
+        "AmbiguousReference",
         "FlowRunWaitTimeout",
         "FlowRunsFailed",
+        "ReferenceNotFound",
         "ClientClosed",
         "ClientNotPicklable",
         "ForeignAddress",

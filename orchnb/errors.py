@@ -12,6 +12,8 @@
     ├── InvalidParameters           (ValueError)    a deployment does not accept these parameters
     ├── FlowRunWaitTimeout          (TimeoutError)  flow runs have not ended in time; they go on
     ├── FlowRunsFailed              (RuntimeError)  flow runs that were waited for have failed
+    ├── AmbiguousReference          (ValueError)    a name or short id fits several objects
+    ├── ReferenceNotFound           (ValueError)    a name or short id fits no object
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
     ├── ServerStartFailed           (RuntimeError)  the in-kernel server did not start
     ├── UnexpectedAnswer            (ValueError)    the response is not what an API would send
@@ -150,6 +152,23 @@ class FlowRunsFailed(OrchnbError, RuntimeError):
         super().__init__(message)
         self.runs = runs
         self.failed = failed
+        self.hint = hint
+
+
+class AmbiguousReference(OrchnbError, ValueError):
+    """A name or a short id fits several objects. The message lists some; ``candidates`` has their ids."""
+
+    def __init__(self, message: str, *, candidates: Sequence[Any] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.candidates: tuple[Any, ...] = tuple(candidates)
+        self.hint = hint
+
+
+class ReferenceNotFound(OrchnbError, ValueError):
+    """A name or a short id fits no object. The hint suggests similar names."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
         self.hint = hint
 
 

@@ -257,6 +257,30 @@ class Steps(Protocol[T_co]):
     def __iter__(self) -> Generator[Call[Any], Any, T_co]: ...
 
 
+class Deferred(Generic[T]):
+    """Steps that need something first, such as an id for a name.
+
+    Args:
+        find: makes the calls that find it.
+        then: returns the steps, given what was found.
+    """
+
+    def __init__(
+        self, find: Callable[[], Generator[Call[Any], Any, Any]], then: Callable[[Any], Any]
+    ) -> None:
+        self._find = find
+        self._then = then
+
+    def prepared(self) -> Generator[Call[Any], Any, Any]:
+        """Find it, and return the steps without making them."""
+        return self._then((yield from self._find()))
+
+    def __iter__(self) -> Generator[Call[Any], Any, T]:
+        steps = yield from self.prepared()
+        result: T = yield from steps
+        return result
+
+
 class LongSteps(Protocol[T_co]):
     """What the function of an operation that takes time returns: a generator of calls and waits."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from orchnb.api import models
 from orchnb.api.models.base import ModelList
@@ -112,23 +111,3 @@ def _listed(runs: Sequence[FlowRun]) -> str:
 
 def _seconds(timeout: float) -> str:
     return f"{timeout:,.4g} s" if timeout < 120 else f"{timeout / 60:,.4g} min"
-
-
-def ids_of(runs: Iterable[Any]) -> list[UUID]:
-    """Return the ids of flow runs given as models, ids, or texts of ids.
-
-    Raises:
-        ValueError: a value is something else.
-    """
-    return [id_of(run) for run in runs]
-
-
-def id_of(run: Any) -> UUID:
-    """Return the id of a flow run given as a model, an id, or the text of an id."""
-    found = getattr(run, "id", run)
-    if isinstance(found, UUID):
-        return found
-    try:
-        return UUID(str(found))
-    except ValueError:
-        raise ValueError(f"{one_line(repr(run), 80)} is not a flow run and not its id") from None

@@ -136,5 +136,5 @@ def test_the_stop_button_ends_the_wait_and_not_the_run(cell: Kernel) -> None:
     shown = cell.finish(begun)
     assert shown.errors
     assert "It was not finished when the wait ended. It goes on." in last_of(shown)[1]
-    found = "(await client.read_flow_runs(sort='START_TIME_DESC', limit=1))[0].id"
+    found = "(await client.read_flow_runs(sort='START_TIME_DESC', until='now', limit=1))[0].id"
     assert cell.value(f"(await client.wait_for_flow_run({found})).state_name") == "'Completed'"

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from orchnb.api import models
-from orchnb.api.operations.coercion import Filter, as_tags, as_word
+from orchnb.api.operations.coercion import Filter, HasId, as_tags, as_word
 from orchnb.api.operations.payloads import without_none
 from orchnb.api.times import When, moment
 from orchnb.text import did_you_mean, near_names, one_line
@@ -122,10 +122,12 @@ def several(words: str | Iterable[str]) -> list[str]:
     return [words] if isinstance(words, str) else list(words)
 
 
-def any_of(wanted: UUID | str | Iterable[str] | None) -> dict[str, Any] | None:
+def any_of(wanted: UUID | str | HasId | Iterable[str] | None) -> dict[str, Any] | None:
     """Return the condition for this value, or one of these; None sets no condition."""
     if wanted is None:
         return None
+    if not isinstance(wanted, (UUID, str)) and hasattr(wanted, "id"):
+        wanted = str(wanted.id)
     return {"any_": [as_word(wanted)] if isinstance(wanted, (str, UUID)) else list(wanted)}
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import httpx
 
 from orchnb.errors import (
+    AmbiguousReference,
     ClientClosed,
     ClientNotPicklable,
     FlowRunsFailed,
@@ -19,6 +20,7 @@ from orchnb.errors import (
     ObjectNotFound,
     OperationNotFound,
     OutcomeUnknown,
+    ReferenceNotFound,
     ServerNotConfigured,
     ServerStartFailed,
     UnexpectedAnswer,
@@ -53,6 +55,8 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (OutcomeUnknown, Kind("It is unknown whether the server acted on the request")),
     (FlowRunWaitTimeout, Kind("Not finished in time")),
     (FlowRunsFailed, Kind("Flow runs did not complete")),
+    (AmbiguousReference, Kind("This name fits several objects")),
+    (ReferenceNotFound, Kind("Not found")),
     (InvalidParameters, Kind("The deployment does not accept these parameters")),
     (ForeignAddress, Kind("This address does not belong to the API")),
     (
