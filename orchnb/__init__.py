@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         ReferenceNotFound,
         ServerNotConfigured,
         ServerStartFailed,
+        SourceNotFound,
         UnexpectedAnswer,
     )
     from orchnb.hosting.ephemeral import StartupEvent, observe_startup
@@ -86,6 +87,7 @@ __all__ = [
     "ServerStartFailed",
     "ServerType",
     "Settings",
+    "SourceNotFound",
     "StartupEvent",
     "SyncPrefectClient",
     "TaskRunContext",
@@ -135,6 +137,7 @@ _HOMES = {
         "PrefectHTTPStatusError",
         "ServerNotConfigured",
         "ServerStartFailed",
+        "SourceNotFound",
         "UnexpectedAnswer",
     ),
     "orchnb.http.clients": ("PrefectHttpxAsyncClient", "PrefectHttpxSyncClient"),

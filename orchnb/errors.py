@@ -14,6 +14,7 @@
     ├── FlowRunsFailed              (RuntimeError)  flow runs that were waited for have failed
     ├── AmbiguousReference          (ValueError)    a name or short id fits several objects
     ├── ReferenceNotFound           (ValueError)    a name or short id fits no object
+    ├── SourceNotFound              (ValueError)    a function cannot be written to a module
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
     ├── ServerStartFailed           (RuntimeError)  the in-kernel server did not start
     ├── UnexpectedAnswer            (ValueError)    the response is not what an API would send
@@ -27,10 +28,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from typing_extensions import Self
+
+from orchnb.prefect_exceptions import as_declared, with_prefects_base
 
 
 class OrchnbError(Exception):
@@ -52,7 +55,7 @@ class OrchnbError(Exception):
         return with_hint(self.message, self.hint)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+        return _rebuild, (as_declared(type(self)), self.args, self.__dict__)
 
 
 def with_hint(message: str, hint: str) -> str:
@@ -155,6 +158,10 @@ class FlowRunsFailed(OrchnbError, RuntimeError):
         self.hint = hint
 
 
+class SourceNotFound(OrchnbError, ValueError):
+    """A function cannot be written to a module: something that it uses is in no cell's source."""
+
+
 class AmbiguousReference(OrchnbError, ValueError):
     """A name or a short id fits several objects. The message lists some; ``candidates`` has their ids."""
 
@@ -231,7 +238,17 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
     rows of a 422, ``hint`` what to do about it. ``request`` and ``response`` are copies without secrets:
     no credentials, no header values set by the user, no body of the request, and in that of the response
     none of the fields that repeat it (``input``, ``request_body``). It can be pickled.
+
+    Where Prefect is imported, it is also an error of Prefect's client: ``except
+    prefect.exceptions.ObjectNotFound`` catches an `ObjectNotFound`.
     """
+
+    _prefects_names: ClassVar[tuple[str, ...]] = ("PrefectHTTPStatusError",)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Return an error that is also one of Prefect's, if Prefect is imported."""
+        kind: type[Self] = with_prefects_base(cls, cls._prefects_names)
+        return super().__new__(kind, *args, **kwargs)
 
     def __init__(
         self,
@@ -269,9 +286,13 @@ class PrefectHTTPStatusError(OrchnbError, httpx.HTTPStatusError):
 class ObjectNotFound(PrefectHTTPStatusError):
     """A read returned 404: the requested object does not exist."""
 
+    _prefects_names = ("ObjectNotFound", "PrefectHTTPStatusError")
+
 
 class ObjectAlreadyExists(PrefectHTTPStatusError):
     """A write returned 409: an object with that name or key already exists."""
+
+    _prefects_names = ("ObjectAlreadyExists", "PrefectHTTPStatusError")
 
 
 class OperationNotFound(PrefectHTTPStatusError):

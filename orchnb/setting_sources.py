@@ -5,6 +5,8 @@ The source classes of pydantic-settings cannot be used; CONTRIBUTING.md says why
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
 import json
 import os
@@ -262,12 +264,18 @@ def _path(raw: object, origin: Origin) -> Path:
 def _read_toml(path: Path) -> dict[str, Any]:
     # Raised outside the except block: that error contains the file's text, and so its secrets.
     try:
-        return tomllib.loads(_read(path))
+        return copy.deepcopy(_parsed(_read(path)))
     except tomllib.TOMLDecodeError as exc:
         # Only the position: the parser's message may contain a piece of the text, and so of a key.
         place = re.search(r"\(at .*\)", str(exc))
     problem = f"is not valid TOML {place.group() if place else ''}".rstrip()
     raise InvalidSetting(f"{path} {problem}. Fix or remove the file.")
+
+
+# Each client reads the settings, and parsing takes most of the time.
+@functools.lru_cache(maxsize=4)
+def _parsed(text: str) -> dict[str, Any]:
+    return tomllib.loads(text)
 
 
 def read_dotenv(path: Path, *, expand: bool = True) -> dict[str, str | None]:

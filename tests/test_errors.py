@@ -24,6 +24,7 @@ from orchnb.errors import (
     ServerStartFailed,
     UnexpectedAnswer,
 )
+from orchnb.prefect_exceptions import as_declared
 
 
 def status_error(kind: type[PrefectHTTPStatusError] = PrefectHTTPStatusError) -> Exception:
@@ -76,7 +77,8 @@ def test_every_attribute_travels(
     error.anything = ["of the user's"]  # type: ignore[attr-defined]
     error.__dict__["__notes__"] = ["seen in cell 5"]  # what add_note does, from Python 3.11 on
     there = travel(error)
-    assert type(there) is type(error)
+    # Prefect may have been imported in between.
+    assert as_declared(type(there)) is as_declared(type(error))
     assert (str(there), there.args) == (str(error), error.args)
     assert vars(there).keys() == vars(error).keys()
     for name, value in vars(error).items():
@@ -133,7 +135,7 @@ def test_the_same_failure_as_another_kind_keeps_all_but_the_message() -> None:
     plain = status_error()
     assert isinstance(plain, PrefectHTTPStatusError)
     named = ObjectNotFound.from_status_error(plain, "There is no such flow")
-    assert type(named) is ObjectNotFound
+    assert type(named).__name__ == "ObjectNotFound"
     assert named.message == "There is no such flow"
     for name in ("request", "response", "detail", "fields", "hint", "status_code"):
         assert getattr(named, name) == getattr(plain, name)
@@ -166,3 +168,57 @@ def test_a_hint_is_in_the_text_once(message: str, text: str) -> None:
 
 def test_an_error_without_a_hint_has_an_empty_one() -> None:
     assert ClientClosed("x").hint == ""
+
+
+WITH_PREFECT = """
+import copy, pickle
+import httpx
+import orchnb
+from orchnb.errors import OperationNotFound
+
+def error(kind):
+    request = httpx.Request("GET", "http://s/api/flows/1")
+    response = httpx.Response(404, json={"detail": "no"}, request=request)
+    return kind("m", request=request, response=response, detail="no", hint="Do this.")
+
+before = error(orchnb.ObjectNotFound)
+assert type(before) is orchnb.ObjectNotFound
+import prefect.exceptions as theirs
+
+for kind, caught_as in (
+    (orchnb.ObjectNotFound, (theirs.ObjectNotFound, theirs.PrefectHTTPStatusError)),
+    (orchnb.ObjectAlreadyExists, (theirs.ObjectAlreadyExists, theirs.PrefectHTTPStatusError)),
+    (orchnb.PrefectHTTPStatusError, (theirs.PrefectHTTPStatusError,)),
+    (OperationNotFound, (theirs.PrefectHTTPStatusError,)),
+):
+    for catch in (*caught_as, kind, orchnb.PrefectHTTPStatusError, httpx.HTTPStatusError):
+        try:
+            raise error(kind)
+        except catch as exc:
+            caught = exc
+    assert not isinstance(caught, theirs.ObjectNotFound) or kind is orchnb.ObjectNotFound
+    assert type(caught) is type(error(kind)), "made once"
+    for each in (caught, copy.copy(caught), copy.deepcopy(caught), pickle.loads(pickle.dumps(caught))):
+        assert type(each) is type(caught)
+        assert (str(each), each.message, each.args) == ("m. Do this.", "m", ("m",))
+        assert repr(each) == f"{kind.__name__}('m')"
+        assert (each.detail, each.hint, each.status_code) == ("no", "Do this.", 404)
+        assert each.request.url.path == "/api/flows/1"
+    named = type(caught).__module__, type(caught).__qualname__, type(caught).__doc__
+    assert named == (kind.__module__, kind.__qualname__, kind.__doc__)
+    other = orchnb.ObjectNotFound.from_status_error(caught, "another")
+    assert isinstance(other, theirs.ObjectNotFound)
+    assert other.http_exc.response.status_code == 404
+    assert other.help_message == str(other) == "another. Do this."
+print(pickle.dumps(error(orchnb.ObjectNotFound)).hex())
+"""
+
+
+def test_where_prefect_is_imported_an_error_is_one_of_its_own_as_well() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_PREFECT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    sent = bytes.fromhex(done.stdout)
+    assert b"prefect.exceptions" not in sent, "it can be read where there is no Prefect"
+    assert isinstance(pickle.loads(sent), ObjectNotFound)

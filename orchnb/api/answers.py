@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import httpx
 from pydantic import FailFast, TypeAdapter, ValidationError
 
-from orchnb.api.models.base import Model, ModelList
+from orchnb.api.models.base import FROM_SERVER, Model, ModelList
 from orchnb.concealed import concealed
 from orchnb.errors import ObjectAlreadyExists, UnexpectedAnswer
 from orchnb.http.calls import API_HINT, Call, Steps, json_of, was_resent
@@ -76,7 +76,7 @@ def _validated(adapter: TypeAdapter[T], data: Any, response: PrefectResponse, st
     """Return the validated data; ``start`` is the index of its first item in the whole list."""
     data = concealed(data)  # such as a block's values, which an error's frames would show
     try:
-        return adapter.validate_python(data)
+        return adapter.validate_python(data, context=FROM_SERVER)
     except ValidationError as exc:
         found = exc.errors(include_url=False, include_input=False)[:3]
         places = [

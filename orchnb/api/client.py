@@ -58,6 +58,7 @@ from orchnb.http.concealing import BasicAuth, concealed_options
 from orchnb.http.connections import refuse_pickle
 from orchnb.http.effects import Sleep, WaitControl, drive, drive_async
 from orchnb.http.header_check import check_client_headers
+from orchnb.http.json_values import plain_json
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import IDEMPOTENT_METHODS, ONCE
 from orchnb.openapi.discovery import FoundDescription
@@ -66,7 +67,7 @@ from orchnb.redaction import IN_PROCESS_HOST, redact_url, shown_url
 from orchnb.runs.operations import RunOperations
 from orchnb.runtime.bounded import within
 from orchnb.runtime.interrupts import deferred_interrupts
-from orchnb.runtime.loops import home_loop
+from orchnb.runtime.loops import home_loop, notebook_loop, on_notebook_thread
 from orchnb.server_type import ServerType, determine_server_type, server_type_of_url
 from orchnb.settings import Settings, get_settings
 
@@ -183,7 +184,7 @@ class _ApiClient(Operations, RunOperations):
         return find_operations(self.api_url, self._app, refresh=refresh)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._depth else "not opened yet"
+        state = "closed" if self._closed else "not opened yet" if self._http is None else "open"
         place = getattr(self._app, "title", None) or redact_url(self.api_url)
         return f"<{type(self).__name__} {self.server_type}: {place} ({state})>"
 
@@ -196,19 +197,24 @@ class _ApiClient(Operations, RunOperations):
             ClientClosed: it was closed before.
             InvalidSetting: the certificates that the settings name cannot be used.
         """
+        self._open(1)
+
+    def _open(self, depth: int) -> None:
+        """Connect, and count ``depth`` more calls of `open`."""
         with self._lock:
-            before = self._depth
+            before, was_connected = self._depth, self._http is not None
             try:
                 with deferred_interrupts():
                     self._refuse_closed()
-                    if self._depth == 0:
+                    if not was_connected:
                         self._connect(self._http_options())
                     self.renew_start()
-                    self._depth += 1
+                    self._depth += depth
             except BaseException:  # includes an interrupt, which was deferred until it was open
                 self._depth = before
-                if before == 0:
+                if not was_connected:
                     self._release()
+                    self._http = None
                 raise
 
     def _connect(self, options: dict[str, Any]) -> None:
@@ -265,9 +271,9 @@ class _ApiClient(Operations, RunOperations):
     def _exit(self) -> bool:
         """Undo one ``open``; return whether it was the last."""
         with deferred_interrupts(), self._lock:
-            if self._depth == 0:
+            if self._depth == 0 and (self._closed or self._http is None):
                 return False
-            self._depth -= 1
+            self._depth = max(0, self._depth - 1)
             self._closed = self._depth == 0
             return self._closed
 
@@ -355,6 +361,10 @@ class _ApiClient(Operations, RunOperations):
         self._streams.add(stream)
         return stream
 
+    def _refuse_unusable(self) -> None:
+        """Raise `ClientClosed` if it was closed, or must be opened first."""
+        self._refuse_closed()
+
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ClientClosed(self._why_closed)
@@ -404,13 +414,6 @@ class _ApiClient(Operations, RunOperations):
         explained = explain_close(error, look)
         raise explained from (error.__cause__ if explained is error else error)
 
-    def _refuse_unopened(self) -> NoReturn:
-        opening = "async with" if self.is_async else "with"
-        raise ClientClosed(
-            f"This client is not open: use it in `{opening} client:`. In a notebook, %load_ext orchnb "
-            "makes get_client() return an open one."
-        )
-
     def _perform_briefly(self, steps: Steps[T]) -> T:
         """Make an operation's calls once, from plain code, within `_PATIENCE` seconds in total.
 
@@ -429,9 +432,7 @@ class _ApiClient(Operations, RunOperations):
             ClientClosed: this client is not open.
             RuntimeError: this client cannot be used in plain code here.
         """
-        self._refuse_closed()
-        if self._depth == 0:
-            self._refuse_unopened()
+        self._refuse_unusable()
         if self._app is not None and on_host_thread():
             raise RuntimeError(_TAKES_AN_AWAIT)
         options = {**self._httpx_settings, "timeout": _PATIENCE}
@@ -527,6 +528,16 @@ class PrefectClient(_ApiClient):
             raise
         return self
 
+    def __enter__(self) -> NoReturn:
+        """Raise: an async client is opened with ``async with``."""
+        raise RuntimeError(
+            "PrefectClient is async: write `async with`, not `with`; or use SyncPrefectClient, "
+            "orchnb.get_client(sync_client=True), which needs no await"
+        )
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Exist for `__enter__`: Python looks for both."""
+
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
@@ -580,6 +591,8 @@ class PrefectClient(_ApiClient):
         path: str,
         params: Mapping[str, Any] | None = None,
         path_params: Mapping[str, Any] | None = None,
+        *,
+        repeatable: bool | None = None,
         **kwargs: Any,
     ) -> httpx.Response:
         """Send any request to the API, like httpx's ``request``; ``path`` is below the API's URL.
@@ -587,18 +600,20 @@ class PrefectClient(_ApiClient):
         Args:
             params: the query.
             path_params: values for the names in braces in the path, such as ``/flows/{id}``.
+            repeatable: whether the request can be sent again if its response is lost, so that the server
+                may have acted. By default the method decides: not a ``POST`` or ``PATCH``, unless it only
+                reads, such as ``POST /flows/filter``.
 
         Raises:
             ForeignAddress: ``path`` is an address elsewhere, which must not receive our credentials.
             ClientClosed: the client was closed, before or in the meantime.
-            OutcomeUnknown: there was no response, the server may have acted, and the method is not
-                idempotent (RFC 9110, 9.2.2), so the request was not sent again. A ``POST`` that only
-                reads, such as one to ``/flows/filter``, counts as idempotent.
+            OutcomeUnknown: there was no response, the server may have acted, and the request is not
+                ``repeatable`` (RFC 9110, 9.2.2), so it was not sent again.
         """
         path, kwargs = _with_params(path, params, path_params, kwargs)
         params = path_params = None  # they may hold secrets
         try:
-            options = _sent_once(method, path, kwargs)
+            options = _request_options(method, path, kwargs, repeatable)
             return await self._usable().request(method, self._path(path), **options)
         except httpx.TransportError as exc:
             explained = explain_silence(exc)
@@ -647,11 +662,17 @@ class PrefectClient(_ApiClient):
         return call.read(response)  # type: ignore[arg-type] # our clients answer with their own
 
     def _usable(self) -> PrefectHttpxAsyncClient:
-        self._refuse_closed()
-        if self._http is None:
-            self._refuse_unopened()
+        self._refuse_unusable()
+        assert self._http is not None, "an open client is connected"
         self._settle_here()
         return self._http
+
+    def _refuse_unusable(self) -> None:
+        self._refuse_closed()
+        if self._http is None:
+            raise ClientClosed(
+                f"This client is not open: use it in `async with client:`. {_how_to_open()}"
+            )
 
     def _settle_here(self) -> None:
         if self.loop is None or is_closed(self.loop):
@@ -659,9 +680,10 @@ class PrefectClient(_ApiClient):
 
 
 class SyncPrefectClient(_ApiClient):
-    """`PrefectClient` for plain code: the same arguments and operations, opened with ``with``.
+    """`PrefectClient` for plain code: the same arguments and operations.
 
-    It works on any thread, and in a notebook together with the async one.
+    ``with`` opens and closes it. Without ``with`` its first request opens it; it is closed by `close`, or
+    when it is garbage-collected. It works in every thread, and in a notebook next to the async one.
     """
 
     is_async: ClassVar[Literal[False]] = False
@@ -696,8 +718,20 @@ class SyncPrefectClient(_ApiClient):
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> NoReturn:
+        """Raise: a sync client is opened with ``with``."""
+        raise RuntimeError(
+            "SyncPrefectClient is not async: write `with`, not `async with`; or use PrefectClient, "
+            "orchnb.get_client()"
+        )
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Exist for `__aenter__`: Python looks for both."""
+
     def _connect(self, options: dict[str, Any]) -> None:
         self._http = PrefectHttpxSyncClient(**options)
+        # One that is never closed closes its connections when it is garbage-collected.
+        weakref.finalize(self, httpx.Client.close, self._http).atexit = False
 
     def close(self) -> None:
         """Undo one `open`; the last one closes the connections and releases an in-process app."""
@@ -764,6 +798,8 @@ class SyncPrefectClient(_ApiClient):
         path: str,
         params: Mapping[str, Any] | None = None,
         path_params: Mapping[str, Any] | None = None,
+        *,
+        repeatable: bool | None = None,
         **kwargs: Any,
     ) -> httpx.Response:
         """Send any request to the API, like httpx's ``request``; ``path`` is below the API's URL.
@@ -771,18 +807,20 @@ class SyncPrefectClient(_ApiClient):
         Args:
             params: the query.
             path_params: values for the names in braces in the path, such as ``/flows/{id}``.
+            repeatable: whether the request can be sent again if its response is lost, so that the server
+                may have acted. By default the method decides: not a ``POST`` or ``PATCH``, unless it only
+                reads, such as ``POST /flows/filter``.
 
         Raises:
             ForeignAddress: ``path`` is an address elsewhere, which must not receive our credentials.
             ClientClosed: the client was closed, before or in the meantime.
-            OutcomeUnknown: there was no response, the server may have acted, and the method is not
-                idempotent (RFC 9110, 9.2.2), so the request was not sent again. A ``POST`` that only
-                reads, such as one to ``/flows/filter``, counts as idempotent.
+            OutcomeUnknown: there was no response, the server may have acted, and the request is not
+                ``repeatable`` (RFC 9110, 9.2.2), so it was not sent again.
         """
         path, kwargs = _with_params(path, params, path_params, kwargs)
         params = path_params = None  # they may hold secrets
         try:
-            options = _sent_once(method, path, kwargs)
+            options = _request_options(method, path, kwargs, repeatable)
             return self._usable().request(method, self._path(path), **options)
         except httpx.TransportError as exc:
             explained = explain_silence(exc)
@@ -828,7 +866,8 @@ class SyncPrefectClient(_ApiClient):
     def _usable(self) -> PrefectHttpxSyncClient:
         self._refuse_closed()
         if self._http is None:
-            self._refuse_unopened()
+            self._open(0)
+        assert self._http is not None, "an open client is connected"
         return self._http
 
 
@@ -850,12 +889,32 @@ def _with_params(
     return concealed_url(path), concealed_options(options)
 
 
-def _sent_once(method: str, path: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return httpx's arguments, with whether the request may be sent again after a lost response."""
-    method = method.upper()
-    reads = method == "POST" and _READS.search(path.partition("?")[0]) is not None
-    once = method not in IDEMPOTENT_METHODS and not reads
-    return {**options, "extensions": {ONCE: once, **(options.get("extensions") or {})}}
+def _request_options(
+    method: str, path: str, options: dict[str, Any], repeatable: bool | None
+) -> dict[str, Any]:
+    """Return httpx's arguments, with the body as plain data, and whether the request may be sent again
+    after a lost response."""
+    if repeatable is None:
+        method = method.upper()
+        reads = method == "POST" and _READS.search(path.partition("?")[0]) is not None
+        repeatable = method in IDEMPOTENT_METHODS or reads
+    if options.get("json") is not None:
+        options = {**options, "json": concealed(plain_json(options["json"]))}
+    return {**options, "extensions": {ONCE: not repeatable, **(options.get("extensions") or {})}}
+
+
+def _how_to_open() -> str:
+    if notebook_loop() is None:
+        return (
+            "In a notebook, %load_ext orchnb makes get_client() return one that is open; a sync client, "
+            "get_client(sync_client=True), opens itself."
+        )
+    if on_notebook_thread():
+        return "In a cell, orchnb.get_client() returns one that is open."
+    return (
+        "Outside of cells, as in this thread, get_client() returns a new client. The notebook's own "
+        "client works in every thread: pass it to this one."
+    )
 
 
 def _refuse_to_sleep(seconds: float) -> NoReturn:

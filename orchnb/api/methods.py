@@ -27,6 +27,7 @@ from typing import (
 from typing_extensions import ParamSpec, Unpack
 
 from orchnb.api import models
+from orchnb.api.wrong_calls import wrong_call
 from orchnb.http.calls import LongSteps, Steps
 from orchnb.text import did_you_mean, near_names
 
@@ -101,20 +102,34 @@ def _methods(
     Callable[Concatenate[SyncClient, P], T],
 ]:
     async def call_async(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        wrong = None
         try:
             refuse_unknown(function, *kwargs.keys())
             steps = function(*args, **kwargs)
+        except TypeError:
+            wrong = wrong_call(call_async, args, kwargs)
+            if wrong is None:
+                raise
         finally:
             # They may hold secrets, and a traceback can show them.
             args, kwargs = (), {}  # type: ignore[assignment] # a ParamSpec's are of no other type
+        if wrong is not None:
+            raise wrong
         return await self.perform(steps, function.__name__)
 
     def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        wrong = None
         try:
             refuse_unknown(function, *kwargs.keys())
             steps = function(*args, **kwargs)
+        except TypeError:
+            wrong = wrong_call(call, args, kwargs)
+            if wrong is None:
+                raise
         finally:
             args, kwargs = (), {}  # type: ignore[assignment] # as above
+        if wrong is not None:
+            raise wrong
         return self.perform(steps, function.__name__)
 
     result = get_args(hints_of(function)["return"])[-1]  # Call[T], Generator[..., T]

@@ -27,6 +27,7 @@ from typing_extensions import ParamSpec
 from orchnb.api.answers import M
 from orchnb.api.methods import AsyncClient, SyncClient, dressed, hints_of, refuse_unknown
 from orchnb.api.models.base import ModelList
+from orchnb.api.wrong_calls import wrong_call
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
 from orchnb.http.calls import AT_MOST, Call, Deferred, LongSteps, Steps
 from orchnb.http.effects import Sleep
@@ -272,18 +273,26 @@ class iteration(Generic[P, Row]):
         self.__doc__ = function.__doc__
         self.__name__: str = function.__name__
 
+        def made(method: Any, args: Any, kwargs: Any) -> Pages[Row]:
+            try:
+                refuse_unknown(function, *kwargs.keys())
+                return function(*args, **kwargs)
+            except TypeError:
+                wrong = wrong_call(method, args, kwargs)
+                if wrong is None:
+                    raise
+            raise wrong
+
         async def iterate_async(
             client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs
         ) -> AsyncIterator[Row]:
-            refuse_unknown(function, *kwargs.keys())
-            paging = function(*args, **kwargs)
+            paging = made(iterate_async, args, kwargs)
             while not paging.done:
                 for row in paging.take(await client.perform(paging.call())):
                     yield row
 
         def iterate(client: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Row]:
-            refuse_unknown(function, *kwargs.keys())
-            paging = function(*args, **kwargs)
+            paging = made(iterate, args, kwargs)
             while not paging.done:
                 yield from paging.take(client.perform(paging.call()))
 

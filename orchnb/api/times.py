@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timedelta, timezone
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from orchnb.http.json_values import plain_datetime
 
 When: TypeAlias = datetime | date | timedelta | str
 """A point in time: a datetime, a date (its beginning), a timedelta (how long ago), or words such as
@@ -67,6 +69,16 @@ def moment(when: When, *, now: datetime | None = None) -> datetime:
     return _local(found)
 
 
+def as_moment(value: Any) -> Any:
+    """Return a time for a field of the API: a point in time as `moment` returns it; anything else, such
+    as a number, unchanged.
+
+    Raises:
+        ValueError: the text is not a point in time.
+    """
+    return moment(value) if isinstance(value, (str, date, timedelta)) else value
+
+
 def to_come(when: ToCome, *, now: datetime | None = None) -> datetime:
     """Return a point in the future: a length, such as ``"1h"``, ``"in 1h"`` or a timedelta, counts from
     now. Everything else is as in `moment`.
@@ -103,7 +115,7 @@ def ago(then: datetime, now: datetime) -> str:
 def _local(when: datetime) -> datetime:
     """Return the datetime in the local time zone, which is also assumed if it has none."""
     try:
-        return when.astimezone()
+        return plain_datetime(when).astimezone()
     except (ValueError, OverflowError, OSError):  # which one depends on the system
         raise ValueError(
             f"{when} is too close to the limits of the years 1 to 9999 to change its time zone"

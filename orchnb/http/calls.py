@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import (
     Any,
+    ClassVar,
     Generic,
     NewType,
     Protocol,
@@ -22,8 +23,6 @@ from typing import (
 from urllib.parse import quote
 
 import httpx
-from pydantic import Secret, SecretBytes, SecretStr
-from pydantic_core import to_jsonable_python
 from typing_extensions import LiteralString
 
 from orchnb.concealed import Body, ConcealedText
@@ -38,6 +37,7 @@ from orchnb.errors import (
 from orchnb.http.effects import Sleep
 from orchnb.http.errors import bare_request
 from orchnb.http.json_steps import JSONRefused
+from orchnb.http.json_values import plain_json, revealed
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import (
     ASIDE,
@@ -124,28 +124,41 @@ class Call(Generic[T]):
     only reads, or the server recognizes the repetition (a unique name, an idempotency key). All other
     methods are repeatable: twice has the same effect (RFC 9110, 9.2.2; the API's PATCHes set values)."""
     reveals: bool = False
-    """Whether wrapped secrets in the body, such as pydantic's ``SecretStr``, are sent with their values
-    instead of asterisks."""
+    """Whether wrapped secrets in the body, such as pydantic's ``SecretStr``, are sent with their values;
+    otherwise they are refused."""
     largest: int | None = None
     """The maximum size of the response in bytes; reading a larger one stops with an error."""
     timeout: float | None = None
     """Seconds that the server may take; None for the client's limit. With a limit here the request is not
     retried: the caller repeats it, or does without it."""
     look: str = ""
-    """How to find out whether the server acted, if this is not ``repeatable``: an operation's name."""
+    """How to find out whether the server acted: the name of an operation that reads it. It is given for
+    what changes something and is not ``repeatable``, and for what creates something."""
+    after: Callable[[T], Steps[None]] | None = field(default=None, repr=False)
+    """The calls to make once the result is there, to look into one that is empty."""
+
+    dates_are_times: ClassVar[bool] = True
+    """Whether a date in the body means the beginning of the day."""
+
+    def __post_init__(self) -> None:
+        """Convert the body to plain data, once: iterators in it can be read only once.
+
+        Raises:
+            ValueError: something in it cannot be sent as JSON; the message says where.
+        """
+        body = plain_json(self.json, reveals=self.reveals, dates_are_times=self.dates_are_times)
+        object.__setattr__(self, "json", body)
 
     def __iter__(self) -> Generator[Call[Any], Any, T]:
         """``result = yield from call``, within an operation of several calls."""
         result: T = yield self
+        if self.after is not None:
+            yield from self.after(result)
         return result
 
     def options(self, operation: str = "") -> dict[str, Any]:
         """Return httpx's arguments in addition to method and path: the body, whether it is sent once
-        only, and the name of the operation that makes it.
-
-        Raises:
-            ValueError: something in the body cannot be sent as JSON; the message says where.
-        """
+        only, and the name of the operation that makes it."""
         extensions: dict[str, Any] = {OPERATION: operation, ONCE: not self._is_repeatable}
         if self.largest is not None:
             extensions[LARGEST] = self.largest
@@ -156,19 +169,11 @@ class Call(Generic[T]):
         if self.json is None:
             return options
         hidden: list[ConcealedText] = []
-        plain = partial(_revealed, hidden) if self.reveals else _plain
-        try:
-            options["content"] = Body(
-                json.dumps(self.json, default=plain, allow_nan=False).encode()
-            )
-            if hidden:
-                extensions[SECRETS] = tuple(hidden)
-        except (TypeError, ValueError, RecursionError) as exc:
-            complaint = _complaint(self.json, exc)
-        else:
-            return {**options, "headers": {"Content-Type": "application/json"}}
-        # Outside of the except block: that error's frames contain values of the body.
-        raise ValueError(complaint)
+        content = json.dumps(self.json, default=partial(_revealed, hidden), allow_nan=False)
+        options["content"] = Body(content.encode())
+        if hidden:
+            extensions[SECRETS] = tuple(hidden)
+        return {**options, "headers": {"Content-Type": "application/json"}}
 
     @property
     def _is_repeatable(self) -> bool:
@@ -208,6 +213,8 @@ class Call(Generic[T]):
             )
         if error.status_code in _FROM_A_PROXY and not self._is_repeatable:
             error.hint = f"{error.hint} {self._how_to_find_out}"
+        elif error.status_code in _FROM_A_PROXY and self.look:
+            error.hint = f"{error.hint} {_not_twice(self.look)}"
         return error
 
 
@@ -215,7 +222,11 @@ def explain_silence(error: httpx.TransportError, look: str = "") -> httpx.Transp
     """Return the error for a try without a response: `OutcomeUnknown` if the server may have acted on a
     request that is not safe to repeat, else the error itself. ``look`` is that of `Call`."""
     request = error.request
-    if ASIDE in request.extensions or is_repeatable(request) or isinstance(error, UNSENT_ERRORS):
+    if ASIDE in request.extensions or isinstance(error, UNSENT_ERRORS):
+        return error
+    if is_repeatable(request):
+        if look:
+            vars(error)["hint"] = _not_twice(look)
         return error
     return OutcomeUnknown(
         f"{request.method} {shown_url(request.url)} got no response ({type(error).__name__}), and "
@@ -227,6 +238,13 @@ def explain_silence(error: httpx.TransportError, look: str = "") -> httpx.Transp
 
 def _find_out(look: str) -> str:
     return f"It was not sent again, because that could do it twice. Find out first: {_look(look)}."
+
+
+def _not_twice(look: str) -> str:
+    return (
+        f"The server may have acted on it nevertheless: {_look(look)}. Or run the same call again: "
+        "nothing is created twice."
+    )
 
 
 def explain_close(error: ClientClosed, look: str = "") -> ClientClosed | OutcomeUnknown:
@@ -322,46 +340,20 @@ def _is_api_answer(response: httpx.Response) -> bool:
     return "json" in response.headers.get("content-type", "")
 
 
-def _plain(value: object) -> Any:
-    """Return a value that JSON does not have, such as a datetime or a model, in its usual form."""
-    return dict(value) if isinstance(value, Mapping) else to_jsonable_python(value)
-
-
 def _revealed(hidden: list[ConcealedText], value: object) -> Any:
-    """As `_plain`, but a wrapped secret in its value, which is also added to ``hidden``."""
-    if not isinstance(value, (Secret, SecretStr, SecretBytes)):
-        return _plain(value)
-    plain = to_jsonable_python(value.get_secret_value())
+    """Return what a wrapped secret holds, and add its texts to ``hidden``."""
+    plain = revealed(value)
     hidden.extend(_texts(plain))
     return plain
 
 
 def _texts(value: object) -> Iterator[ConcealedText]:
     """Yield the texts and numbers in plain data."""
-    for _, item in _items(value):
-        yield from _texts(item)
-    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
         yield ConcealedText(value)
-
-
-def _complaint(body: object, error: Exception) -> str:
-    place, value = _culprit("", body)
-    words = f"the number {value}" if isinstance(value, float) else type(value).__name__
-    return f"{place} cannot be sent as JSON: {words} ({error})"
-
-
-def _culprit(place: str, value: object, depth: int = 20) -> tuple[str, object]:
-    """Return the innermost place in a value that cannot be sent as JSON, and what is there."""
-    for key, item in _items(value) if depth else ():
-        try:
-            json.dumps(item, default=_plain, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
-            return _culprit(f"{place}.{key}" if place else str(key), item, depth - 1)
-    return place, value
-
-
-def _items(value: object) -> Iterator[tuple[object, object]]:
-    if isinstance(value, Mapping):
-        yield from value.items()
-    elif isinstance(value, (list, tuple)):
-        yield from enumerate(value)

@@ -39,6 +39,8 @@ _SHOWN = {
     ("orchnb.api.models.base", "Model"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
+    ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
+    ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
     ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
     ("orchnb.notebook.views.model", "Card"): "as_it_is",
     ("orchnb.notebook.views.model", "Line"): "as_it_is",

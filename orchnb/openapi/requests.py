@@ -10,10 +10,9 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote
 
-from pydantic_core import to_jsonable_python
-
 from orchnb.http.calls import Call, Path, json_of, path
 from orchnb.http.concealing import concealed_options
+from orchnb.http.json_values import plain_json
 from orchnb.http.response import PrefectResponse
 from orchnb.openapi.parser import (
     PLACEHOLDER,
@@ -37,6 +36,7 @@ class DescribedCall(Call[Any]):
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """httpx's arguments for a body that is not JSON."""
     media_type: str = ""
+    dates_are_times = False
     patch_sets_values: bool = False
 
     @property
@@ -182,9 +182,9 @@ def _query(argument: Argument, value: Any) -> Iterator[tuple[str, str]]:
     if value is None:
         return
     if argument.style == "json":
-        yield name, json.dumps(value, default=to_jsonable_python, allow_nan=False)
+        yield name, json.dumps(plain_json(value, place=name))
         return
-    value = to_jsonable_python(value)
+    value = plain_json(value, place=name)
     if isinstance(value, dict):
         if argument.style == "deepObject":
             yield from ((f"{name}[{key}]", _text(each)) for key, each in value.items())
@@ -202,7 +202,7 @@ def _query(argument: Argument, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _header(argument: Argument, value: Any) -> str:
-    value = to_jsonable_python(value)
+    value = plain_json(value, place=argument.name)
     text = ",".join(map(_text, value)) if isinstance(value, list) else _text(value)
     if not re.fullmatch(r"[\x20-\x7e\t]*", text):
         raise ValueError(
@@ -215,7 +215,7 @@ def _text(value: Any) -> str:
     """Return a single value as it appears in URLs and forms."""
     if isinstance(value, str):
         return str(value.value) if hasattr(value, "value") else value  # an enum of strings
-    value = to_jsonable_python(value)
+    value = plain_json(value)
     if isinstance(value, (dict, list)):
         return json.dumps(value)
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)

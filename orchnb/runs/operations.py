@@ -30,6 +30,7 @@ from orchnb.runs.following import Following, RunChange
 from orchnb.runs.log_tail import LogTail, level_of
 from orchnb.runs.states import has_ended
 from orchnb.runs.sweeps import Sweep, SweepRuns
+from orchnb.runs.timelines import read_timeline
 from orchnb.runs.waiting import (
     failed,
     list_of_runs,
@@ -356,6 +357,7 @@ class RunOperations:
     retry_flow_run = retry_flow_run
     follow_flow_runs = follow_flow_runs
     follow_logs = follow_logs
+    read_timeline = read_timeline
 
     run_deployment = run_deployment
     wait_for_flow_run = wait_for_flow_run

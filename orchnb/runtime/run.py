@@ -10,7 +10,7 @@ import re
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -144,18 +144,43 @@ class _Job(ThreadFuture[T]):
         self._context = contextvars.copy_context()
         self._cancel: Callable[[], object] | None = None
         self._thread: int | None = None
+        self._lock = threading.Lock()
+        """Held to change or compare ``inner`` and whether the job is unwanted."""
         self._is_unwanted = False
+        self._was_cancelled = False
+        """Whether the coroutine has got its one cancellation. Only the job's thread uses this."""
         self.inner: _Job[Any] | None = None
         """What the coroutine itself waits for with `run`, so that its loop cannot react."""
 
     def cancel(self) -> None:
-        """Cancel the coroutine, from any thread."""
-        self._is_unwanted = True
-        if (inner := self.inner) is not None and not inner.done():
-            inner.cancel()  # the coroutine sees that as its own cancellation
-        elif (cancel := self._cancel) is not None:
+        """Cancel the coroutine, from any thread. It is cancelled once, so that it can clean up."""
+        with self._lock:
+            if self._is_unwanted:
+                return
+            self._is_unwanted = True
+            inner = self.inner
+        if inner is not None:
+            inner.cancel()
+        if (cancel := self._cancel) is not None:
             with suppress(RuntimeError):  # it has just ended, and its loop is closed
                 cancel()
+
+    @contextmanager
+    def waiting_for(self, inner: _Job[Any]) -> Iterator[None]:
+        """Hand a cancellation to a job that the coroutine waits for.
+
+        The coroutine sees it as its own then.
+        """
+        with self._lock:
+            self.inner = inner
+            is_unwanted = self._is_unwanted
+        try:
+            if is_unwanted and not self._was_cancelled:
+                inner.cancel()
+            yield
+        finally:
+            self.inner = None
+            self._was_cancelled |= inner._was_cancelled
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in its thread, where the Python implementation can.
@@ -180,9 +205,15 @@ class _Job(ThreadFuture[T]):
             if self._home is not None:
                 self._context.run(stand_in, loop, self._home)
             task = self._context.run(loop.create_task, self._coroutine)
-            self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+
+            def cancel_once() -> None:
+                if not self._was_cancelled:
+                    self._was_cancelled = True
+                    task.cancel()
+
+            self._cancel = lambda: loop.call_soon_threadsafe(cancel_once)
             if self._is_unwanted:
-                task.cancel()
+                cancel_once()
             result = loop.run_until_complete(task)
             cancel_tasks(loop, timeout=None)
         except BaseException as exc:  # noqa: BLE001 - the caller's, whatever it is
@@ -200,17 +231,9 @@ _on_this_thread = threading.local()
 """``job`` is the one that runs on the thread, if one does."""
 
 
-@contextmanager
-def _known_to_outer_job(job: _Job[Any]) -> Iterator[None]:
+def _known_to_outer_job(job: _Job[Any]) -> AbstractContextManager[None]:
     outer: _Job[Any] | None = getattr(_on_this_thread, "job", None)
-    if outer is None:
-        yield
-        return
-    outer.inner = job
-    try:
-        yield
-    finally:
-        outer.inner = None
+    return nullcontext() if outer is None else outer.waiting_for(job)
 
 
 class _Runner:

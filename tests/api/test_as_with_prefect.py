@@ -179,17 +179,20 @@ def test_the_anchor_of_an_interval_is_kept(client: Any, name: str) -> None:
 @pytest.mark.parametrize(
     "operation", ["read_deployment", "pause_deployment", "resume_deployment", "delete_deployment"]
 )
+@pytest.mark.filterwarnings("error:There is no flow")
 def test_a_name_in_place_of_a_deployments_id(client: Any, name: str, operation: str) -> None:
     name = name[:13]
     for not_an_id in ("nope", f"{name}/{name}", "ab cd/x/y"):
-        with pytest.raises(ValueError, match=f"^'{not_an_id}' is not the id of a deployment.$"):
+        with pytest.raises(ValueError, match=f"deployment_id .* and '{not_an_id}' is not one"):
             getattr(client, operation)(not_an_id)
     its_id = client.create_deployment(name, name)
     for text in (name, f"{name}/{name}"):
         with pytest.raises(ValueError) as caught:
             getattr(client, operation)(text)
-        assert str(caught.value).startswith(f"{text!r} is not the id of a deployment. Deployment ")
-        assert f"'{name}/{name}' has the id {its_id}" in str(caught.value)
+        assert f"deployment_id should be an id (a UUID), and {text!r} is not one. " in str(
+            caught.value
+        )
+        assert f"Deployment '{name}/{name}' has the id {its_id}" in str(caught.value)
 
 
 # Requests and clients.

@@ -30,6 +30,7 @@ from orchnb import (
 )
 from orchnb.hosting import host
 from orchnb.http.retry import RetryPolicy
+from orchnb.runtime.loops import set_notebook_loop
 from orchnb.settings import Settings
 from tests.api.conftest import opened
 from tests.api.fakes import Scripted, http_server, tiny_api
@@ -70,8 +71,76 @@ def test_a_sync_client_is_reentrant_too() -> None:
 async def test_what_is_not_open_says_how_to_open_it() -> None:
     with pytest.raises(ClientClosed, match="not open: use it in `async with client:`"):
         await PrefectClient(tiny_api).api_version()
-    with pytest.raises(ClientClosed, match="not open: use it in `with client:`"):
-        SyncPrefectClient(tiny_api).api_version()
+
+
+@pytest.mark.parametrize(
+    ("in_a_notebook", "words"),
+    [(False, "%load_ext orchnb makes"), (True, "The notebook's own client works in every thread")],
+)
+def test_in_a_thread_of_a_notebook_nobody_is_told_to_load_the_extension(
+    in_a_notebook: bool, words: str
+) -> None:
+    loop = asyncio.new_event_loop()
+    set_notebook_loop(loop if in_a_notebook else None)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            error = pool.submit(asyncio.run, PrefectClient(tiny_api).api_version()).exception()
+    finally:
+        set_notebook_loop(None)
+        loop.close()
+    assert isinstance(error, ClientClosed)
+    assert words in str(error)
+    assert ("%load_ext" in str(error)) is not in_a_notebook
+
+
+@pytest.mark.anyio
+async def test_the_wrong_kind_of_with_names_the_right_one() -> None:
+    with (
+        pytest.raises(RuntimeError, match="write `async with`, not `with`"),
+        PrefectClient(tiny_api),
+    ):
+        pass
+    with pytest.raises(RuntimeError, match="write `with`, not `async with`"):
+        async with SyncPrefectClient(tiny_api):
+            pass
+
+
+@pytest.mark.parametrize("api", ["http", "in-process"])
+def test_a_sync_client_opens_itself(api: str, server_url: str) -> None:
+    client = SyncPrefectClient(server_url if api == "http" else tiny_api)
+    assert "not opened yet" in repr(client)
+    with ThreadPoolExecutor(4) as pool:
+        versions = {job.result() for job in [pool.submit(client.api_version) for _ in range(8)]}
+    assert len(versions) == 1
+    assert "(open)" in repr(client)
+    http = client._http
+    with client:
+        assert client._http is http
+        client.api_version()
+    assert client.is_closed
+
+    closed = SyncPrefectClient(server_url if api == "http" else tiny_api)
+    closed.api_version()
+    closed.close()
+    assert closed.is_closed
+    with pytest.raises(ClientClosed, match="was closed"):
+        closed.api_version()
+
+
+def test_a_sync_client_that_opened_itself_closes_when_nobody_holds_it(server_url: str) -> None:
+    client = SyncPrefectClient(server_url)
+    client.api_version()
+    http = client._http
+    assert http is not None
+    del client
+    gc.collect()
+    assert http.is_closed
+
+
+def test_a_client_that_was_never_used_is_closed_without_a_word() -> None:
+    client = SyncPrefectClient(tiny_api)
+    client.close()
+    assert not client.is_closed
 
 
 @pytest.mark.anyio

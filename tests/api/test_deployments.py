@@ -836,7 +836,7 @@ def test_parameters_that_the_server_refuses_are_not_said_to_exist(
     deployment_id = client.create_deployment(name, "d", parameter_openapi_schema=SCHEMA)
     with pytest.raises(PrefectHTTPStatusError, match="'three' is not of type 'integer'") as caught:
         getattr(client, operation)(deployment_id, **arguments)
-    assert type(caught.value) is PrefectHTTPStatusError
+    assert type(caught.value).__name__ == "PrefectHTTPStatusError"
     assert str(caught.value).startswith("The server could not ")
     assert "parameters" in str(caught.value).partition(": 409 Conflict for ")[0]
     assert caught.value.hint.startswith("Correct what the server reports")

@@ -86,4 +86,6 @@ def test_what_is_wrong_is_told_before_anything_is_sent(client: Any) -> None:
 
 def test_what_the_server_refuses_is_told(client: Any) -> None:
     with pytest.raises(PrefectHTTPStatusError, match="422"):
+        client.read_logs({"flow_run_id": {"any_": ["nope"]}})
+    with pytest.raises(ValueError, match="flow_run_id should be an id"):
         client.read_logs(flow_run_id="nope")

@@ -31,6 +31,7 @@ from orchnb.api.models import (
     StateType,
     TaskRun,
 )
+from orchnb.api.models.base import FROM_SERVER
 from orchnb.notebook.views.objects import model_card
 from tests.api.fakes import FLOW_ID, RUN_ID
 
@@ -147,8 +148,10 @@ def test_nulls_in_flows_and_results_are_borne() -> None:
         ("2026-01-02T03:04:05.123456+02:00", 1),
     ],
 )
-def test_times_are_aware_and_those_without_a_zone_are_utc(text: str, hour: int) -> None:
-    run = FlowRun.model_validate({**RUN, "start_time": text})
+def test_times_from_a_server_are_aware_and_those_without_a_zone_are_utc(
+    text: str, hour: int
+) -> None:
+    run = FlowRun.model_validate({**RUN, "start_time": text}, context=FROM_SERVER)
     assert run.start_time is not None
     assert run.start_time.utcoffset() is not None
     assert run.start_time.astimezone(timezone.utc).hour == hour

@@ -310,8 +310,8 @@ def test_tools_that_look_for_hooks_cause_no_request(kind: str) -> None:
     assert wire.requests == []
 
 
-def test_a_client_that_is_not_open_says_so(kind: str) -> None:
-    client = (SyncPrefectClient if kind == "sync" else PrefectClient)("http://server/api")
+def test_an_async_client_that_is_not_open_says_so() -> None:
+    client = PrefectClient("http://server/api")
     with pytest.raises(ClientClosed, match="not open"):
         client.operations.flows  # noqa: B018 - to be looked up
     assert dir(client.operations) == ["load"]

@@ -321,8 +321,8 @@ def test_a_run_of_a_flow_that_is_not_there_is_not_said_to_exist_already(client: 
     )
 
 
-def test_what_cannot_be_an_id_is_not_found(client: Any) -> None:
-    with pytest.raises(ObjectNotFound, match="There is no flow run with the id 'nope': 404"):
+def test_what_cannot_be_an_id_is_refused(client: Any) -> None:
+    with pytest.raises(ValueError, match=r"should be an id \(a UUID\), and 'nope' is not one"):
         client.read_flow_run("nope")
 
 
@@ -351,7 +351,10 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_hostile_text_in_a_path_names_nothing_else(server_url: str, kind: str, text: str) -> None:
     with opened(kind, server_url) as client:
-        for operation in ("read_flow", "read_flow_run", "delete_flow_run", "read_flow_by_name"):
+        for operation in ("read_flow", "read_flow_run", "delete_flow_run"):
+            with pytest.raises(ValueError, match="should be an id"):
+                getattr(client, operation)(text)
+        for operation in ("read_work_pool", "delete_work_pool", "read_flow_by_name"):
             with pytest.raises(PrefectHTTPStatusError) as caught:
                 getattr(client, operation)(text)
             assert caught.value.status_code in (404, 422)

@@ -74,7 +74,15 @@ def test_what_the_server_has_refused_is_sent_again(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
 def test_the_caller_may_say_that_it_is_safe(kind: str) -> None:
+    for again in ({"repeatable": True}, {"extensions": {"orchnb.once": False}}):
+        with wire.wire(wire.cut, wire.http(200)) as server:
+            assert request(kind, server.url, "POST", "/flow_runs/", **again).status_code == 200
+            assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_the_caller_may_say_that_it_is_not_safe(kind: str) -> None:
     with wire.wire(wire.cut, wire.http(200)) as server:
-        again = {"extensions": {"orchnb.once": False}}
-        assert request(kind, server.url, "POST", "/flow_runs/", **again).status_code == 200
-        assert len(server.requests) == 2
+        with pytest.raises(orchnb.OutcomeUnknown):
+            request(kind, server.url, "GET", "/next-number", repeatable=False)
+        assert len(server.requests) == 1

@@ -215,7 +215,7 @@ def test_an_unknown_keyword_is_refused_with_the_near_one(kind: type) -> None:
     for name in (*OPERATIONS, *ITERATORS):
         method = getattr(client, name)
         told = rf"^{name}\(\) got an unexpected keyword argument"
-        with pytest.raises(TypeError, match=f"{told} 'zzzzz'$"):
+        with pytest.raises(TypeError, match=rf"{told} 'zzzzz'\. The signature is {name}\("):
             outcome(method(zzzzz=1))
         for keyword in inspect.signature(method).parameters:
             with pytest.raises(

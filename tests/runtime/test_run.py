@@ -25,7 +25,7 @@ from tornado.ioloop import IOLoop
 
 from orchnb.hosting.host import HostedApp
 from orchnb.runtime import loops
-from orchnb.runtime.run import end_runners, run
+from orchnb.runtime.run import _Job, _Runner, end_runners, run
 from tests import process_wide
 
 COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
@@ -718,6 +718,80 @@ def test_an_interrupt_ends_calls_within_each_other_at_once(depth: int) -> None:
     )
     assert cleaned_up == list(range(depth, 0, -1))
     assert not run_threads()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_an_interrupt_cancels_each_call_once(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls clean up to the end, however late the interrupted thread itself goes on."""
+    cleaned_up: list[int] = []
+    is_cleaning_up = threading.Event()
+    notify = _Job.cancel
+
+    def cancel_slowly(job: _Job[Any]) -> None:
+        notify(job)
+        is_cleaning_up.wait(5)  # the thread that was interrupted has not gone on yet
+
+    async def waits(level: int) -> None:
+        try:
+            if level < depth:
+                run(waits(level + 1))
+            else:
+                pressing(0.05)
+                await asyncio.sleep(30)
+        finally:
+            is_cleaning_up.set()
+            await asyncio.sleep(0.05)
+            run(asyncio.sleep(0.01))
+            cleaned_up.append(level)
+
+    monkeypatch.setattr(_Job, "cancel", cancel_slowly)
+    with pytest.raises(KeyboardInterrupt):
+        run(waits(1))
+    assert cleaned_up == list(range(depth, 0, -1))
+    assert not run_threads()
+
+
+@pytest.mark.parametrize("moment", ["before the inner call", "within it", "after it"])
+def test_a_cancellation_is_seen_once_whichever_call_is_waited_for(moment: str) -> None:
+    seen: list[str] = []
+    jobs: list[_Job[Any]] = []
+
+    def press(here: str) -> None:
+        if here == moment:
+            threads = [threading.Thread(target=jobs[0].cancel) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+    async def inner() -> None:
+        try:
+            press("within it")
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            seen.append("inner")
+            await asyncio.sleep(0.01)
+            raise
+
+    async def outer() -> None:
+        try:
+            press("before the inner call")
+            run(inner())
+            press("after it")
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            seen.append("outer")
+            run(asyncio.sleep(0.01))
+            await asyncio.sleep(0.01)
+            seen.append("cleaned up")
+
+    job: _Job[Any] = _Job(outer(), None, keep=False)
+    jobs.append(job)
+    _Runner(job)
+    assert job.wait(10)
+    job.result()
+    assert seen == ["inner"] * (moment == "within it") + ["outer", "cleaned up"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")

@@ -1,26 +1,43 @@
 """The base of all models.
 
 Fields that the API documents are typed; all others are kept as received, so that a newer server breaks
-nothing. Times are aware datetimes; a time without a zone is taken as UTC. Lengths of time are timedeltas,
-and are written as seconds in JSON, as the API does.
+nothing. Times are aware datetimes. Lengths of time are timedeltas, and are written as seconds in JSON, as
+the API does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, SupportsIndex, TypeVar, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, SupportsIndex, TypeVar, overload
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    ValidationInfo,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticUseDefault, core_schema
+
+from orchnb.http.json_values import local
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def aware(moment: datetime) -> datetime:
-    """Return the datetime with a time zone, UTC if it has none."""
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+FROM_SERVER: Final = MappingProxyType({"from_server": True})
+"""The context in which data from a server is validated: a time without a zone is in UTC there."""
+
+
+def aware(moment: datetime, info: ValidationInfo) -> datetime:
+    """Return the datetime with a time zone. If it has none, it is UTC in data from a server, and local
+    time in a model that the user makes."""
+    if moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=timezone.utc) if info.context is FROM_SERVER else local(moment)
 
 
 Time = Annotated[datetime, AfterValidator(aware)]

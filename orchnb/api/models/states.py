@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from uuid import UUID
@@ -131,8 +132,9 @@ class State(Model):
         return self.type == StateType.PAUSED
 
 
-AnyState: TypeAlias = State | StateType | str | BaseModel
-"""A state, its type such as ``"SCHEDULED"``, or a model of a state such as Prefect's ``State``."""
+AnyState: TypeAlias = State | StateType | str | Mapping[str, Any] | BaseModel
+"""A state, its type such as ``"SCHEDULED"``, the name of one of Prefect's states such as ``"Late"``, a
+mapping of a state's fields, or a model of a state such as Prefect's ``State``."""
 
 
 class FlowRunPolicy(Part):

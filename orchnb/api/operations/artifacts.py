@@ -15,9 +15,10 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.coercion import Filter, as_id
 from orchnb.api.operations.events import emit_event
-from orchnb.api.operations.filters import any_of
+from orchnb.api.operations.filters import any_of, identified
+from orchnb.api.operations.flows import check_flow_name
 from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
@@ -113,7 +114,11 @@ def read_artifact(artifact_id: UUID | str) -> Call[Artifact]:
     Raises:
         ObjectNotFound: there is no artifact with that id.
     """
-    return get(path("/artifacts/{}", artifact_id), _artifact, with_id("artifact", artifact_id))
+    return get(
+        path("/artifacts/{}", as_id(artifact_id, "artifact_id")),
+        _artifact,
+        with_id("artifact", artifact_id),
+    )
 
 
 class ArtifactQuery(TypedDict, total=False):
@@ -139,7 +144,7 @@ def _artifact_filters(query: ArtifactQuery) -> dict[str, Any]:
         artifact_filter={
             "key": keys or None,
             "type": any_of(query.get("type")),
-            "flow_run_id": any_of(query.get("flow_run_id")),
+            "flow_run_id": identified(query.get("flow_run_id"), "flow_run_id"),
         },
         flow_filter={"name": any_of(query.get("flow_name"))},
     )
@@ -169,6 +174,7 @@ def read_artifacts(
         path("/artifacts/filter"),
         _artifacts,
         **_artifact_filters(query),
+        after=check_flow_name(query.get("flow_name"), offset),
         sort=sort,
         limit=limit,
         offset=offset,
@@ -191,6 +197,7 @@ def read_latest_artifacts(
         path("/artifacts/latest/filter"),
         _collections,
         **_artifact_filters(query),
+        after=check_flow_name(query.get("flow_name"), offset),
         sort=sort,
         limit=limit,
         offset=offset,
@@ -200,13 +207,21 @@ def read_latest_artifacts(
 @operation
 def count_artifacts(**query: Unpack[ArtifactQuery]) -> Call[int]:
     """Return the number of artifacts; filters and keywords as in `read_artifacts`."""
-    return count(path("/artifacts/count"), **_artifact_filters(query))
+    return count(
+        path("/artifacts/count"),
+        after=check_flow_name(query.get("flow_name")),
+        **_artifact_filters(query),
+    )
 
 
 @operation
 def count_latest_artifacts(**query: Unpack[ArtifactQuery]) -> Call[int]:
     """Return the number of artifact keys; filters and keywords as in `read_artifacts`."""
-    return count(path("/artifacts/latest/count"), **_artifact_filters(query))
+    return count(
+        path("/artifacts/latest/count"),
+        after=check_flow_name(query.get("flow_name")),
+        **_artifact_filters(query),
+    )
 
 
 @operation
@@ -225,7 +240,11 @@ def update_artifact(
         ValueError: no changes are given.
     """
     changes = changes_of(artifact, data=data, description=description, metadata_=metadata_)
-    yield from change(path("/artifacts/{}", artifact_id), changes, with_id("artifact", artifact_id))
+    yield from change(
+        path("/artifacts/{}", as_id(artifact_id, "artifact_id")),
+        changes,
+        with_id("artifact", artifact_id),
+    )
     yield from _tell("updated", artifact_id, None, changes)
 
 
@@ -236,7 +255,9 @@ def delete_artifact(artifact_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no artifact with that id.
     """
-    return delete(path("/artifacts/{}", artifact_id), with_id("artifact", artifact_id))
+    return delete(
+        path("/artifacts/{}", as_id(artifact_id, "artifact_id")), with_id("artifact", artifact_id)
+    )
 
 
 class ArtifactOperations:

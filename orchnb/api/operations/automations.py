@@ -12,7 +12,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_tags, as_uuid
+from orchnb.api.operations.coercion import Filter, as_id, as_list, as_tags, as_uuid
 from orchnb.api.operations.filters import named_words
 from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults, with_id
 from orchnb.api.operations.queries import filters_of
@@ -47,7 +47,7 @@ def _fields(automation: Data | str | None, keywords: AutomationFields) -> dict[s
     given |= keywords
     given["tags"] = as_tags(given["tags"])
     for name in ("actions", "actions_on_trigger", "actions_on_resolve"):
-        given[name] = None if given[name] is None else list(given[name])
+        given[name] = None if given[name] is None else as_list(given[name], name)
     fields = fields_of(with_defaults(automation), **given)
     required(fields, "name", "trigger", "actions")
     return fields
@@ -85,7 +85,9 @@ def read_automation(automation_id: UUID | str) -> Call[Automation]:
         ObjectNotFound: there is no automation with that id.
     """
     return get(
-        path("/automations/{}", automation_id), _automation, with_id("automation", automation_id)
+        path("/automations/{}", as_id(automation_id, "automation_id")),
+        _automation,
+        with_id("automation", automation_id),
     )
 
 
@@ -180,7 +182,7 @@ def update_automation(
     changed.pop("owner_resource", None)  # in Prefect's models; the API accepts it at creation only
     return Call(
         "PUT",
-        path("/automations/{}", automation_id),
+        path("/automations/{}", as_id(automation_id, "automation_id")),
         nothing,
         json=changed,
         missing=with_id("automation", automation_id),
@@ -189,7 +191,7 @@ def update_automation(
 
 def _switch(automation_id: UUID | str, enabled: bool) -> Call[None]:
     return change(
-        path("/automations/{}", automation_id),
+        path("/automations/{}", as_id(automation_id, "automation_id")),
         {"enabled": enabled},
         with_id("automation", automation_id),
     )
@@ -222,7 +224,10 @@ def delete_automation(automation_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no automation with that id.
     """
-    return delete(path("/automations/{}", automation_id), with_id("automation", automation_id))
+    return delete(
+        path("/automations/{}", as_id(automation_id, "automation_id")),
+        with_id("automation", automation_id),
+    )
 
 
 @operation

@@ -17,7 +17,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, created_once, has_all_of, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import Model, ModelList
-from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.coercion import Filter, as_id, as_list
 from orchnb.api.operations.filters import any_of, named_words
 from orchnb.api.operations.payloads import (
     UNCHANGED,
@@ -140,7 +140,7 @@ def update_block_type(
         ValueError: no changes are given.
     """
     return change(
-        path("/block_types/{}", block_type_id),
+        path("/block_types/{}", as_id(block_type_id, "block_type_id")),
         changes_of(
             block_type,
             logo_url=logo_url,
@@ -160,7 +160,10 @@ def delete_block_type(block_type_id: UUID | str) -> Call[None]:
         ObjectNotFound: there is no block type with that id.
         PrefectHTTPStatusError: 403, the block type is protected: the server itself needs it.
     """
-    return delete(path("/block_types/{}", block_type_id), with_id("block type", block_type_id))
+    return delete(
+        path("/block_types/{}", as_id(block_type_id, "block_type_id")),
+        with_id("block type", block_type_id),
+    )
 
 
 @operation
@@ -185,7 +188,7 @@ def create_block_schema(
         block_schema,
         fields=fields,
         block_type_id=block_type_id,
-        capabilities=None if capabilities is None else list(capabilities),
+        capabilities=None if capabilities is None else as_list(capabilities, "capabilities"),
         version=version,
     )
     required(given, "block_type_id")
@@ -235,7 +238,7 @@ def get_most_recent_block_schema_for_block_type(
     return search(
         path("/block_schemas/filter"),
         lambda response: next(iter(_schemas(response)), None),
-        block_schemas={"block_type_id": {"any_": [str(block_type_id)]}},
+        block_schemas={"block_type_id": {"any_": [as_id(block_type_id, "block_type_id")]}},
         limit=1,
     )
 
@@ -353,7 +356,11 @@ def read_block_document(
         ObjectNotFound: there is no block document with that id.
     """
     return get(
-        path("/block_documents/{}?include_secrets={}", block_document_id, _word(include_secrets)),
+        path(
+            "/block_documents/{}?include_secrets={}",
+            as_id(block_document_id, "block_document_id"),
+            _word(include_secrets),
+        ),
         _document,
         with_id("block document", block_document_id),
     )
@@ -489,7 +496,7 @@ def update_block_document(
     changes = changes_of(block_document, data=data, block_schema_id=block_schema_id)
     return Call(
         "PATCH",
-        path("/block_documents/{}", block_document_id),
+        path("/block_documents/{}", as_id(block_document_id, "block_document_id")),
         nothing,
         json={**changes, **without_none(merge_existing_data=merge_existing_data)},
         reveals=True,
@@ -505,7 +512,8 @@ def delete_block_document(block_document_id: UUID | str) -> Call[None]:
         ObjectNotFound: there is no block document with that id.
     """
     return delete(
-        path("/block_documents/{}", block_document_id), with_id("block document", block_document_id)
+        path("/block_documents/{}", as_id(block_document_id, "block_document_id")),
+        with_id("block document", block_document_id),
     )
 
 

@@ -10,7 +10,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import strings
+from orchnb.api.operations.coercion import as_list
 from orchnb.api.operations.payloads import (
     UNCHANGED,
     Data,
@@ -45,7 +45,7 @@ _LOOK = "read_global_concurrency_limit_by_name"
 def _taken_slots(
     place: Path, names: Iterable[str], look: str, **body: Any
 ) -> Call[ModelList[TakenSlots]]:
-    json = {"names": strings("names", names), **body}
+    json = {"names": as_list(names, "names"), **body}
     return Call("POST", place, _taken, json=json, look=look)
 
 
@@ -166,7 +166,7 @@ def decrement_v1_concurrency_slots(
         _taken,
         repeatable=True,  # the second time there is nothing left to release
         json={
-            "names": strings("names", names),
+            "names": as_list(names, "names"),
             "task_run_id": str(task_run_id),
             "occupancy_seconds": occupancy_seconds,
         },
@@ -346,7 +346,7 @@ def increment_concurrency_slots_with_lease(
         path("/v2/concurrency_limits/increment-with-lease"),
         a(lambda: models.ConcurrencyLease),
         json=without_none(
-            names=strings("names", names),
+            names=as_list(names, "names"),
             slots=slots,
             mode=mode,
             lease_duration=lease_duration,

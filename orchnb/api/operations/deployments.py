@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -14,10 +13,19 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation, refuse_unknown
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_state, as_tags, as_uuid
+from orchnb.api.operations.coercion import (
+    Filter,
+    HasName,
+    as_dict,
+    as_id,
+    as_list,
+    as_state,
+    as_tags,
+    as_uuid,
+)
 from orchnb.api.operations.filters import any_of, named_words
 from orchnb.api.operations.flow_runs import RunFields, flow_run_of, flow_runs_of, run_fields
-from orchnb.api.operations.flows import FlowQuery, id_of_flow, read_flows
+from orchnb.api.operations.flows import FlowQuery, check_flow_name, id_of_flow, read_flows
 from orchnb.api.operations.parameter_validation import check_parameters
 from orchnb.api.operations.payloads import (
     UNCHANGED,
@@ -32,6 +40,7 @@ from orchnb.api.operations.payloads import (
 from orchnb.api.operations.queries import filters_of
 from orchnb.api.operations.schedules import ScheduleLike, as_schedule, as_schedules
 from orchnb.api.operations.suggestions import Names, first_pages, or_near, or_none
+from orchnb.api.operations.unanswered import created_with_keys
 from orchnb.api.operations.verbs import change, count, delete, delete_matching, get, search
 from orchnb.api.times import ToCome, to_come
 from orchnb.http.calls import Call, nothing
@@ -55,13 +64,13 @@ _schedules = list_of(lambda: models.DeploymentSchedule)
 # Prefect's server rejects these characters in names, and says only that it failed.
 _BANNED = frozenset("/%&<>")
 
-_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
-    "schedules": as_schedules,
-    "parameters": dict,
-    "tags": as_tags,
-    "pull_steps": list,
-    "job_variables": dict,
-    "labels": dict,
+_CONVERSIONS: Mapping[str, Callable[[Any, str], Any]] = {
+    "schedules": lambda schedules, _: as_schedules(schedules),
+    "parameters": as_dict,
+    "tags": as_list,
+    "pull_steps": as_list,
+    "job_variables": as_dict,
+    "labels": as_dict,
 }
 """How some fields of a new deployment are brought into the API's form."""
 
@@ -154,13 +163,14 @@ def create_deployment(
     )
     for key, convert in _CONVERSIONS.items():
         if key in given:
-            given[key] = convert(given[key])
+            given[key] = convert(given[key], key)
     flow = yield from id_of_flow(flow_id)
     deployment: Deployment = yield from Call(
         "POST",
         api_path("/deployments/"),
         _deployment,
         repeatable=True,  # identified by its flow and name
+        look="read_deployment_by_name",
         json={**given, "flow_id": str(flow), "name": name},
         missing=f"such object (referenced by deployment {quoted(name)})",
         refusal="The server could not create the deployment: something it refers to does not exist, or "
@@ -169,30 +179,34 @@ def create_deployment(
     return deployment.id
 
 
-def _by_id(deployment_id: UUID | str, call: Call[T]) -> Generator[Call[Any], Any, T]:
+def _by_id(
+    deployment_id: UUID | str, call_for: Callable[[str], Call[T]]
+) -> Generator[Call[Any], Any, T]:
     """Make a call for the deployment with an id.
 
     Raises:
         ValueError: it is not an id; the message names the deployments that are called so.
     """
-    if as_uuid(deployment_id) is None:
-        name = str(deployment_id)
-        words = [f"{quoted(name)} is not the id of a deployment."]
-        for known, its_id in (yield from or_none(_named(name))):
-            words.append(
-                f"Deployment {quoted(known)} has the id {its_id}; to read it, call "
-                f"read_deployment_by_name({quoted(known)})."
-            )
-        raise ValueError(" ".join(words))
-    result: T = yield from call
-    return result
+    try:
+        call = call_for(as_id(deployment_id, "deployment_id"))
+    except ValueError as exc:
+        words = [f"{exc}."]
+    else:
+        result: T = yield from call
+        return result
+    for known, its_id in (yield from or_none(_named(str(deployment_id)))):
+        words.append(
+            f"Deployment {quoted(known)} has the id {its_id}; to read it, call "
+            f"read_deployment_by_name({quoted(known)})."
+        )
+    raise ValueError(" ".join(words))
 
 
 def _named(name: str) -> Generator[Call[Any], Any, Iterable[tuple[str, UUID]]]:
     """Return the first deployments with this name, each with its flow's name, and their ids."""
     flow_name, _, own_name = name.rpartition("/")
     found = yield from read_deployments(
-        flow_name=flow_name or None,
+        flow_filter={"name": {"any_": [flow_name]}} if flow_name else None,
         deployment_filter={"name": {"any_": [own_name]}},
         limit=_MOST_NAMED,
     )
@@ -210,12 +224,11 @@ def read_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, Depl
         ObjectNotFound: there is no deployment with that id.
         ValueError: it is not an id; the message names the deployments that are called so.
     """
-    call = get(
-        api_path("/deployments/{}", deployment_id),
-        _deployment,
-        with_id("deployment", deployment_id),
-    )
-    return (yield from _by_id(deployment_id, call))
+
+    def call_for(found: str) -> Call[Deployment]:
+        return get(api_path("/deployments/{}", found), _deployment, with_id("deployment", found))
+
+    return (yield from _by_id(deployment_id, call_for))
 
 
 @operation
@@ -299,6 +312,7 @@ def read_deployments(
     return search(
         api_path("/deployments/filter"),
         _deployments,
+        after=check_flow_name(query.get("flow_name"), offset),
         **_deployment_filters(query),
         sort=sort,
         limit=limit,
@@ -309,7 +323,11 @@ def read_deployments(
 @operation
 def count_deployments(**query: Unpack[DeploymentQuery]) -> Call[int]:
     """Return the number of deployments; filters and keywords as in `read_deployments`."""
-    return count(api_path("/deployments/count"), **_deployment_filters(query))
+    return count(
+        api_path("/deployments/count"),
+        after=check_flow_name(query.get("flow_name")),
+        **_deployment_filters(query),
+    )
 
 
 @operation
@@ -378,7 +396,7 @@ def update_deployment(
         changes["schedules"] = as_schedules(changes["schedules"])
     return Call(
         "PATCH",
-        api_path("/deployments/{}", deployment_id),
+        api_path("/deployments/{}", as_id(deployment_id, "deployment_id")),
         nothing,
         json=changes,
         missing=with_id("deployment", deployment_id),
@@ -410,14 +428,16 @@ def resume_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, No
 
 
 def _switch_schedules(deployment_id: UUID | str, action: str) -> Generator[Call[Any], Any, None]:
-    call = Call(
-        "POST",
-        api_path("/deployments/{}/{}", deployment_id, action),
-        nothing,
-        repeatable=True,  # the second time it changes nothing
-        missing=with_id("deployment", deployment_id),
-    )
-    yield from _by_id(deployment_id, call)
+    def call_for(found: str) -> Call[None]:
+        return Call(
+            "POST",
+            api_path("/deployments/{}/{}", found, action),
+            nothing,
+            repeatable=True,  # the second time it changes nothing
+            missing=with_id("deployment", found),
+        )
+
+    yield from _by_id(deployment_id, call_for)
 
 
 @operation
@@ -463,7 +483,7 @@ def create_deployment_branch(
         changes = next(iter(update_deployment(deployment_id, overrides))).json
     return Call(
         "POST",
-        api_path("/deployments/{}/branch", deployment_id),
+        api_path("/deployments/{}/branch", as_id(deployment_id, "deployment_id")),
         lambda response: _deployment(response).id,
         json=without_none(branch=branch, options=fields_of(options), overrides=changes),
         look="read_deployments",
@@ -479,8 +499,11 @@ def delete_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, No
         ObjectNotFound: there is no deployment with that id.
         ValueError: it is not an id; the message names the deployments that are called so.
     """
-    call = delete(api_path("/deployments/{}", deployment_id), with_id("deployment", deployment_id))
-    yield from _by_id(deployment_id, call)
+
+    def call_for(found: str) -> Call[None]:
+        return delete(api_path("/deployments/{}", found), with_id("deployment", found))
+
+    yield from _by_id(deployment_id, call_for)
 
 
 @operation
@@ -523,7 +546,7 @@ def create_deployment_schedules(
     defaults = without_none(max_scheduled_runs=max_scheduled_runs, parameters=parameters, slug=slug)
     return Call(
         "POST",
-        api_path("/deployments/{}/schedules", deployment_id),
+        api_path("/deployments/{}/schedules", as_id(deployment_id, "deployment_id")),
         _schedules,
         json=[{**defaults, **schedule} for schedule in as_schedules(schedules)],
         look="read_deployment_schedules",
@@ -540,7 +563,7 @@ def read_deployment_schedules(deployment_id: UUID | str) -> Call[ModelList[Deplo
         ObjectNotFound: there is no deployment with that id.
     """
     return get(
-        api_path("/deployments/{}/schedules", deployment_id),
+        api_path("/deployments/{}/schedules", as_id(deployment_id, "deployment_id")),
         _schedules,
         with_id("deployment", deployment_id),
     )
@@ -569,13 +592,17 @@ def update_deployment_schedule(
         active=active,
         schedule=None if schedule is None else as_schedule(schedule),
         max_scheduled_runs=max_scheduled_runs,
-        parameters=None if parameters is None else dict(parameters),
+        parameters=as_dict(parameters, "parameters"),
         slug=slug,
     )
     if not changes:
         raise ValueError("There is nothing to change: give active, schedule, parameters, ...")
     return change(
-        api_path("/deployments/{}/schedules/{}", deployment_id, schedule_id),
+        api_path(
+            "/deployments/{}/schedules/{}",
+            as_id(deployment_id, "deployment_id"),
+            as_id(schedule_id, "schedule_id"),
+        ),
         changes,
         f"schedule {quoted(schedule_id)} of the deployment {quoted(deployment_id)}",
     )
@@ -589,7 +616,11 @@ def delete_deployment_schedule(deployment_id: UUID | str, schedule_id: UUID | st
         ObjectNotFound: there is no such deployment, or it has no schedule with that id.
     """
     return delete(
-        api_path("/deployments/{}/schedules/{}", deployment_id, schedule_id),
+        api_path(
+            "/deployments/{}/schedules/{}",
+            as_id(deployment_id, "deployment_id"),
+            as_id(schedule_id, "schedule_id"),
+        ),
         f"schedule {quoted(schedule_id)} of the deployment {quoted(deployment_id)}",
     )
 
@@ -613,7 +644,9 @@ def get_scheduled_flow_runs_for_deployments(
     return search(
         api_path("/deployments/get_scheduled_flow_runs"),
         flow_runs_of,
-        deployment_ids=[str(deployment_id) for deployment_id in deployment_ids],
+        deployment_ids=[
+            as_id(each, "deployment_id") for each in as_list(deployment_ids, "deployment_ids")
+        ],
         scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
         limit=limit,
     )
@@ -639,7 +672,8 @@ def create_flow_run_from_deployment(
         state: the initial state; by default ``SCHEDULED`` for now.
         tags: the run's tags, in addition to the deployment's.
         idempotency_key: two calls with the same key create one run. By default a new key, so that a
-            request whose response is lost can be sent again without creating a second run.
+            request whose response is lost can be sent again without creating a second run. If the call
+            fails, the same call in the next hour sends the same key, for the same reason.
         scheduled_time: when the run should start, or how far from now.
         enforce_parameter_schema: False accepts any parameters, unchecked, here and on the server. By
             default the deployment's setting applies.
@@ -661,26 +695,26 @@ def create_flow_run_from_deployment(
         api_path("/deployments/{}/create_flow_run", found),
         flow_run_of,
         repeatable=True,  # identified by its idempotency key
+        look="read_flow_runs",
         json=fields,
         missing=f"deployment {quoted(deployment_id)}",
         refusal="The server could not create the run: the deployment does not accept these parameters or "
         "job variables, or something the run refers to does not exist",
     )
     # Check exactly the values that will be sent.
-    sent = json.loads(create.options()["content"])
+    sent = create.json
     enforced = run.get("enforce_parameter_schema")
     if enforced is not False:
         deployment = deployment or (yield from read_deployment(found))
         if deployment.enforce_parameter_schema or enforced:
             check_parameters(deployment, f"Deployment {quoted(deployment_id)}", sent["parameters"])
-    flow_run: FlowRun = yield from create
-    return flow_run
+    return (yield from created_with_keys(create))
 
 
 @operation
 def bulk_create_flow_runs_from_deployment(
     deployment_id: UUID | str, flow_runs: Iterable[Mapping[str, Any]]
-) -> Call[ModelList[FlowRunCreateResult]]:
+) -> Generator[Call[Any], Any, ModelList[FlowRunCreateResult]]:
     """Create flow runs of a deployment, at most 100 per call; there is one result for each.
 
     Args:
@@ -693,16 +727,18 @@ def bulk_create_flow_runs_from_deployment(
         ObjectNotFound: there is no deployment with that id.
         TypeError: a run has any other key.
     """
-    return Call(
+    create = Call(
         "POST",
-        api_path("/deployments/{}/create_flow_run/bulk", deployment_id),
+        api_path("/deployments/{}/create_flow_run/bulk", as_id(deployment_id, "deployment_id")),
         lambda response: ModelList(
             _created_runs(response).results, model=models.FlowRunCreateResult
         ),
         repeatable=True,  # identified by their idempotency keys
+        look="read_flow_runs",
         json=[run_of_deployment(**run) for run in flow_runs],
         missing=with_id("deployment", deployment_id),
     )
+    return (yield from created_with_keys(create))
 
 
 def run_of_deployment(**run: Unpack[DeploymentRun]) -> dict[str, Any]:

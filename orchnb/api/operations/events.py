@@ -14,7 +14,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.coercion import Filter, as_dict, as_list
 from orchnb.api.operations.filters import EventQuery, event_words, with_words
 from orchnb.api.operations.payloads import without_none
 from orchnb.api.operations.verbs import get, search
@@ -58,14 +58,18 @@ def emit_event(
         follows: the id of the event that this one follows.
     """
     event_id = UUID(str(id)) if id is not None else uuid.uuid4()
-    labels = {"prefect.resource.id": resource} if isinstance(resource, str) else dict(resource)
+    labels = (
+        {"prefect.resource.id": resource}
+        if isinstance(resource, str)
+        else as_dict(resource, "resource")
+    )
     fields = without_none(
         id=str(event_id),
         event=event,
         occurred=moment("now" if occurred is None else occurred),
         resource=labels,
-        related=list(related or ()),
-        payload=dict(payload or {}),
+        related=[] if related is None else as_list(related, "related"),
+        payload=as_dict(payload, "payload") or {},
         follows=None if follows is None else str(follows),
     )
 

@@ -10,7 +10,15 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from orchnb.api import models
-from orchnb.api.operations.coercion import Filter, HasId, as_tags, as_word
+from orchnb.api.operations.coercion import (
+    STATE_NAMES,
+    Filter,
+    HasId,
+    as_id,
+    as_list,
+    as_tags,
+    as_word,
+)
 from orchnb.api.operations.payloads import without_none
 from orchnb.api.times import When, moment
 from orchnb.text import did_you_mean, near_names, one_line
@@ -119,41 +127,33 @@ def _event_names(event: str | Iterable[str]) -> dict[str, Any]:
 
 def several(words: str | Iterable[str]) -> list[str]:
     """Return one word or several as a list."""
-    return [words] if isinstance(words, str) else list(words)
+    return [words] if isinstance(words, str) else as_list(words, "a condition")
 
 
-def any_of(wanted: UUID | str | HasId | Iterable[str] | None) -> dict[str, Any] | None:
+def any_of(wanted: UUID | str | Iterable[str] | None) -> dict[str, Any] | None:
     """Return the condition for this value, or one of these; None sets no condition."""
     if wanted is None:
         return None
-    if not isinstance(wanted, (UUID, str)) and hasattr(wanted, "id"):
-        wanted = str(wanted.id)
-    return {"any_": [as_word(wanted)] if isinstance(wanted, (str, UUID)) else list(wanted)}
+    if isinstance(wanted, (str, UUID)):
+        return {"any_": [as_word(wanted)]}
+    return {"any_": as_list(wanted, "a condition")}
 
 
-_STATE_NAMES = (
-    *("Scheduled", "Late", "AwaitingRetry", "AwaitingConcurrencySlot", "Resuming", "Pending"),
-    *("Submitting", "InfrastructurePending", "Running", "Retrying", "Completed", "Cached"),
-    *(
-        "RolledBack",
-        "Failed",
-        "TimedOut",
-        "Crashed",
-        "Cancelled",
-        "Cancelling",
-        "Paused",
-        "Suspended",
-    ),
-)
-"""The names of Prefect's own states; a flow can give its states any name."""
+def identified(id: UUID | str | HasId | None, name: str) -> dict[str, Any] | None:
+    """Return the condition for this id; None sets no condition. ``name`` is the argument's.
+
+    Raises:
+        ValueError: it is not an id.
+    """
+    return None if id is None else any_of(as_id(id, name))
 
 
 def _state_name(name: str) -> str:
-    by_key = {known.casefold(): known for known in _STATE_NAMES}
+    by_key = {known.casefold(): known for known in STATE_NAMES}
     known = by_key.get(name.casefold())
     if known is not None:
         return known
-    near = near_names(name, _STATE_NAMES, likeness=0.75)
+    near = near_names(name, STATE_NAMES, likeness=0.75)
     if near:
         raise ValueError(
             f"state: {one_line(name, 80)!r} is not one of Prefect's states, but is close to one. "
@@ -163,8 +163,9 @@ def _state_name(name: str) -> str:
     return name
 
 
-def _state_condition(state: str | Iterable[str]) -> dict[str, Any]:
-    wanted = [as_word(each) for each in several(state)]
+def _state_condition(state: Any) -> dict[str, Any]:
+    one = isinstance(state, (str, Mapping, BaseModel))
+    wanted = [_word_of_state(each) for each in ([state] if one else as_list(state, "state"))]
     known = {kind.value for kind in models.StateType}
     types = [each.upper() for each in wanted if each.upper() in known]
     if len(types) == len(wanted):
@@ -176,6 +177,17 @@ def _state_condition(state: str | Iterable[str]) -> dict[str, Any]:
             "kind"
         )
     return {"name": {"any_": [_state_name(each) for each in wanted]}}
+
+
+def _word_of_state(state: Any) -> str:
+    """Return the name of a state, or its type if it has no name or one that says the same."""
+    if isinstance(state, str):
+        return as_word(state)
+    fields = state if isinstance(state, Mapping) else vars(state)
+    word = fields.get("name") or fields.get("type")
+    if word is None:
+        raise TypeError(f"state should be a type, a name or a state, not {type(state).__name__}")
+    return as_word(word)
 
 
 def _bounds(query: PeriodWords) -> tuple[datetime | None, datetime | None]:

@@ -18,21 +18,26 @@ from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import (
     Filter,
     HasName,
+    as_dict,
+    as_id,
+    as_list,
     as_state,
     as_tags,
     flow_policy,
     version_of,
 )
 from orchnb.api.operations.filters import RunWords, any_of, run_words
-from orchnb.api.operations.flows import id_of_flow
+from orchnb.api.operations.flows import check_flow_name, id_of_flow
 from orchnb.api.operations.payloads import quoted, with_id, without_none
 from orchnb.api.operations.queries import RelatedFilters, filters_of, history
 from orchnb.api.operations.references import FlowRunRef, of_flow_run
 from orchnb.api.operations.schedules import as_seconds
+from orchnb.api.operations.unanswered import created_with_keys
 from orchnb.api.operations.verbs import change, count, delete, delete_matching, get, search
 from orchnb.api.times import When, moment, to_come
 from orchnb.errors import ObjectAlreadyExists, PrefectHTTPStatusError
 from orchnb.http.calls import Call, Steps, json_of, nothing, path, was_resent
+from orchnb.http.json_values import plain_json
 from orchnb.http.response import PrefectResponse
 from orchnb.http.retry import RESENT
 
@@ -77,11 +82,10 @@ class RunFields(TypedDict, total=False):
 
 def run_fields(run: Mapping[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
     """Return the fields of a new run in the API's form, with its initial state."""
-    key = str(uuid.uuid4())
-    fields = {"parameters": {}, "idempotency_key": key, **without_none(**run)}
+    fields = {"parameters": {}, **without_none(**run)}
     for name in ("parameters", "context", "job_variables", "labels"):
         if name in fields:
-            fields[name] = dict(fields[name])
+            fields[name] = as_dict(fields[name], name)
     return without_none(**{**fields, "tags": as_tags(fields.get("tags")), "state": state})
 
 
@@ -111,7 +115,8 @@ def create_flow_run(
         parameters: the run's parameters; must be JSON-serializable.
         state: the initial state, ``PENDING`` by default; a type such as ``"SCHEDULED"`` is enough.
         idempotency_key: two calls with the same key create one run. By default a new key, so that a
-            request whose response is lost can be sent again without creating a second run.
+            request whose response is lost can be sent again without creating a second run. If the call
+            fails, the same call in the next hour sends the same key, for the same reason.
     """
     flow_id = yield from id_of_flow(flow)
     fields = {
@@ -126,11 +131,12 @@ def create_flow_run(
         "labels": labels,
         "idempotency_key": idempotency_key,
     }
-    created: FlowRun = yield from Call(
+    create = Call(
         "POST",
         path("/flow_runs/"),
         flow_run_of,
         repeatable=True,  # identified by its idempotency key
+        look="read_flow_runs",
         json=without_none(
             **run_fields(fields, as_state(models.StateType.PENDING if state is None else state)),
             flow_id=str(flow_id),
@@ -140,7 +146,7 @@ def create_flow_run(
         refusal="The server could not create the run: something it refers to, such as its flow, does "
         "not exist",
     )
-    return created
+    return (yield from created_with_keys(create))
 
 
 @operation
@@ -151,7 +157,11 @@ def read_flow_run(flow_run_id: FlowRunRef) -> Call[FlowRun]:
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
-    return get(path("/flow_runs/{}", flow_run_id), flow_run_of, with_id("flow run", flow_run_id))
+    return get(
+        path("/flow_runs/{}", as_id(flow_run_id, "flow_run_id")),
+        flow_run_of,
+        with_id("flow run", flow_run_id),
+    )
 
 
 class FlowRunQuery(RelatedFilters, RunWords, total=False):
@@ -194,6 +204,7 @@ def read_flow_runs(
     return search(
         path("/flow_runs/filter"),
         flow_runs_of,
+        after=check_flow_name(query.get("flow_name"), offset),
         **_flow_run_filters(query),
         sort=sort,
         limit=limit,
@@ -218,7 +229,7 @@ def set_flow_run_state(
     details = {**wanted.get("state_details", {}), "transition_id": str(uuid.uuid4())}
     return Call(
         "POST",
-        path("/flow_runs/{}/set_state", flow_run_id),
+        path("/flow_runs/{}/set_state", as_id(flow_run_id, "flow_run_id")),
         _result_of_a_transition,
         repeatable=not force,
         json={"state": {**wanted, "state_details": details}, "force": force},
@@ -250,7 +261,9 @@ def delete_flow_run(flow_run_id: FlowRunRef) -> Call[None]:
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
-    return delete(path("/flow_runs/{}", flow_run_id), with_id("flow run", flow_run_id))
+    return delete(
+        path("/flow_runs/{}", as_id(flow_run_id, "flow_run_id")), with_id("flow run", flow_run_id)
+    )
 
 
 @operation
@@ -284,7 +297,11 @@ def update_flow_run(
     )
     if not given:
         raise ValueError("There is nothing to change: give a name, tags, parameters, ...")
-    return change(path("/flow_runs/{}", flow_run_id), given, with_id("flow run", flow_run_id))
+    return change(
+        path("/flow_runs/{}", as_id(flow_run_id, "flow_run_id")),
+        given,
+        with_id("flow run", flow_run_id),
+    )
 
 
 @operation
@@ -296,7 +313,9 @@ def set_flow_run_name(flow_run_id: FlowRunRef, name: str) -> Call[None]:
         ObjectNotFound: there is no flow run with that id.
     """
     return change(
-        path("/flow_runs/{}", flow_run_id), {"name": name}, with_id("flow run", flow_run_id)
+        path("/flow_runs/{}", as_id(flow_run_id, "flow_run_id")),
+        {"name": name},
+        with_id("flow run", flow_run_id),
     )
 
 
@@ -308,8 +327,11 @@ def update_flow_run_labels(flow_run_id: FlowRunRef, labels: Mapping[str, Any]) -
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
+    changes = plain_json(as_dict(labels, "labels"), place="labels", users_own=True)
     return change(
-        path("/flow_runs/{}/labels", flow_run_id), dict(labels), with_id("flow run", flow_run_id)
+        path("/flow_runs/{}/labels", as_id(flow_run_id, "flow_run_id")),
+        changes,
+        with_id("flow run", flow_run_id),
     )
 
 
@@ -369,9 +391,9 @@ def resume_flow_run(
     """
     resume = Call(
         "POST",
-        path("/flow_runs/{}/resume", flow_run_id),
+        path("/flow_runs/{}/resume", as_id(flow_run_id, "flow_run_id")),
         transition_of,
-        json={"run_input": None if run_input is None else dict(run_input)},
+        json={"run_input": as_dict(run_input, "run_input")},
         look="read_flow_run",
         missing=with_id("flow run", flow_run_id),
     )
@@ -388,7 +410,9 @@ def resume_flow_run(
 @of_flow_run
 def read_flow_run_states(flow_run_id: FlowRunRef) -> Call[ModelList[State]]:
     """Read the states a flow run has been in; an empty list if there is no such run."""
-    return get(path("/flow_run_states/?flow_run_id={}", flow_run_id), states_of)
+    return get(
+        path("/flow_run_states/?flow_run_id={}", as_id(flow_run_id, "flow_run_id")), states_of
+    )
 
 
 @operation
@@ -399,7 +423,7 @@ def read_flow_run_state(flow_run_state_id: UUID | str) -> Call[State]:
         ObjectNotFound: there is no flow run state with that id.
     """
     return get(
-        path("/flow_run_states/{}", flow_run_state_id),
+        path("/flow_run_states/{}", as_id(flow_run_state_id, "flow_run_state_id")),
         a(lambda: models.State),
         f"flow run state with the id {quoted(flow_run_state_id)}",
     )
@@ -417,9 +441,13 @@ def read_flow_run_graph(
     Raises:
         ObjectNotFound: there is no flow run with that id.
     """
-    graph = path("/flow_runs/{}/graph-v2", flow_run_id)
+    graph = path("/flow_runs/{}/graph-v2", as_id(flow_run_id, "flow_run_id"))
     if since is not None:
-        graph = path("/flow_runs/{}/graph-v2?since={}", flow_run_id, moment(since).isoformat())
+        graph = path(
+            "/flow_runs/{}/graph-v2?since={}",
+            as_id(flow_run_id, "flow_run_id"),
+            moment(since).isoformat(),
+        )
     return get(graph, a(lambda: models.FlowRunGraph), with_id("flow run", flow_run_id))
 
 
@@ -430,7 +458,11 @@ def count_flow_runs(**query: Unpack[FlowRunQuery]) -> Call[int]:
     Raises:
         ValueError: a keyword has an invalid value, or repeats a condition of a filter object.
     """
-    return count(path("/flow_runs/count"), **_flow_run_filters(query))
+    return count(
+        path("/flow_runs/count"),
+        after=check_flow_name(query.get("flow_name")),
+        **_flow_run_filters(query),
+    )
 
 
 @operation
@@ -518,7 +550,7 @@ def create_flow_run_input(
     """
     create = Call(
         "POST",
-        path("/flow_runs/{}/input", flow_run_id),
+        path("/flow_runs/{}/input", as_id(flow_run_id, "flow_run_id")),
         nothing,
         repeatable=True,  # identified by its key
         json=without_none(key=key, value=value, sender=sender),
@@ -546,11 +578,11 @@ def filter_flow_run_input(
     ``limit=None`` means one, as on the server.
     """
     return search(
-        path("/flow_runs/{}/input/filter", flow_run_id),
+        path("/flow_runs/{}/input/filter", as_id(flow_run_id, "flow_run_id")),
         _inputs,
         prefix=key_prefix,
         limit=1 if limit is None else limit,
-        exclude_keys=list(exclude_keys),
+        exclude_keys=as_list(exclude_keys, "exclude_keys"),
     )
 
 
@@ -563,7 +595,7 @@ def read_flow_run_input(flow_run_id: FlowRunRef, key: str) -> Call[str]:
         ObjectNotFound: there is no flow run input with that key.
     """
     return get(
-        path("/flow_runs/{}/input/{}", flow_run_id, key),
+        path("/flow_runs/{}/input/{}", as_id(flow_run_id, "flow_run_id"), key),
         _text,
         f"input {quoted(key)} of the flow run {quoted(flow_run_id)}",
     )
@@ -578,7 +610,7 @@ def delete_flow_run_input(flow_run_id: FlowRunRef, key: str) -> Call[None]:
         ObjectNotFound: there is no flow run input with that key.
     """
     return delete(
-        path("/flow_runs/{}/input/{}", flow_run_id, key),
+        path("/flow_runs/{}/input/{}", as_id(flow_run_id, "flow_run_id"), key),
         f"input {quoted(key)} of the flow run {quoted(flow_run_id)}",
     )
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import httpx
 from typing_extensions import Unpack
 
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
-from orchnb.api.methods import operation
+from orchnb.api.methods import operation, warn_caller
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, HasName, as_tags, as_uuid
+from orchnb.api.operations.coercion import Filter, HasName, as_dict, as_id, as_tags, as_uuid
 from orchnb.api.operations.filters import NamedWords, named_words
 from orchnb.api.operations.payloads import quoted, with_id, without_none
 from orchnb.api.operations.queries import RelatedFilters, filters_of, warn_ignored
-from orchnb.api.operations.suggestions import Names, first_pages, or_near
+from orchnb.api.operations.suggestions import Names, first_pages, or_near, or_none
 from orchnb.api.operations.verbs import change, count, delete, delete_matching, get, search
-from orchnb.http.calls import Call, path
+from orchnb.errors import OrchnbError
+from orchnb.http.calls import Call, Steps, path
+from orchnb.text import did_you_mean, near_names
 
 if TYPE_CHECKING:
     from orchnb.api.models import Flow
@@ -67,8 +70,7 @@ def create_flow(
         flow: the flow's name, or anything with a ``name``.
         tags: for a new flow, as are ``labels``; an existing flow keeps the ones it has.
     """
-    kept = None if labels is None else dict(labels)
-    return _create(name=name_of_flow(flow), tags=as_tags(tags), labels=kept)
+    return _create(name=name_of_flow(flow), tags=as_tags(tags), labels=as_dict(labels, "labels"))
 
 
 @operation
@@ -83,6 +85,7 @@ def _create(**fields: Any) -> Call[UUID]:
         path("/flows/"),
         lambda response: _flow(response).id,
         repeatable=True,  # identified by its name
+        look="read_flow_by_name",
         json=without_none(**fields),
     )
 
@@ -94,7 +97,7 @@ def read_flow(flow_id: UUID | str) -> Call[Flow]:
     Raises:
         ObjectNotFound: there is no flow with that id.
     """
-    return get(path("/flows/{}", flow_id), _flow, with_id("flow", flow_id))
+    return get(path("/flows/{}", as_id(flow_id, "flow_id")), _flow, with_id("flow", flow_id))
 
 
 @operation
@@ -107,6 +110,29 @@ def read_flow_by_name(flow_name: str) -> Generator[Call[Any], Any, Flow]:
     call = get(path("/flows/name/{}", flow_name), _flow, f"flow {quoted(flow_name)}")
     flow: Flow = yield from or_near(call, flow_name, _flow_names)
     return flow
+
+
+def check_flow_name(flow_name: str | None, offset: int = 0) -> Callable[[Any], Steps[None]] | None:
+    """Return what checks an empty result of a query with a flow's name: it warns if no flow has that
+    name, with similar names. ``offset`` is the offset of the read; only its first page is checked."""
+    if not isinstance(flow_name, str) or offset:
+        return None
+
+    def check(result: Sized | int) -> Generator[Call[Any], Any, None]:
+        if result if isinstance(result, int) else len(result):
+            return
+        try:
+            flows = yield from read_flows(flow_filter={"name": {"any_": [flow_name]}}, limit=1)
+        except (OrchnbError, httpx.HTTPError):
+            return
+        if flows:
+            return
+        near = did_you_mean(near_names(flow_name, (yield from or_none(_flow_names()))))
+        warn_caller(
+            f"There is no flow {quoted(flow_name)}, so flow_name matches nothing. {near}".strip()
+        )
+
+    return check
 
 
 def _flow_names() -> Names:
@@ -167,7 +193,11 @@ def update_flow(flow_id: UUID | str, *, tags: Iterable[str]) -> Call[None]:
     Raises:
         ObjectNotFound: there is no flow with that id.
     """
-    return change(path("/flows/{}", flow_id), {"tags": as_tags(tags)}, with_id("flow", flow_id))
+    return change(
+        path("/flows/{}", as_id(flow_id, "flow_id")),
+        {"tags": as_tags(tags)},
+        with_id("flow", flow_id),
+    )
 
 
 @operation
@@ -177,7 +207,7 @@ def delete_flow(flow_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no flow with that id.
     """
-    return delete(path("/flows/{}", flow_id), with_id("flow", flow_id))
+    return delete(path("/flows/{}", as_id(flow_id, "flow_id")), with_id("flow", flow_id))
 
 
 @operation

@@ -13,10 +13,11 @@ from orchnb.api import models
 from orchnb.api.answers import list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter
+from orchnb.api.operations.coercion import Filter, as_id, as_list
 from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults
 from orchnb.api.operations.references import FlowRunRef, of_flow_run
 from orchnb.api.operations.verbs import search
+from orchnb.api.times import as_moment
 from orchnb.http.calls import Call, nothing, path
 from orchnb.http.response import PrefectResponse
 
@@ -33,7 +34,8 @@ def create_logs(logs: Iterable[Data]) -> Call[None]:
 
     Args:
         logs: each with ``name`` (the logger's), ``level`` (as in ``logging``), ``message``,
-            ``timestamp``, and ``flow_run_id`` or ``task_run_id``.
+            ``timestamp``, and ``flow_run_id`` or ``task_run_id``. Timestamps without a time zone are
+            in local time.
 
     Raises:
         TypeError: one of these is missing from a line.
@@ -50,10 +52,11 @@ def create_logs(logs: Iterable[Data]) -> Call[None]:
             flow_run_id=None,
             task_run_id=None,
         )
-        for line in logs
+        for line in as_list(logs, "logs")
     ]
     for line in lines:
         required(line, "name", "level", "timestamp")
+        line["timestamp"] = as_moment(line["timestamp"])
     return Call("POST", path("/logs/"), nothing, json=lines, look="read_logs")
 
 
@@ -85,7 +88,11 @@ def read_logs(
     Raises:
         ValueError: both a run and a filter are given; the filter can name the run.
     """
-    runs = {name: {"any_": [str(run_id)]} for name, run_id in query.items() if run_id is not None}
+    runs = {
+        name: {"any_": [as_id(run_id, name)]}
+        for name, run_id in query.items()
+        if run_id is not None
+    }
     if runs and log_filter is not None:
         raise ValueError("Give a run or a log_filter, not both; a filter can contain the run's id")
     wanted = log_filter if log_filter is not None else runs or None

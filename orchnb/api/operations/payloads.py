@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from orchnb.api.models.base import Model, Part
+from orchnb.http.json_values import model_json
 from orchnb.text import one_line
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ def with_defaults(data: T) -> T | dict[str, Any]:
     """Return a model that is not ours as plain data, including fields that were not set: some that the
     API needs, such as a trigger's type, are defaults in Prefect's models."""
     if isinstance(data, BaseModel) and not isinstance(data, Model):
-        return data.model_dump(mode="json")
+        return model_json(data)
     return data
 
 
@@ -82,14 +83,14 @@ def _set_in(data: Data | None, keywords: Mapping[str, Any]) -> dict[str, Any]:
     if data is None:
         return {}
     if isinstance(data, Model):
-        fields = data.model_dump(mode="json", exclude_unset=True, include=set(keywords))
+        fields = model_json(data, exclude_unset=True, include=set(keywords))
         for name in fields:
             value = getattr(data, name)
             if _has_parts(value):
                 fields[name] = _as_sent(value)
         return fields
     if isinstance(data, BaseModel):
-        return data.model_dump(mode="json", exclude_unset=True)
+        return model_json(data, exclude_unset=True)
     if isinstance(data, Mapping):
         return {name: _as_sent(value) for name, value in data.items()}
     raise TypeError(
@@ -121,9 +122,9 @@ def _as_sent(value: Any) -> Any:
     """Return a part of an object, or a list of them, with its defaults, which the API may require; from
     any other of our models, the fields that were read or set."""
     if isinstance(value, Part):
-        return value.model_dump(mode="json", exclude_none=True)
+        return model_json(value, exclude_none=True)
     if isinstance(value, Model):
-        return value.model_dump(mode="json", exclude_unset=True)
+        return model_json(value, exclude_unset=True)
     if isinstance(value, list):
         return [_as_sent(item) for item in value]
     return value

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 from pydantic import BaseModel
 
 from orchnb.api.models.base import Model
+from orchnb.api.times import as_moment
 
 
 class Dataclass(Protocol):
@@ -22,7 +23,7 @@ ScheduleLike: TypeAlias = Mapping[str, Any] | BaseModel | Dataclass | tuple[Any,
 """``{"interval": timedelta(hours=1)}`` (or seconds), ``{"cron": "0 6 * * *", "timezone": "Asia/Tokyo"}``
 or ``{"rrule": "FREQ=DAILY"}``, each optionally with ``active``, ``parameters``, ``max_scheduled_runs``
 and ``slug``; a schedule that was read; one of Prefect's objects, such as ``Cron(...)``; or a pair of
-one of these and whether it is active."""
+one of these and whether it is active. An ``anchor_date`` without a time zone is in local time."""
 
 _ABOUT = {
     "interval": ("interval", "anchor_date", "timezone"),
@@ -92,6 +93,8 @@ def _when(data: dict[str, Any], *, of_an_object: bool) -> dict[str, Any]:
         )
     if isinstance(data.get("interval"), timedelta):
         data["interval"] = data["interval"].total_seconds()
+    if "anchor_date" in data:
+        data["anchor_date"] = as_moment(data["anchor_date"])
     return data
 
 

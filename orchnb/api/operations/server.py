@@ -9,6 +9,7 @@ from uuid import UUID
 from orchnb.api import models
 from orchnb.api.answers import a
 from orchnb.api.methods import operation
+from orchnb.api.operations.coercion import as_id
 from orchnb.api.operations.payloads import quoted
 from orchnb.api.operations.verbs import delete, get
 from orchnb.http.body import LARGEST_SMALL_ANSWER
@@ -64,7 +65,11 @@ def update_server_default_result_storage(
         "PUT",
         path("/admin/storage"),
         _result_storage,
-        json={"default_result_storage_block_id": str(default_result_storage_block_id)},
+        json={
+            "default_result_storage_block_id": as_id(
+                default_result_storage_block_id, "default_result_storage_block_id"
+            )
+        },
         missing=f"block with the id {quoted(default_result_storage_block_id)}",
     )
 

@@ -13,14 +13,22 @@ from orchnb.api import models
 from orchnb.api.answers import a, list_of
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, as_state, as_tags, task_policy, version_of
-from orchnb.api.operations.filters import RunWords, any_of, run_words
+from orchnb.api.operations.coercion import (
+    Filter,
+    as_dict,
+    as_id,
+    as_state,
+    as_tags,
+    task_policy,
+    version_of,
+)
+from orchnb.api.operations.filters import RunWords, identified, run_words
 from orchnb.api.operations.flow_runs import states_of, transition_of
 from orchnb.api.operations.payloads import with_id, without_none
 from orchnb.api.operations.queries import RelatedFilters, filters_of, history
 from orchnb.api.operations.references import FlowRunRef, of_flow_run
 from orchnb.api.operations.verbs import change, count, delete, get, search
-from orchnb.api.times import When
+from orchnb.api.times import When, as_moment
 from orchnb.http.calls import Call, path
 
 if TYPE_CHECKING:
@@ -83,20 +91,21 @@ def create_task_run(
         path("/task_runs/"),
         _task_run,
         repeatable=True,  # identified by its flow run and keys
+        look="read_task_runs",
         json=without_none(
             id=None if id is None else str(id),
             task_key=_key_of(task),
             dynamic_key=str(dynamic_key),
-            flow_run_id=None if flow_run_id is None else str(flow_run_id),
+            flow_run_id=None if flow_run_id is None else as_id(flow_run_id, "flow_run_id"),
             name=name,
             tags=sorted(tags),
             state=as_state(models.StateType.PENDING if state is None else state),
-            task_inputs=None if task_inputs is None else dict(task_inputs),
+            task_inputs=as_dict(task_inputs, "task_inputs"),
             task_version=version_of(task) if task_version is None else task_version,
             cache_key=cache_key,
-            cache_expiration=cache_expiration,
+            cache_expiration=as_moment(cache_expiration),
             empirical_policy=task_policy(task) if empirical_policy is None else empirical_policy,
-            labels=None if labels is None else dict(labels),
+            labels=as_dict(labels, "labels"),
         ),
         refusal="The server could not create the task run: its id is taken, or its flow run does not "
         "exist",
@@ -110,7 +119,11 @@ def read_task_run(task_run_id: UUID | str) -> Call[TaskRun]:
     Raises:
         ObjectNotFound: there is no task run with that id.
     """
-    return get(path("/task_runs/{}", task_run_id), _task_run, with_id("task run", task_run_id))
+    return get(
+        path("/task_runs/{}", as_id(task_run_id, "task_run_id")),
+        _task_run,
+        with_id("task run", task_run_id),
+    )
 
 
 class TaskRunQuery(RelatedFilters, RunWords, total=False):
@@ -122,7 +135,7 @@ class TaskRunQuery(RelatedFilters, RunWords, total=False):
 def _task_run_filters(query: TaskRunQuery) -> dict[str, Any]:
     return filters_of(
         query,
-        flow_run_filter={"id": any_of(query.get("flow_run_id"))},
+        flow_run_filter={"id": identified(query.get("flow_run_id"), "flow_run_id")},
         task_run_filter=run_words(query),
     )
 
@@ -201,7 +214,9 @@ def set_task_run_name(task_run_id: UUID | str, name: str) -> Call[None]:
         ObjectNotFound: there is no task run with that id.
     """
     return change(
-        path("/task_runs/{}", task_run_id), {"name": name}, with_id("task run", task_run_id)
+        path("/task_runs/{}", as_id(task_run_id, "task_run_id")),
+        {"name": name},
+        with_id("task run", task_run_id),
     )
 
 
@@ -218,7 +233,7 @@ def set_task_run_state(
     """
     return Call(
         "POST",
-        path("/task_runs/{}/set_state", task_run_id),
+        path("/task_runs/{}/set_state", as_id(task_run_id, "task_run_id")),
         transition_of,
         json={"state": as_state(state), "force": force},
         look="read_task_run",
@@ -229,7 +244,9 @@ def set_task_run_state(
 @operation
 def read_task_run_states(task_run_id: UUID | str) -> Call[ModelList[State]]:
     """Read the states a task run has been in; an empty list if there is no such run."""
-    return get(path("/task_run_states/?task_run_id={}", task_run_id), states_of)
+    return get(
+        path("/task_run_states/?task_run_id={}", as_id(task_run_id, "task_run_id")), states_of
+    )
 
 
 @operation
@@ -239,7 +256,9 @@ def delete_task_run(task_run_id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no task run with that id.
     """
-    return delete(path("/task_runs/{}", task_run_id), with_id("task run", task_run_id))
+    return delete(
+        path("/task_runs/{}", as_id(task_run_id, "task_run_id")), with_id("task run", task_run_id)
+    )
 
 
 class TaskRunOperations:

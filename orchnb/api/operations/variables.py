@@ -61,6 +61,7 @@ def create_variable(
         path("/variables/"),
         _variable,
         repeatable=True,  # identified by its name
+        look="read_variable_by_name",
         json={"value": None, **fields},
         conflict=f"A variable {quoted(fields['name'])} already exists",
     )

@@ -9,7 +9,7 @@ from uuid import UUID
 from orchnb.api.answers import a
 from orchnb.api.models.base import Model
 from orchnb.api.operations.payloads import without_none
-from orchnb.http.calls import Call, Path, nothing
+from orchnb.http.calls import Call, Path, Steps, nothing
 from orchnb.http.response import PrefectResponse
 
 T = TypeVar("T")
@@ -29,10 +29,23 @@ def get(place: Path, read: Callable[[PrefectResponse], T], missing: str = "") ->
 
 
 def search(
-    place: Path, read: Callable[[PrefectResponse], T], *, missing: str = "", **body: Any
+    place: Path,
+    read: Callable[[PrefectResponse], T],
+    *,
+    missing: str = "",
+    after: Callable[[T], Steps[None]] | None = None,
+    **body: Any,
 ) -> Call[T]:
     """Return the call of a read by ``POST``; None is left out of its body."""
-    return Call("POST", place, read, json=without_none(**body), repeatable=True, missing=missing)
+    return Call(
+        "POST",
+        place,
+        read,
+        json=without_none(**body),
+        repeatable=True,
+        missing=missing,
+        after=after,
+    )
 
 
 def count(place: Path, **body: Any) -> Call[int]:

@@ -12,7 +12,7 @@ from orchnb.api import models
 from orchnb.api.answers import a, created_once, list_of
 from orchnb.api.methods import operation, warn_caller
 from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import Filter, strings
+from orchnb.api.operations.coercion import Filter, as_id, as_list
 from orchnb.api.operations.filters import any_of, several, with_words
 from orchnb.api.operations.flow_runs import flow_runs_of
 from orchnb.api.operations.payloads import (
@@ -92,6 +92,7 @@ def create_work_pool(
         path("/work_pools/"),
         _work_pool,
         repeatable=True,  # identified by its name
+        look="read_work_pool",
         json=fields,
         conflict=f"A work pool {quoted(fields['name'])} already exists",
     )
@@ -225,7 +226,9 @@ def get_scheduled_flow_runs_for_work_pool(
         path("/work_pools/{}/get_scheduled_flow_runs", work_pool_name),
         list_of(lambda: models.WorkerFlowRun),
         missing=named("work pool", work_pool_name),
-        work_queue_names=None if work_queue_names is None else list(work_queue_names),
+        work_queue_names=None
+        if work_queue_names is None
+        else as_list(work_queue_names, "work_queue_names"),
         scheduled_before=None if scheduled_before is None else to_come(scheduled_before),
     )
 
@@ -382,7 +385,9 @@ def read_work_queue(id: UUID | str) -> Call[WorkQueue]:
     Raises:
         ObjectNotFound: there is no work queue with that id.
     """
-    return get(path("/work_queues/{}", id), _work_queue, with_id("work queue", id))
+    return get(
+        path("/work_queues/{}", as_id(id, "work_queue_id")), _work_queue, with_id("work queue", id)
+    )
 
 
 @operation
@@ -437,7 +442,7 @@ def match_work_queues(
         ObjectNotFound: there is no such work pool.
         TypeError: ``prefixes`` is a string; each letter would become a prefix.
     """
-    wanted = {"name": {"startswith_": strings("prefixes", prefixes)}}
+    wanted = {"name": {"startswith_": as_list(prefixes, "prefixes")}}
     pages = pages_of(read_work_queues(work_pool_name, wanted))
     queues = yield from every(Paging[models.WorkQueue](pages))
     return ModelList(queues, model=models.WorkQueue)
@@ -460,7 +465,7 @@ def update_work_queue(
         ValueError: no changes are given.
     """
     return change(
-        path("/work_queues/{}", id),
+        path("/work_queues/{}", as_id(id, "work_queue_id")),
         changes_of(
             None,
             name=name,
@@ -480,7 +485,7 @@ def delete_work_queue_by_id(id: UUID | str) -> Call[None]:
     Raises:
         ObjectNotFound: there is no work queue with that id.
     """
-    return delete(path("/work_queues/{}", id), with_id("work queue", id))
+    return delete(path("/work_queues/{}", as_id(id, "work_queue_id")), with_id("work queue", id))
 
 
 @operation
@@ -500,7 +505,7 @@ def get_runs_in_work_queue(
     """
     before = to_come("now" if scheduled_before is None else scheduled_before)
     return search(
-        path("/work_queues/{}/get_runs", id),
+        path("/work_queues/{}/get_runs", as_id(id, "work_queue_id")),
         flow_runs_of,
         missing=with_id("work queue", id),
         limit=limit,
@@ -516,7 +521,7 @@ def read_work_queue_status(id: UUID | str) -> Call[WorkQueueStatusDetail]:
         ObjectNotFound: there is no work queue with that id.
     """
     return get(
-        path("/work_queues/{}/status", id),
+        path("/work_queues/{}/status", as_id(id, "work_queue_id")),
         a(lambda: models.WorkQueueStatusDetail),
         with_id("work queue", id),
     )
@@ -532,7 +537,7 @@ def read_work_queue_concurrency_status(
         ObjectNotFound: there is no work queue with that id.
     """
     return search(
-        path("/work_queues/{}/concurrency_status", id),
+        path("/work_queues/{}/concurrency_status", as_id(id, "work_queue_id")),
         a(lambda: models.WorkQueueConcurrencyStatus),
         missing=with_id("work queue", id),
         page=page,

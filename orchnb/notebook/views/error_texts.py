@@ -23,6 +23,7 @@ from orchnb.errors import (
     ReferenceNotFound,
     ServerNotConfigured,
     ServerStartFailed,
+    SourceNotFound,
     UnexpectedAnswer,
 )
 
@@ -57,6 +58,7 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (FlowRunsFailed, Kind("Flow runs did not complete")),
     (AmbiguousReference, Kind("This name fits several objects")),
     (ReferenceNotFound, Kind("Not found")),
+    (SourceNotFound, Kind("The function cannot be deployed from its cell")),
     (InvalidParameters, Kind("The deployment does not accept these parameters")),
     (ForeignAddress, Kind("This address does not belong to the API")),
     (
@@ -119,14 +121,13 @@ AFTERWARDS = (
     ("POST .*/(filter|filter/next|paginate|count|count-by/[^/]+|history|lateness)", _ONLY_ASKS),
     (
         "POST .*/deployments/[^/]+/create_flow_run",
-        "The run may have been created anyway: check with read_flow_runs(). Running this again creates "
-        "another one, unless create_flow_run_from_deployment is given the same idempotency_key both "
-        "times.",
+        "The run may have been created anyway: check with read_flow_runs(). Running the same cell "
+        "again creates no second one.",
     ),
     (
         "POST .*/flow_runs/",
-        "The run may have been created anyway: check with read_flow_runs(). Running this again creates "
-        "another one, unless create_flow_run is given the same idempotency_key both times.",
+        "The run may have been created anyway: check with read_flow_runs(). Running the same cell "
+        "again creates no second one.",
     ),
     (
         "POST .*/flows/",

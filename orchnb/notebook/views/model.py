@@ -16,19 +16,23 @@ import jinja2
 
 from orchnb.text import one_line, printable
 
-Tone: TypeAlias = Literal["plain", "good", "warn", "error"]
+Tone: TypeAlias = Literal["plain", "good", "warn", "error", "idle"]
 
 # Signs that show the tone without colour.
-_SIGNS: dict[Tone, str] = {"plain": "•", "good": "✓", "warn": "!", "error": "✗"}
+_SIGNS: dict[Tone, str] = {"plain": "•", "good": "✓", "warn": "!", "error": "✗", "idle": "○"}
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """A table cell with more than text: a tone, a tooltip, or a link."""
+    """A table cell with more than text: a tone, a tooltip, a link, or an id."""
 
     words: str
     tone: Tone | None = None
     title: str = ""
+    why: str = ""
+    """What follows the words, such as the reason for a state."""
+    ident: str = ""
+    """The whole id, if the words are a short form of it."""
     link: str = ""
     """An http or https URL, or a plain path on the notebook's own host, optionally with a query; anything
     else is dropped."""
@@ -36,11 +40,28 @@ class TableCell:
     """The text twin's replacement for the words, such as a link that the words do not show."""
 
     def __post_init__(self) -> None:
-        if not re.match(r"https?://|(/[\w.~@%-]+)+/?(\?[\w=&-]*)?\Z", self.link):
-            object.__setattr__(self, "link", "")
+        _check_link(self)
 
     def __str__(self) -> str:
-        return self.plain or self.words
+        return self.plain or (f"{self.words}: {self.why}" if self.why else self.words)
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One record of a log. Its ``words`` may have several lines."""
+
+    time: str
+    level: str
+    tone: Tone
+    source: str
+    words: str
+    whole: str = ""
+    """The complete text if the words leave something out, such as the frames of libraries."""
+
+
+def _check_link(part: TableCell | ChartRow) -> None:
+    if not re.match(r"https?://|(/[\w.~@%-]+)+/?(\?[\w=&-]*)?\Z", part.link):
+        object.__setattr__(part, "link", "")
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Card:
-    """A titled box with labelled rows, an optional table and log lines, and notes at the end."""
+    """A titled box with labelled rows, an optional table, an excerpt, log lines, and notes at the end."""
 
     title: str
     tone: Tone = "plain"
@@ -62,6 +83,21 @@ class Card:
     table: Table | None = None
     log: Sequence[str] = ()
     notes: Sequence[str] = field(default_factory=tuple)
+    excerpt: str = ""
+    """Preformatted text that is always in sight."""
+    whole: str = ""
+    """What the excerpt is from; folded in HTML, and left out of the text."""
+    entries: Sequence[LogEntry] = ()
+
+    @property
+    def chunks(self) -> Sequence[Sequence[LogEntry]]:
+        """The entries in groups that each end with one that has more text, which is folded."""
+        groups: list[list[LogEntry]] = [[]]
+        for entry in self.entries:
+            groups[-1].append(entry)
+            if entry.whole:
+                groups.append([])
+        return [group for group in groups if group]
 
     @property
     def sign(self) -> str:
@@ -102,7 +138,128 @@ class Line:
         return _SIGNS[self.tone]
 
 
-View: TypeAlias = Card | Table | Live | Line
+Doings: TypeAlias = Literal["waited", "ran", "failed"]
+
+
+@dataclass(frozen=True)
+class ChartBar:
+    """A part of a row's time, from 0 to 1 of the axis."""
+
+    doing: Doings
+    start: float
+    length: float
+
+
+@dataclass(frozen=True)
+class ChartRow:
+    """A row of a chart."""
+
+    label: str
+    words: str
+    """How long it took, and how it ended if it did not complete."""
+    tone: Tone
+    bars: Sequence[ChartBar]
+    depth: int = 0
+    link: str = ""
+    """As in `TableCell`."""
+    spoken: str = ""
+    """What the bars show, in words."""
+    is_group: bool = False
+    """Whether its bars are those of several runs, and may overlap."""
+
+    def __post_init__(self) -> None:
+        _check_link(self)
+
+    @property
+    def sign(self) -> str:
+        """The sign that shows the tone without colour."""
+        return _SIGNS[self.tone]
+
+    @property
+    def kinds(self) -> Sequence[Doings]:
+        """What its bars show, in the order in which they are drawn."""
+        present = {bar.doing for bar in self.bars}
+        return [doing for doing in _BARS if doing in present]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars on a common axis of time, and notes at the end."""
+
+    title: str
+    tone: Tone
+    ticks: Sequence[tuple[float, str]]
+    """Positions from 0 to 1, with the time since the start in words."""
+    rows: Sequence[ChartRow]
+    notes: Sequence[str] = ()
+
+    @property
+    def is_tall(self) -> bool:
+        """Whether the rows scroll."""
+        return len(self.rows) > _MOST_UNSCROLLED
+
+    @property
+    def sign(self) -> str:
+        """The sign that shows the tone without colour."""
+        return _SIGNS[self.tone]
+
+
+_MOST_UNSCROLLED = 40
+"""Rows of a chart that are shown without a scroll bar."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of a diagram; positions and sizes are in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    label: str
+    words: str
+    tone: Tone
+    name: str = ""
+    """The whole label, if it is shortened in the box."""
+    is_double: bool = False
+    """Whether it has a second border, for a run that contains others."""
+    after: Sequence[str] = ()
+    """The names of what it depends on."""
+
+    @property
+    def sign(self) -> str:
+        """The sign that shows the tone without colour."""
+        return _SIGNS[self.tone]
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """Boxes and the lines between them."""
+
+    title: str
+    width: int
+    height: int
+    boxes: Sequence[Box]
+    arrows: Sequence[Sequence[tuple[int, int]]]
+    """The points of each line: a curve to the second, a straight line to the third, and so on."""
+    notes: Sequence[str] = ()
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """The boxes as lines of text, with what each depends on."""
+        names = _aligned([(f"{box.sign} {box.name or box.label}", box.words) for box in self.boxes])
+        return [
+            f"{name}  after {_some(box.after)}" if box.after else name
+            for name, box in zip(names, self.boxes, strict=True)
+        ]
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+View: TypeAlias = Card | Table | Live | Line | Chart | Diagram
 
 
 def html(view: View) -> str:
@@ -135,8 +292,54 @@ def _text_of_card(view: Card) -> list[str]:
     lines += _indented(_aligned([(label, str(value)) for label, value in view.rows]))
     if view.table is not None:
         lines += _indented(_text_of_table(view.table))
+    lines += [f"  | {line}" for line in view.excerpt.splitlines()]
     lines += [f"  | {line}" for entry in view.log for line in entry.splitlines()]
+    lines += _text_of_entries(view.entries)
     return [*lines, *_indented(view.notes)]
+
+
+def _text_of_entries(entries: Sequence[LogEntry]) -> list[str]:
+    level = max((len(entry.level) for entry in entries), default=0)
+    lines = []
+    for entry in entries:
+        first, *more = entry.words.splitlines() or [""]
+        parts = (entry.time, entry.level.ljust(level), entry.source, first)
+        lines.append("  | " + "  ".join(filter(None, parts)).rstrip())
+        lines += [f"  |     {line}" for line in more]
+    return lines
+
+
+_BARS_WIDTH = 48
+"""Characters for the bars of a chart's text."""
+
+_BARS: dict[Doings, str] = {"waited": "·", "ran": "━", "failed": "━"}
+"""What is drawn, later ones on top of earlier ones."""
+
+
+def _text_of_chart(chart: Chart) -> list[str]:
+    """Return a chart as lines: ``·`` is a wait, ``━`` is work, ``✗`` is the end of a failed try."""
+    names = [f"{'  ' * row.depth}{row.sign} {row.label}" for row in chart.rows]
+    width = max(map(len, names), default=0)
+    axis = [" "] * (_BARS_WIDTH + 8)
+    for at, words in chart.ticks:
+        place = round(at * (_BARS_WIDTH - 1))
+        if place == 0 or axis[place - 1] == " ":
+            axis[place : place + len(words)] = words
+    lines = [f"{chart.sign} {chart.title}", f"  {' ' * width}  {''.join(axis).rstrip()}"]
+    for name, row in zip(names, chart.rows, strict=True):
+        cells = [" "] * _BARS_WIDTH
+        for bar in sorted(row.bars, key=lambda bar: list(_BARS).index(bar.doing)):
+            first = min(int(bar.start * _BARS_WIDTH), _BARS_WIDTH - 1)
+            last = min(max(first + 1, round((bar.start + bar.length) * _BARS_WIDTH)), _BARS_WIDTH)
+            cells[first:last] = _BARS[bar.doing] * (last - first)
+            if bar.doing == "failed":
+                cells[last - 1] = "✗"
+        lines.append(f"  {name.ljust(width)}  {''.join(cells)}  {row.words}".rstrip())
+    return [*lines, *_indented(chart.notes)]
+
+
+def _text_of_diagram(diagram: Diagram) -> list[str]:
+    return [diagram.title, *_indented(diagram.lines), *_indented(diagram.notes)]
 
 
 # Each key is the type that its function takes.
@@ -145,6 +348,8 @@ _TEXTS: dict[type[View], Callable[[Any], list[str]]] = {
     Table: _text_of_table,
     Live: _text_of_live,
     Line: _text_of_line,
+    Chart: _text_of_chart,
+    Diagram: _text_of_diagram,
 }
 
 

@@ -28,8 +28,10 @@ from orchnb.api.status import ServerStatus
 from orchnb.api.times import ago
 from orchnb.http.errors import text_of
 from orchnb.http.response import PrefectResponse
+from orchnb.notebook.views.graph import graph_diagram as graph_diagram
 from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean, duration
 from orchnb.notebook.views.retries import retried_table as retried_table
+from orchnb.notebook.views.timeline import timeline_chart as timeline_chart
 from orchnb.openapi.namespace import (
     AsyncOperations,
     OperationGroup,
