@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
+import math
 import re
 import threading
 import weakref
@@ -51,7 +53,7 @@ from orchnb.hosting.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.hosting.host import HostedApp, on_host_thread
 from orchnb.hosting.transport import HostedTransport
 from orchnb.hosting.web_socket import HostedSocket
-from orchnb.http.calls import Call, LongSteps, Steps, explain_close, explain_silence, filled
+from orchnb.http.calls import Call, LongSteps, Steps, Work, explain_close, explain_silence, filled
 from orchnb.http.certificates import ssl_context_for, trusted
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.concealing import BasicAuth, concealed_options
@@ -323,6 +325,11 @@ class _ApiClient(Operations, RunOperations):
         if hosted is not None:
             hosted.close()
         return hosted
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the server is in this process or on this machine."""
+        return self._app is not None or _is_loopback(httpx.URL(self.api_url).host)
 
     def _listen(self, call: Listen) -> Hints | None:
         """Open the event stream, if this client can and has few of them: without one, polling does."""
@@ -632,6 +639,9 @@ class PrefectClient(_ApiClient):
             return None
         if isinstance(call, Listen):
             return self._listen(call)
+        if isinstance(call, Work):
+            function, is_own = call.function, self._is_own
+            return await anyio.to_thread.run_sync(lambda: function(is_own), abandon_on_cancel=True)
         try:
             options = call.options(operation)
             response = await self._usable().request(call.method, call.path, **options)
@@ -836,6 +846,10 @@ class SyncPrefectClient(_ApiClient):
             return None
         if isinstance(call, Listen):
             return self._listen(call)
+        if isinstance(call, Work):
+            function, is_own = call.function, self._is_own
+            # In a thread: on one with an event loop, some of Prefect's functions return coroutines.
+            return within(math.inf, lambda: function(is_own), give_up=bool)
         try:
             options = call.options(operation)
             response = self._usable().request(call.method, call.path, **options)
@@ -982,3 +996,12 @@ def _address(api_url: str) -> dict[str, Any]:
 
 def _trust(settings: Settings) -> str:
     return trusted(str(settings.source("api_ssl_cert_file")), str(settings.api_ssl_cert_file))
+
+
+def _is_loopback(host: str) -> bool:
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -218,6 +218,23 @@ class Call(Generic[T]):
         return error
 
 
+@dataclass(frozen=True)
+class Work(Call[T]):
+    """Work for a thread instead of a request, such as reading a file; made by `work`."""
+
+    function: Callable[[bool], Any] = bool
+
+
+def work(function: Callable[[bool], T]) -> Work[T]:
+    """Return the step that calls a function in a thread, and results in what it returns. The argument is
+    whether the server is the person's own: in this process or on this machine."""
+    return Work("", Path(""), _not_read, function=function)
+
+
+def _not_read(response: PrefectResponse) -> Any:
+    raise AssertionError(f"There is no response {response}")
+
+
 def explain_silence(error: httpx.TransportError, look: str = "") -> httpx.TransportError:
     """Return the error for a try without a response: `OutcomeUnknown` if the server may have acted on a
     request that is not safe to repeat, else the error itself. ``look`` is that of `Call`."""

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from orchnb.api import models
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import as_uuid
@@ -17,7 +16,6 @@ from orchnb.api.operations.deployments import (
     read_deployment,
     read_deployment_by_name,
 )
-from orchnb.api.operations.flow_runs import read_flow_run, set_flow_run_state
 from orchnb.api.operations.parameter_validation import check_parameters
 from orchnb.api.operations.payloads import quoted
 from orchnb.api.operations.references import FlowRunRef, find_flow_run, find_flow_runs
@@ -26,21 +24,21 @@ from orchnb.api.pagination import Pages as Changes
 from orchnb.api.times import ToCome
 from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
+from orchnb.runs.bulk import cancel_flow_runs, retry_flow_run, retry_flow_runs
 from orchnb.runs.following import Following, RunChange
 from orchnb.runs.log_tail import LogTail, level_of
-from orchnb.runs.states import has_ended
+from orchnb.runs.results import read_result, read_results, read_task_result
 from orchnb.runs.sweeps import Sweep, SweepRuns
 from orchnb.runs.timelines import read_timeline
 from orchnb.runs.waiting import (
     failed,
     list_of_runs,
-    name_and_state,
     timed_out,
     wait_for,
 )
 
 if TYPE_CHECKING:
-    from orchnb.api.models import Deployment, FlowRun, Log, OrchestrationResult
+    from orchnb.api.models import Deployment, FlowRun, Log
 
 logger: logging.Logger = logging.getLogger("orchnb.runs")
 
@@ -280,34 +278,6 @@ def _items(parameters: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return items
 
 
-@operation
-def retry_flow_run(flow_run: FlowRunRef) -> Generator[Call[Any] | Sleep, Any, OrchestrationResult]:
-    """Ask the server to run a flow run that has ended again; the result says how it responded.
-
-    The run keeps its id, name and parameters. A worker or the process that serves the deployment
-    executes it, so a run without a deployment cannot be retried.
-
-    Args:
-        flow_run: the run: its id, a short id, its name, or the object.
-
-    Raises:
-        ObjectNotFound: there is no flow run with that id.
-        ValueError: the run has not ended, or has no deployment.
-    """
-    run: FlowRun = yield from read_flow_run(flow_run)
-    if not has_ended(run):
-        raise ValueError(f"Flow run {name_and_state(run)} has not ended, so it cannot be retried")
-    if run.deployment_id is None:
-        raise ValueError(
-            f"Flow run {name_and_state(run)} has no deployment, so it cannot run again: call its flow"
-        )
-    state = {"type": "SCHEDULED", "name": "AwaitingRetry"}
-    result: OrchestrationResult = yield from set_flow_run_state(
-        run.id, models.State.model_validate(state)
-    )
-    return result
-
-
 @iteration
 def follow_flow_runs(
     runs: Iterable[FlowRunRef], *, poll_interval: float | None = None
@@ -354,7 +324,12 @@ class RunOperations:
     """Start flow runs, and wait for them."""
 
     map_deployment = map_deployment
+    read_result = read_result
+    read_results = read_results
+    read_task_result = read_task_result
     retry_flow_run = retry_flow_run
+    retry_flow_runs = retry_flow_runs
+    cancel_flow_runs = cancel_flow_runs
     follow_flow_runs = follow_flow_runs
     follow_logs = follow_logs
     read_timeline = read_timeline

@@ -17,7 +17,7 @@ from orchnb.runs.states import has_ended, state_type
 from orchnb.text import one_line
 
 if TYPE_CHECKING:
-    from orchnb.api.models import FlowRun
+    from orchnb.api.models import FlowRun, TaskRun
 
 _MOST_NAMED = 5
 
@@ -97,7 +97,7 @@ def failed(runs: Sequence[FlowRun]) -> FlowRunsFailed | None:
     )
 
 
-def name_and_state(run: FlowRun) -> str:
+def name_and_state(run: FlowRun | TaskRun) -> str:
     """Return a run's name and state for a message."""
     name = one_line(run.name or str(run.id), 80)
     return f"{name!r} ({one_line(run.state_name or state_type(run) or 'no state', 40)})"

@@ -72,7 +72,8 @@ def find_flow_run(reference: FlowRunRef) -> Generator[Call[Any], Any, UUID]:
 def find_flow_runs(references: Iterable[FlowRunRef]) -> Generator[Call[Any], Any, list[UUID]]:
     """Return the ids of flow runs, in the order given. Only names and short ids make requests.
 
-    A short id is looked for among the 2,000 runs that start last, as the API cannot search for it.
+    A name takes precedence over a short id. The API cannot search for the beginning of an id, so it is
+    looked for among the 2,000 runs that start last.
 
     Raises:
         AmbiguousReference: a name or a short id fits several runs.
@@ -111,14 +112,15 @@ def _newest(most: int, **conditions: Any) -> Paging[FlowRun]:
 def _find_short(
     fitting: dict[str, dict[UUID, FlowRun]],
 ) -> Generator[Call[Any], Any, set[str]]:
-    """Add the runs whose ids begin with one of these texts; return the names of the runs seen."""
-    digits = {text: _digits(text) for text in fitting if _SHORT_ID.fullmatch(text.lower())}
+    """Add the runs whose ids begin with a text that is no name; return the names of the runs seen."""
+    missing = [text for text, runs in fitting.items() if not runs]
+    digits = {text: _digits(text) for text in missing if _SHORT_ID.fullmatch(text.lower())}
     names: set[str] = set()
     pages = _newest(_NEWEST)
     # One page is read for the names in any case, if something was not found.
     while not pages.done and (
         any(len(digits[text]) < _DISPLAYED or not fitting[text] for text in digits)
-        or not (names or all(fitting.values()))
+        or (missing and not names)
     ):
         for run in pages.take((yield from pages.call())):
             names.add(run.name or "")
@@ -164,7 +166,8 @@ def of_flow_run(function: Callable[P, T]) -> Callable[P, T]:
     def with_reference(*args: P.args, **kwargs: P.kwargs) -> T:
         is_first = first == _ARGUMENT and bool(args)
         reference: Any = args[0] if is_first else kwargs.get(_ARGUMENT)
-        if reference is None or isinstance(reference, (list, tuple, set)):  # several, for a filter
+        is_required = first == _ARGUMENT and (args or kwargs)
+        if reference is None and not is_required:
             return function(*args, **kwargs)
 
         def call(run_id: UUID) -> T:
