@@ -1,6 +1,7 @@
 # make demo         run the quickstart notebook against a server inside its kernel
 # make test         the whole test suite
 # make test-oldest  the same, on the oldest versions that pyproject.toml admits
+# make test-newest  the same, on the newest versions that it admits, with no version pinned
 # make test-prefect PREFECT=3.6.0  what talks to Prefect's server, on that version of it
 # make check        style, types, layers, exports
 # make soak         memory and threads over a hundred thousand requests; ORCHNB_SOAK_REQUESTS=1000 asks for fewer
@@ -16,7 +17,9 @@
 
 PYTHON ?= python3
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
-BIN := $(VENV)/bin
+# Where venv puts programs.
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := $(VENV)/$(SCRIPTS)
 OLDEST := $(VENV)-oldest
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
   { echo "orchnb needs Python 3.10 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
@@ -25,7 +28,11 @@ DEMO_ENV := env -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_PROFILE -u PREF
   -u PREFECT_SERVER_DATABASE_CONNECTION_URL -u PREFECT_API_DATABASE_CONNECTION_URL \
   PREFECT_HOME="$(CURDIR)/build/demo-home"
 
-.PHONY: demo test test-oldest test-prefect check bench soak scale binder wheel commands lab setup clean
+.PHONY: demo test test-newest test-oldest test-prefect check bench soak scale binder wheel commands lab setup clean
+
+# The pip that venv brings may be older than 25.1, the first that knows dependency groups.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+NEW_PIP := $(PIP_INSTALL) --constraint constraints.txt --upgrade pip
 
 setup: $(VENV)/.installed
 
@@ -33,8 +40,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(NEW_ENOUGH)
 	@echo "Installing what orchnb needs into $(VENV): more than 1 GB, which takes minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  --editable '.[server,test]'
+	$(BIN)/python $(NEW_PIP)
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --group dev --editable '.[server]'
 	@touch $@
 
 # Prefect 3.6 warns with newer versions of fastapi, and its own `prefect server start` answers 500 with 0.150;
@@ -45,12 +52,22 @@ FOR_3_6 := 'fastapi<0.131' 'pydantic-settings<2.13'
 $(OLDEST)/.installed: pyproject.toml constraints.txt tools/oldest.py
 	@$(NEW_ENOUGH)
 	$(PYTHON) -m venv --clear $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	$(OLDEST)/$(SCRIPTS)/python $(NEW_PIP)
+	$(OLDEST)/$(SCRIPTS)/python $(PIP_INSTALL) --constraint constraints.txt \
 	  packaging 'tomli; python_version < "3.11"'
-	$(OLDEST)/bin/python tools/oldest.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/$(SCRIPTS)/python tools/oldest.py > $(OLDEST)/constraints.txt
 	printf '%s\n' $(FOR_3_6) >> $(OLDEST)/constraints.txt
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint $(OLDEST)/constraints.txt --editable '.[server,test]'
+	$(OLDEST)/$(SCRIPTS)/python $(PIP_INSTALL) --constraint $(OLDEST)/constraints.txt \
+	  --group dev --editable '.[server]'
+	@touch $@
+
+# The newest versions that the bounds admit, whatever constraints.txt says.
+NEWEST := $(VENV)-newest
+$(NEWEST)/.installed: pyproject.toml
+	@$(NEW_ENOUGH)
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/$(SCRIPTS)/python $(PIP_INSTALL) --upgrade pip
+	$(NEWEST)/$(SCRIPTS)/python $(PIP_INSTALL) --group dev --editable '.[server]'
 	@touch $@
 
 demo: setup
@@ -74,13 +91,16 @@ TESTS = tests/test_notebooks.py tests/notebook/test_stop_button.py tests/noteboo
 # it needs are those of the environment.
 KERNELS := build/ipykernel-6.29.5 build/ipykernel-7.3.0
 build/ipykernel-%: | setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ ipykernel==$*
+	$(BIN)/python $(PIP_INSTALL) --no-deps --target $@ ipykernel==$*
 
 test: setup $(KERNELS)
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
+test-newest: $(NEWEST)/.installed
+	$(NEWEST)/$(SCRIPTS)/python -m pytest $(PARALLEL) $(TESTS)
+
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest $(PARALLEL) $(TESTS)
+	$(OLDEST)/$(SCRIPTS)/python -m pytest $(PARALLEL) $(TESTS)
 
 # Another version of Prefect, with all else as it is pinned, or older where that version wants it older.
 PREFECT ?= 3.6.0
@@ -91,8 +111,9 @@ $(OTHER)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(OTHER)
 	sed -e 's/==/<=/' -e 's/^prefect<=.*/prefect==$(PREFECT)/' constraints.txt > $(OTHER)/constraints.txt
 	printf '%s\n' $(HELD_BACK) >> $(OTHER)/constraints.txt
-	$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint $(OTHER)/constraints.txt --editable '.[server,test]'
+	$(OTHER)/$(SCRIPTS)/python $(NEW_PIP)
+	$(OTHER)/$(SCRIPTS)/python $(PIP_INSTALL) --constraint $(OTHER)/constraints.txt \
+	  --group dev --editable '.[server]'
 	@touch $@
 
 test-prefect: TESTS = tests/api tests/hosting/test_ephemeral.py tests/prefect_server/test_routing.py \
@@ -100,7 +121,7 @@ test-prefect: TESTS = tests/api tests/hosting/test_ephemeral.py tests/prefect_se
   tests/notebook/test_startup_display.py tests/test_places.py \
   tests/test_settings_prefect.py tests/test_internals.py
 test-prefect: $(OTHER)/.installed
-	$(OTHER)/bin/python -m pytest $(PARALLEL) $(TESTS)
+	$(OTHER)/$(SCRIPTS)/python -m pytest $(PARALLEL) $(TESTS)
 
 check: setup
 	$(BIN)/ruff check .
@@ -109,11 +130,12 @@ check: setup
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/python tools/type_completeness.py
 	$(BIN)/python tools/wording.py
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_exports.py
 
 bench: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  --editable '.[server,test,bench]'
 	$(BIN)/python benchmarks/run.py $(OPTIONS)
 
 soak: setup
@@ -125,7 +147,7 @@ scale: setup
 
 binder: TESTS = tests/binder
 binder: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt \
 	  jupyter-repo2docker
 	$(BIN)/python -m pytest -m binder -s $(TESTS)
 
@@ -133,24 +155,25 @@ commands: TESTS = tests/commands
 commands: setup
 	$(BIN)/python -m pytest -m commands $(TESTS)
 
-# A copy without the package beside the tests, so that they find the installed one.
+# The tests are those of the source distribution, without the package, so that they find the installed one.
 WHEEL := $(VENV)-wheel
 wheel: setup
 	rm -rf dist build/wheel
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt build twine
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --group release
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
 	$(PYTHON) -m venv --clear $(WHEEL)
-	$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  "$$(ls dist/*.whl)[server,test]"
+	$(WHEEL)/$(SCRIPTS)/python $(NEW_PIP)
+	$(WHEEL)/$(SCRIPTS)/python $(PIP_INSTALL) --constraint constraints.txt --group dev "$$(ls dist/*.whl)[server]"
 	mkdir -p build/wheel
-	cp -r $$(git ls-files | cut -d/ -f1 | sort -u | grep -vx orchnb) build/wheel
-	cd build/wheel && $(abspath $(WHEEL))/bin/python -m pytest $(PARALLEL) $(TESTS)
+	tar -xzf dist/*.tar.gz --strip-components=1 -C build/wheel
+	rm -r build/wheel/orchnb
+	cd build/wheel && $(abspath $(WHEEL))/$(SCRIPTS)/python -m pytest $(PARALLEL) $(TESTS)
 
 # exec: who stops make stops JupyterLab, and not a shell alone that has started it.
 lab: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt jupyterlab
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt jupyterlab
 	exec $(DEMO_ENV) $(BIN)/jupyter lab --ip=127.0.0.1 notebooks/01_quickstart.ipynb
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(OTHER) $(WHEEL) build dist
+	rm -rf $(VENV) $(NEWEST) $(OLDEST) $(OTHER) $(WHEEL) build dist

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         inject_client,
         use_app,
     )
+    from orchnb.api.watch import watch
     from orchnb.asgi import ASGIApp
     from orchnb.errors import (
         AmbiguousReference,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         ResultNotAvailable,
         ServerNotConfigured,
         ServerStartFailed,
+        ServingFailed,
         SourceNotFound,
         UnexpectedAnswer,
     )
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
     from orchnb.http.response import PrefectResponse
     from orchnb.http.retry import RetryEvent, observe_retries
+    from orchnb.notebook.serving import serve
     from orchnb.runtime.run import run
     from orchnb.server_type import ServerType, determine_server_type
     from orchnb.settings import Settings, get_settings, temporary_settings
@@ -90,6 +93,7 @@ __all__ = [
     "ServerNotConfigured",
     "ServerStartFailed",
     "ServerType",
+    "ServingFailed",
     "Settings",
     "SourceNotFound",
     "StartupEvent",
@@ -106,8 +110,10 @@ __all__ = [
     "observe_retries",
     "observe_startup",
     "run",
+    "serve",
     "temporary_settings",
     "use_app",
+    "watch",
 ]
 
 _HOMES = {
@@ -122,6 +128,7 @@ _HOMES = {
         "inject_client",
         "use_app",
     ),
+    "orchnb.api.watch": ("watch",),
     "orchnb.errors": (
         "AmbiguousReference",
         "FlowRunWaitTimeout",
@@ -143,6 +150,7 @@ _HOMES = {
         "PrefectHTTPStatusError",
         "ServerNotConfigured",
         "ServerStartFailed",
+        "ServingFailed",
         "SourceNotFound",
         "UnexpectedAnswer",
     ),
@@ -152,6 +160,7 @@ _HOMES = {
     "orchnb.hosting.ephemeral": ("StartupEvent", "observe_startup"),
     "orchnb.asgi": ("ASGIApp",),
     "orchnb.hosting.lifespan": ("app_lifespan_context",),
+    "orchnb.notebook.serving": ("serve",),
     "orchnb.runtime.run": ("run",),
     "orchnb.server_type": ("ServerType", "determine_server_type"),
     "orchnb.settings": ("Settings", "get_settings", "temporary_settings"),

@@ -17,6 +17,7 @@
     ├── AmbiguousReference          (ValueError)    a name or short id fits several objects
     ├── ReferenceNotFound           (ValueError)    a name or short id fits no object
     ├── SourceNotFound              (ValueError)    a function cannot be written to a module
+    ├── ServingFailed               (RuntimeError)  the process that serves a flow does not do so
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
     ├── ServerStartFailed           (RuntimeError)  the in-kernel server did not start
     ├── UnexpectedAnswer            (ValueError)    the response is not what an API would send
@@ -195,6 +196,15 @@ class ResultNotAvailable(OrchnbError, ValueError):
 
 class SourceNotFound(OrchnbError, ValueError):
     """A function cannot be written to a module: something that it uses is in no cell's source."""
+
+
+class ServingFailed(OrchnbError, RuntimeError):
+    """A process that should serve a flow does not do so. ``log`` has the last lines that it wrote."""
+
+    def __init__(self, message: str, *, log: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.log: tuple[str, ...] = tuple(log)
+        self.hint = hint
 
 
 class AmbiguousReference(OrchnbError, ValueError):

@@ -23,6 +23,7 @@ FLOORS = {
     "_cpython": 0,
     "asgi": 0,
     "concealed": 0,
+    "environment": 0,
     "errors": 0,
     "event_loop": 0,
     "file_cache": 0,
@@ -46,7 +47,11 @@ FLOORS = {
     "api.client": 9,
     "api.context": 9,
     "api.status": 9,
+    "diagnosis": 9,
+    "api.watch": 9,
     "notebook": 10,
+    # The command.
+    "__main__": 11,
 }
 
 

@@ -5,7 +5,7 @@ its lower bound. Everything else is held to at most what ``constraints.txt`` pin
 release of something further down does not change today's answer; where an old version needs an older
 one, pip finds it.
 
-A tool of ``make check`` only reads the source and has no part in how orchnb runs, so it counts as
+The tools of ``make check`` only read the source and have no part in how orchnb runs, so they count as
 everything else. So does a dependency that is only bounded from above: whoever needs it sets its floor.
 """
 
@@ -25,27 +25,25 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("server", "test")
-TOOLS = {"basedpyright", "mypy", "ruff", "types-html5lib"}
 
 
-def constraints(project: dict[str, Any], pinned: list[str]) -> list[str]:
-    """The lines for pip, sorted, from the ``[project]`` table and the lines of a constraints file."""
-    floors = {name: f"{name}=={version}" for name, version in lower_bounds(project)}
+def constraints(document: dict[str, Any], pinned: list[str]) -> list[str]:
+    """The lines for pip, sorted, from ``pyproject.toml`` and the lines of a constraints file."""
+    floors = {name: f"{name}=={version}" for name, version in lower_bounds(document)}
     ceilings = {
         canonicalize_name(pin.name): str(pin).replace("==", "<=", 1) for pin in requirements(pinned)
     }
     return sorted({**ceilings, **floors}.values())
 
 
-def lower_bounds(project: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and oldest version of each dependency that has one, and that is not a tool."""
-    extras = project["optional-dependencies"]
-    for wanted in requirements([*project["dependencies"], *(x for e in EXTRAS for x in extras[e])]):
-        name = canonicalize_name(wanted.name)
+def lower_bounds(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and oldest version of each dependency that has one."""
+    project, groups = document["project"], document["dependency-groups"]
+    named = [*project["dependencies"], *project["optional-dependencies"]["server"], *groups["test"]]
+    for wanted in requirements(named):
         versions = [bound.version for bound in wanted.specifier if bound.operator == ">="]
-        if versions and name not in TOOLS:
-            yield name, versions[0]
+        if versions:
+            yield canonicalize_name(wanted.name), versions[0]
 
 
 def requirements(lines: list[str]) -> Iterator[Requirement]:
@@ -60,5 +58,5 @@ def requirements(lines: list[str]) -> Iterator[Requirement]:
 
 if __name__ == "__main__":
     with (ROOT / "pyproject.toml").open("rb") as file:
-        project = tomllib.load(file)["project"]
-    print(*constraints(project, (ROOT / "constraints.txt").read_text().splitlines()), sep="\n")
+        document = tomllib.load(file)
+    print(*constraints(document, (ROOT / "constraints.txt").read_text().splitlines()), sep="\n")

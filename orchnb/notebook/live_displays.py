@@ -20,15 +20,15 @@ from orchnb.event_loop import current_loop
 from orchnb.hosting.ephemeral import StartupEvent
 from orchnb.http.effects import WaitControl
 from orchnb.http.retry import RetryEvent
-from orchnb.notebook._ipython import has_subshells
+from orchnb.notebook.buttons import Buttons, ButtonSpec, awaits, hears_buttons
 from orchnb.notebook.cell_tracking import Cell
 from orchnb.notebook.display_mode import Mode
 from orchnb.notebook.display_output import Output
 from orchnb.notebook.pacer import Pacer
-from orchnb.notebook.run_displays import RunDisplays
 from orchnb.notebook.startup_displays import StartupDisplays
 from orchnb.notebook.views.model import Line
 from orchnb.notebook.views.retries import MOST_WAITS_SHOWN, Retried, Retries, RetryHistory
+from orchnb.notebook.watch_displays import WatchDisplays
 from orchnb.runtime.loops import waker
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class LiveDisplays:
         self._lock = threading.Lock()
         self._retries: weakref.WeakKeyDictionary[Cell, RetryDisplay] = weakref.WeakKeyDictionary()
         self._origins: dict[int, Cell | None] = {}
-        self._runs = RunDisplays(shell, current_cell, mode, self._pacer)
+        self.watches: WatchDisplays = WatchDisplays(shell, current_cell, mode, self._pacer)
+        """The displays of flow runs."""
         self._startups = StartupDisplays(shell, current_cell, mode, clock, self._pacer)
 
     def close(self) -> None:
@@ -102,7 +103,7 @@ class LiveDisplays:
 
     def followed(self, following: Following) -> None:
         """Show the flow runs that code waits for in its cell."""
-        self._runs.followed(following)
+        self.watches.followed(following)
 
     def cell_ended(self, cell: Cell, interrupted: bool) -> None:
         """Update a cell's displays before the front end stops listening to the cell."""
@@ -177,7 +178,17 @@ class RetryDisplay:
             else:
                 self._tell_news(mode)
             if goes_on and mode == "auto" and self._buttons is None and self._is_heard():
-                self._buttons = Buttons(self._beside, self.try_now, self.stop)
+                self._buttons = Buttons(
+                    self._beside,
+                    [
+                        ButtonSpec("Try now", "Retry now instead of waiting", self.try_now),
+                        ButtonSpec(
+                            "Stop waiting",
+                            "Stop retrying; the result of the last try is final",
+                            self.stop,
+                        ),
+                    ],
+                )
             elif self._buttons is not None and not (goes_on and mode == "auto"):
                 self._buttons.close()
                 self._buttons = None
@@ -245,54 +256,3 @@ class _Wait:
         self.on_its_loop: Callable[[Callable[[], object]], object] = (
             waker() if current_loop() is not None else lambda function: function()
         )
-
-
-class Buttons:
-    """The buttons that control waits, as a widget in a separate output."""
-
-    def __init__(
-        self, output: Output, try_now: Callable[[], None], stop: Callable[[], None]
-    ) -> None:
-        import ipywidgets  # slow to import, and used only here
-
-        self._output = output
-        made = [
-            ipywidgets.Button(description=words, tooltip=tip)
-            for words, tip in (
-                ("Try now", "Retry now instead of waiting"),
-                ("Stop waiting", "Stop retrying; the result of the last try is final"),
-            )
-        ]
-        for button, act in zip(made, (try_now, stop), strict=True):
-            button.on_click(lambda _, act=act: act())
-        box = ipywidgets.HBox(made)
-        self._widgets = [box, *made]
-        view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-        # Without widgets, or after they are closed, nothing is visible.
-        twins = {"text/html": "", "text/plain": ""}
-        output.put({"application/vnd.jupyter.widget-view+json": view, **twins})
-
-    def close(self) -> None:
-        """Remove the buttons and close their comms."""
-        if not self._output.is_heard:
-            return
-        self._output.clear()
-        for widget in self._widgets:
-            for part in ("style", "layout"):
-                if widget.has_trait(part):
-                    getattr(widget, part).close()
-            widget.close()
-
-
-def hears_buttons(shell: InteractiveShell) -> bool:
-    """Return whether the kernel handles widgets while a cell awaits, as ipykernel does since 7."""
-    return has_subshells(shell)
-
-
-def awaits(shell: InteractiveShell, source: str) -> bool:
-    """Return whether a cell awaits, and so leaves the kernel's event loop free for other work."""
-    try:
-        transformed = shell.transform_cell(source)
-    except SyntaxError:
-        return False
-    return bool(shell.should_run_async(source, transformed_cell=transformed))

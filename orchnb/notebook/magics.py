@@ -2,31 +2,70 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 
 from orchnb.notebook.display_mode import MODES, DisplayMode
-from orchnb.notebook.session import InvalidChoice, Session
+from orchnb.notebook.magic_lines import completes, with_help
+from orchnb.notebook.magic_lines import parsed_line as _given
+from orchnb.notebook.session import SERVER_KINDS, InvalidChoice, Session
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.api.status import ServerStatus
+    from orchnb.diagnosis import Diagnosis
     from orchnb.notebook.views.model import Card, Line
     from orchnb.notebook.views.retries import RetriedList, RetryHistory
+    from orchnb.runs.watching import WatchedRuns
+
+
+def _is_url(word: str | None) -> bool:
+    return word is not None and "://" in word
+
+
+def _kind(word: str) -> str:
+    """Return a kind of server in lower case, and an address as it is."""
+    return word if _is_url(word) else word.lower()
+
+
+def _profile_names() -> list[str]:
+    from orchnb.errors import InvalidSetting
+    from orchnb.settings import all_profiles
+
+    try:
+        return list(all_profiles())
+    except InvalidSetting:  # using a profile says what is wrong with the file
+        return []
+
+
+def _known_urls() -> list[str]:
+    """Return the API URLs of profiles that contain no password."""
+    from orchnb.errors import InvalidSetting
+    from orchnb.settings import all_profiles
+
+    try:
+        urls = [str(values.get("PREFECT_API_URL", "")) for values in all_profiles().values()]
+    except InvalidSetting:
+        return []
+    return [url for url in dict.fromkeys(urls) if _is_url(url) and "@" not in url]
+
 
 LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
 
 
 @magics_class
 class OrchMagics(Magics):
-    """The line magics of orchnb. ``history`` returns the retries of the notebook."""
+    """The line magics of orchnb. ``history`` returns the retries of the notebook.
+
+    To add one, see CONTRIBUTING and `orchnb.notebook.magic_lines`, which also completes and explains it.
+    """
 
     def __init__(
         self,
@@ -36,6 +75,7 @@ class OrchMagics(Magics):
         history: Callable[[], RetryHistory],
     ) -> None:
         super().__init__(shell)
+        self.magics = {kind: with_help(methods) for kind, methods in self.magics.items()}
         self._session = session
         self._mode = mode
         self._history = history
@@ -44,9 +84,10 @@ class OrchMagics(Magics):
     @argument(
         "kind",
         nargs="?",
-        type=str.lower,
-        help="ephemeral: the in-kernel server; server: the server at URL; cloud: Prefect Cloud; "
-        "auto: the server that the settings select. Without an argument: show the current server.",
+        type=_kind,
+        help="ephemeral: the in-kernel server; server: the server at URL, which is also enough alone; "
+        "cloud: Prefect Cloud; auto: the server that the settings select. Without an argument: show the "
+        "current server.",
     )
     @argument("url", nargs="?", help="the API URL, such as http://127.0.0.1:4200/api")
     @argument("--profile", help="use the server of this profile in profiles.toml")
@@ -59,6 +100,7 @@ class OrchMagics(Magics):
     @argument(
         "--verbose", action="store_true", help="also show how long each phase of its start took"
     )
+    @completes(kind=SERVER_KINDS, url=_known_urls, profile=_profile_names)
     @line_magic
     def orch_server_type(self, line: str) -> ServerStatus:
         """Show which server is used, whether it is up, and which setting selected it; or switch.
@@ -71,21 +113,24 @@ class OrchMagics(Magics):
 
         given = _given(OrchMagics.orch_server_type, line)
         if given.kind is not None or given.profile is not None or given.fresh:
+            kind, url = given.kind, given.url
+            if _is_url(kind) and url is None:
+                kind, url = "server", kind
             with _usage_errors():
-                self._session.switch(
-                    given.kind, given.url, profile=given.profile, fresh=given.fresh
-                )
-        return server_status(get_settings(), verbose=given.verbose)
+                self._session.switch(kind, url, profile=given.profile, fresh=given.fresh)
+        settings = get_settings()
+        status = server_status(settings, verbose=given.verbose)
+        return replace(status, flows=self._session.server_of_flows(settings))
 
     @magic_arguments()
     @argument("--stop", action="store_true", help="close the port")
     @line_magic
     def orch_serve(self, line: str) -> Card | Line:
-        """Open the in-kernel server to your other programs on this machine, on a free port.
+        """Open the in-kernel server to your terminals and browsers on this machine.
 
         Shows a link to its web pages, which works once, and the line that lets Prefect's own commands in
-        a terminal use it. From then on, Prefect's flows in this notebook use it, as do commands that are
-        started with ``!``. Each call shows a new link.
+        a terminal use it. Each call shows a new link. Prefect's flows in this notebook and commands that
+        are started with ``!`` use the server anyway.
         """
         from orchnb.notebook.views.port import not_served_line, served_card
 
@@ -114,6 +159,35 @@ class OrchMagics(Magics):
         return log_view(max(1, given.n), given.level)
 
     @magic_arguments()
+    @argument("runs", nargs="*", metavar="RUN", help="the name or id of a flow run")
+    @argument("--flow", help="the runs of the flow of this name")
+    @argument("--tag", help="the runs that have this tag")
+    @argument(
+        "--since",
+        help="the runs that were expected to start since then: 1h, 30m, today, 2026-11-01",
+    )
+    @line_magic
+    def orch_watch(self, line: str) -> WatchedRuns:
+        """Watch flow runs until all have ended: their states, tasks and last log lines.
+
+        Without arguments: all runs that are active. The notebook's stop button ends the watch, not the
+        runs. Returns the runs as last seen: ``runs = %orch_watch --since 1h``. With ``await
+        orchnb.watch(runs)`` instead, the display also has buttons.
+        """
+        from orchnb.api.context import get_client
+        from orchnb.runs.selection import select_runs
+        from orchnb.runs.watching import watch_runs
+
+        given = _given(OrchMagics.orch_watch, line)
+        client = get_client(sync_client=True)
+        with _usage_errors(ValueError):
+            selected = client.perform(
+                select_runs(given.runs, flow=given.flow, tag=given.tag, since=given.since),
+                "orch_watch",
+            )
+        return client.perform(watch_runs(selected, None))
+
+    @magic_arguments()
     @argument("--clear", action="store_true", help="clear the list")
     @line_magic
     def orch_retries(self, line: str) -> RetriedList:
@@ -136,6 +210,7 @@ class OrchMagics(Magics):
         "cards and no live displays; settings: the value of ORCHNB_DISPLAY. Without an argument: show "
         "the current mode.",
     )
+    @completes(mode=(*MODES, "settings"))
     @line_magic
     def orch_display(self, line: str) -> Line:
         """Show or set the display mode of this session."""
@@ -156,6 +231,19 @@ class OrchMagics(Magics):
 
     @magic_arguments()
     @line_magic
+    def orch_doctor(self, line: str) -> Diagnosis:
+        """Describe this installation for a bug report, without secrets: versions, kernel, settings and
+        their sources, the server's answer, and what is known not to work in this combination.
+        """
+        from orchnb.diagnosis import diagnose
+        from orchnb.notebook.surroundings import surroundings
+
+        _given(OrchMagics.orch_doctor, line)
+        assert self.shell is not None, "magics are called by a shell"
+        return diagnose(surroundings(self.shell, self._mode))
+
+    @magic_arguments()
+    @line_magic
     def orch_traceback(self, line: str) -> None:
         """Print the last error that was shown, with every frame and all causes."""
         from orchnb.notebook.tracebacks import whole_traceback
@@ -166,18 +254,9 @@ class OrchMagics(Magics):
 
 
 @contextmanager
-def _usage_errors() -> Iterator[None]:
-    """Raise an `InvalidChoice` as IPython's error for a line that a magic does not accept."""
+def _usage_errors(kind: type[ValueError] = InvalidChoice) -> Iterator[None]:
+    """Raise errors of this kind as IPython's error for a line that a magic does not accept."""
     try:
         yield
-    except InvalidChoice as error:
+    except kind as error:
         raise UsageError(str(error)) from None
-
-
-def _given(magic: Any, line: str) -> Any:
-    """Parse the arguments on a magic's line, ignoring a trailing comment, which IPython passes on.
-
-    Raises:
-        UsageError: the magic does not have such arguments.
-    """
-    return parse_argstring(magic, re.sub(r"(^|\s)#.*", "", line))

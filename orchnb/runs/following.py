@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from orchnb.api.event_stream import Hints, listen
@@ -44,6 +45,19 @@ class RunChange(NamedTuple):
         return self.run.id
 
 
+EndReason = Literal["done", "timeout", "stopped", "error"]
+
+
+class Companion(Protocol):
+    """Requests to make between the looks at the runs, such as those for what a display shows."""
+
+    def steps(self, until: float | None) -> Generator[Call[Any] | Sleep, Any, None]:
+        """Make those that are due; ``until`` is when the following ends, on its clock."""
+
+    def last_steps(self) -> Generator[Call[Any] | Sleep, Any, None]:
+        """Make the last ones, when all runs have ended."""
+
+
 class Following:
     """The flow runs that are followed, as last seen, and what to request next.
 
@@ -69,11 +83,17 @@ class Following:
         self._is_shown = is_shown
         self.expected: int | None = None
         """How many runs there will be, if more will be added; None if these are all."""
+        self.companion: Companion | None = None
+        """An observer can set it."""
+        self.creates_no_more: bool = False
+        """Whether to create no more of the ``expected`` runs; the observer can set it."""
         self.deleted: set[UUID] = set()
         """Runs that were deleted while they were followed."""
         self.began: float = clock()
         self.ended: float | None = None
         """When the following ended, on the same clock."""
+        self.end_reason: EndReason | None = None
+        """Why it ended."""
         self._ids = list(dict.fromkeys(ids))
         self._chunk = _CHUNK
         self._round: list[UUID] = []
@@ -84,12 +104,13 @@ class Following:
         self._listened = False
         self._stream: weakref.finalize[Any, Following] | None = None
         self._clock = clock
-        self._pace = Pace(poll_interval, clock=clock)
+        self.pace: Pace = Pace(poll_interval, clock=clock)
+        """When the next request is due; its companion keeps to it, too."""
 
     @property
     def trouble(self) -> Exception | None:
         """Why the last request failed; None if the server responded."""
-        return self._pace.trouble
+        return self.pace.trouble
 
     @property
     def active(self) -> list[UUID]:
@@ -116,7 +137,7 @@ class Following:
             self._ids.append(run.id)
             self._known.add(run.id)
         self.runs[run.id] = run
-        self._pace.changed()
+        self.pace.changed()
 
     def _is_over(self, run_id: UUID) -> bool:
         run = self.runs.get(run_id)
@@ -128,8 +149,10 @@ class Following:
         ``until`` is a time on the clock. If the wait would go on after it, it ends then, and there is no
         look.
         """
-        pace = self._pace
+        pace = self.pace
         yield from self._listen()
+        if self.companion is not None and not self._round:
+            yield from self.companion.steps(until)
         while True:
             woken = WaitControl()
             self._woken = woken
@@ -152,7 +175,7 @@ class Following:
                     self._chunk = limit
                     continue
                 pace.failed(exc)
-                self._tell()
+                self.tell()
                 continue
             pace.succeeded()
             asked = set(self._asked)
@@ -161,7 +184,7 @@ class Following:
 
     def _listen(self) -> Generator[Call[Any], Any, None]:
         """Open the server's event stream, from the second look on: many runs have ended at the first."""
-        if self._listened or not self.runs or self._pace.is_fixed:
+        if self._listened or not self.runs or self.pace.is_fixed:
             return
         self._listened = True
         myself = weakref.ref(self)
@@ -184,10 +207,10 @@ class Following:
 
     def _due(self) -> float:
         """Return the time of the next look. A hint makes it earlier, not more frequent."""
-        due = self._pace.due(new_round=not self._round)
+        due = self.pace.due(new_round=not self._round)
         if self._hinted:
             hinted = self._hinted[0][1] + _SETTLING
-            due = min(due, max(hinted, self._pace.due(new_round=False)))
+            due = min(due, max(hinted, self.pace.due(new_round=False)))
         return due
 
     def _next_asked(self) -> list[UUID]:
@@ -199,7 +222,7 @@ class Following:
             if not self._is_over(run_id):
                 hinted.append(run_id)
         if hinted:
-            self._pace.changed()
+            self.pace.changed()
         return list(dict.fromkeys([*hinted, *self._round]))[: self._chunk]
 
     def _look(self, patience: float) -> Generator[Call[Any], Any, list[FlowRun]]:
@@ -237,19 +260,36 @@ class Following:
                 changes.append(RunChange(run, before.state if before is not None else None))
         self._asked = []
         if changes:
-            self._pace.changed()
-        self._tell()
+            self.pace.changed()
+        self.tell()
         return changes
 
-    def end(self) -> None:
-        """Say that nobody follows the runs any more."""
-        if self._stream is not None:
-            self._stream()
-        if self.ended is None:
-            self.ended = self._clock()
-            self._tell()
+    def last_look(self) -> Generator[Call[Any] | Sleep, Any, None]:
+        """Make the companion's last requests."""
+        if self.companion is not None:
+            yield from self.companion.last_steps()
 
-    def _tell(self) -> None:
+    @contextmanager
+    def until_end(self) -> Iterator[None]:
+        """Record the end of the following at the end of a ``with`` block, and why it ended."""
+        self.end_reason = None
+        reason: EndReason = "error"
+        try:
+            yield
+            reason = "done" if self.done else "timeout"
+        except GeneratorExit:  # an interrupt or a cancellation closes the steps
+            reason = "stopped"
+            raise
+        finally:
+            if self._stream is not None:
+                self._stream()
+            if self.ended is None:
+                self.end_reason = reason
+                self.ended = self._clock()
+                self.tell()
+
+    def tell(self) -> None:
+        """Tell the observers, such as a notebook's display."""
         if self._is_shown:
             follow_observers.tell(self)
 

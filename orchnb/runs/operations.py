@@ -25,6 +25,7 @@ from orchnb.api.times import ToCome
 from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
 from orchnb.runs.bulk import cancel_flow_runs, retry_flow_run, retry_flow_runs
+from orchnb.runs.failures import read_failed_run
 from orchnb.runs.following import Following, RunChange
 from orchnb.runs.log_tail import LogTail, level_of
 from orchnb.runs.results import read_result, read_results, read_task_result
@@ -32,6 +33,7 @@ from orchnb.runs.sweeps import Sweep, SweepRuns
 from orchnb.runs.timelines import read_timeline
 from orchnb.runs.waiting import (
     failed,
+    in_seconds,
     list_of_runs,
     timed_out,
     wait_for,
@@ -41,15 +43,6 @@ if TYPE_CHECKING:
     from orchnb.api.models import Deployment, FlowRun, Log
 
 logger: logging.Logger = logging.getLogger("orchnb.runs")
-
-
-def _in_seconds(timeout: float | timedelta | None) -> float | None:
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if seconds is not None and not seconds >= 0:
-        raise ValueError(
-            f"timeout should be 0 or more seconds, or None for no limit, not {timeout}"
-        )
-    return seconds
 
 
 def _interval(poll_interval: float | None) -> float | None:
@@ -100,7 +93,7 @@ def run_deployment(
         InvalidParameters: a parameter is unknown to the flow, or a required one is missing.
         ValueError: ``timeout`` or ``poll_interval`` is not allowed.
     """
-    seconds, interval = _in_seconds(timeout), _interval(poll_interval)
+    seconds, interval = in_seconds(timeout), _interval(poll_interval)
     run: FlowRun = yield from create_flow_run_from_deployment(
         getattr(name, "id", name),
         parameters=parameters,
@@ -179,7 +172,7 @@ def _wait(
     poll_interval: float | None,
     log_states: bool,
 ) -> Generator[Call[Any] | Sleep, Any, ModelList[FlowRun]]:
-    seconds, interval = _in_seconds(timeout), _interval(poll_interval)
+    seconds, interval = in_seconds(timeout), _interval(poll_interval)
     following = Following((yield from find_flow_runs(runs)), poll_interval=interval)
     if not (yield from wait_for(following, seconds, on_change=_log if log_states else None)):
         assert seconds is not None
@@ -231,7 +224,7 @@ def map_deployment(
         FlowRunWaitTimeout: not all runs were created and have ended in time.
         FlowRunsFailed: ``raise_on_failure`` is set, and some did not complete.
     """
-    seconds, interval = _in_seconds(timeout), _interval(poll_interval)
+    seconds, interval = in_seconds(timeout), _interval(poll_interval)
     if max_running is not None and max_running < 1:
         raise ValueError(f"max_running should be 1 or more, or None for all, not {max_running}")
     items = _items(parameters)
@@ -333,6 +326,7 @@ class RunOperations:
     follow_flow_runs = follow_flow_runs
     follow_logs = follow_logs
     read_timeline = read_timeline
+    read_failed_run = read_failed_run
 
     run_deployment = run_deployment
     wait_for_flow_run = wait_for_flow_run

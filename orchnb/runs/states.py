@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,3 +26,13 @@ def has_ended(run: FlowRun | TaskRun) -> bool:
 def has_failed(run: FlowRun | TaskRun) -> bool:
     """Return whether a run has ended in a failure: ``FAILED`` or ``CRASHED``."""
     return state_type(run) in FAILURES
+
+
+_USUAL_WORDS = re.compile(r"(Flow|Task) run encountered an exception:? ?")
+"""What Prefect puts before the error of each run that raised one."""
+
+
+def reason_of(run: FlowRun | TaskRun) -> str:
+    """Return why a run is in its state: the state's message, without words that all of them have."""
+    message = run.state.message if run.state is not None else None
+    return _USUAL_WORDS.sub("", message, count=1).strip() if message else ""

@@ -93,26 +93,31 @@ class Sweep:
         following.expected = len(self._items)
         if not self._items:
             return True
-        try:
+        with following.until_end():
             while True:
                 yield from self._create()
                 if timeout == 0:
                     return False
-                if len(self.created) == len(self._items) and following.done:
+                if self._is_done:
+                    yield from following.last_look()
                     return True
                 found = yield from following.call(until)
                 following.take(found)
                 if until is not None and self._clock() >= until:
-                    return len(self.created) == len(self._items) and following.done
-        finally:
-            following.end()
+                    return self._is_done
+
+    @property
+    def _is_done(self) -> bool:
+        following = self.following
+        are_all = len(self.created) == len(self._items) or following.creates_no_more
+        return are_all and following.done
 
     def _create(self) -> Generator[Call[Any] | Sleep, Any, None]:
         """Create the next runs, as many as may run now."""
         for _ in range(CREATIONS_AT_ONCE):
             index = len(self.created)
             running = len(self.following.active)
-            if index == len(self._items):
+            if index == len(self._items) or self.following.creates_no_more:
                 return
             if self._max_running is not None and running >= self._max_running:
                 return

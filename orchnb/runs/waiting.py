@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchnb.api import models
@@ -34,7 +35,7 @@ def wait_for(
     With a timeout of 0, look once. ``on_change`` is called for each change.
     """
     until = None if timeout is None else clock() + timeout
-    try:
+    with following.until_end():
         while not following.done:
             found = yield from following.call(until)
             for change in following.take(found):
@@ -42,9 +43,8 @@ def wait_for(
                     on_change(change)
             if until is not None and clock() >= until and not following.done:
                 return False
+        yield from following.last_look()
         return True
-    finally:
-        following.end()
 
 
 def list_of_runs(runs: Iterable[FlowRun]) -> ModelList[FlowRun]:
@@ -111,3 +111,17 @@ def _listed(runs: Sequence[FlowRun]) -> str:
 
 def _seconds(timeout: float) -> str:
     return f"{timeout:,.4g} s" if timeout < 120 else f"{timeout / 60:,.4g} min"
+
+
+def in_seconds(timeout: float | timedelta | None) -> float | None:
+    """Return a timeout in seconds; None for no limit.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if seconds is not None and not seconds >= 0:
+        raise ValueError(
+            f"timeout should be 0 or more seconds, or None for no limit, not {timeout}"
+        )
+    return seconds

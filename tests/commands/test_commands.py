@@ -34,6 +34,7 @@ IN_SMALL = {
     "make check": "",
     "make test": "TESTS=tests/test_errors.py",
     "make test-oldest": "TESTS=tests/test_errors.py",
+    "make test-newest": "TESTS=tests/test_errors.py",
     "make test-prefect PREFECT=3.6.0": "TESTS=tests/test_places.py",
     "make wheel": "TESTS=tests/test_errors.py",
     "make soak": "ORCHNB_SOAK_REQUESTS=400 ORCHNB_SOAK_CYCLES=20",

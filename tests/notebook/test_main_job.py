@@ -49,6 +49,11 @@ def test_the_main_job_from_load_to_unload(cell: Kernel) -> None:
     assert "<td>one</td>" in table.html
     assert cell.value("(await client.read_flow_run(run.id)).name") == "'one'"
 
+    doctor = cell("report = %orch_doctor\nreport")
+    assert "orchnb doctor" in doctor.html
+    assert "ipykernel.zmqshell.ZMQInteractiveShell, a kernel" in doctor.text
+    assert "up, answered in" in doctor.text
+
     missing = cell("await client.read_flow_by_name('nobody')")
     assert "There is no flow 'nobody'" in missing.text
     assert missing.errors[0]["ename"] == "ObjectNotFound"

@@ -110,6 +110,7 @@ def main(workers: int) -> None:
     pool = ThreadPoolExecutor(workers)
     free = threading.Semaphore(workers)
     taken: set[tuple[object, object]] = set()
+    ours = {client.read_flow_by_name(name).id for name in FLOWS}
     while True:
         free.acquire()
         free.release()
@@ -125,7 +126,11 @@ def main(workers: int) -> None:
             found = []
         for run in sorted(found, key=lambda run: str(run.created)):
             due = run.next_scheduled_start_time or run.expected_start_time
-            if (run.id, run.state_id) in taken or (due and due.timestamp() > time.time() + 0.5):
+            if (
+                run.flow_id not in ours
+                or (run.id, run.state_id) in taken
+                or (due and due.timestamp() > time.time() + 0.5)
+            ):
                 continue
             taken.add((run.id, run.state_id))
             free.acquire()

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from orchnb.api.event_stream import Listen
-from orchnb.api.models import FlowRun
+from orchnb.api.models import FlowRun, Log, OrchestrationResult, TaskRun
 from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
 
@@ -40,7 +40,14 @@ class SimulatedServer:
     now: float = 0.0
     hint: Callable[[uuid.UUID], object] | None = None
     stream: Stream | None = None
+    tasks: Callable[[uuid.UUID, float], list[tuple[str, str]]] = lambda run_id, now: []
+    """The names and states of a run's task runs at a time, in the order of their start."""
+    lines: Callable[[uuid.UUID, float], list[tuple[float, str]]] = lambda run_id, now: []
+    """The times and texts of a run's log lines up to a time, in order."""
+    deployed: bool = True
     requests: list[float] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """The paths of the requests."""
 
     def clock(self) -> float:
         return self.now
@@ -61,7 +68,10 @@ class SimulatedServer:
                 "state_name": kind.title(),
                 "state_id": uuid.uuid5(run_id, str(index)),
                 "state": {"type": kind, "name": kind.title()},
-                "start_time": EPOCH + timedelta(seconds=since),
+                "start_time": (
+                    None if kind in ("SCHEDULED", "PENDING") else EPOCH + timedelta(seconds=since)
+                ),
+                "deployment_id": uuid.UUID(int=2) if self.deployed else None,
             }
         )
 
@@ -79,7 +89,17 @@ class SimulatedServer:
         error = self.failures(self.now)
         if error is not None:
             raise error
-        assert effect.path == "/flow_runs/filter", effect.path
+        self.asked.append(effect.path)
+        if effect.path == "/task_runs/filter":
+            return self._task_runs(effect.json)
+        if effect.path == "/logs/filter":
+            return self._logs(effect.json)
+        if effect.path.startswith("/flow_runs/") and effect.path != "/flow_runs/filter":
+            run_id = uuid.UUID(effect.path.split("/")[2])
+            if effect.path.endswith("/set_state"):
+                self.schedules[run_id].append((self.now, effect.json["state"]["type"]))
+                return OrchestrationResult.model_validate({"status": "ACCEPT"})
+            return self.run(run_id)
         wanted = [uuid.UUID(each) for each in effect.json["flow_runs"]["id"]["any_"]]
         assert len(wanted) <= self.most
         assert effect.json["limit"] >= len(wanted), "else some are not returned"
@@ -103,6 +123,59 @@ class SimulatedServer:
             if effect.control is not None and effect.control.ended:
                 return
         self.now = end
+
+    def _task_runs(self, wanted: dict[str, Any]) -> list[TaskRun]:
+        field_, chosen = next(iter(wanted["task_runs"].items()))
+        ids = (
+            {
+                uuid.uuid5(run_id, str(number)): run_id
+                for run_id in self.schedules
+                for number in range(len(self.tasks(run_id, self.now)))
+            }
+            if field_ == "id"
+            else {}
+        )
+        of = {ids.get(uuid.UUID(each), uuid.UUID(each)) for each in chosen["any_"]}
+        found = [
+            TaskRun.model_validate(
+                {
+                    "id": uuid.uuid5(run_id, str(number)),
+                    "flow_run_id": run_id,
+                    "task_key": "task",
+                    "dynamic_key": str(number),
+                    "name": name,
+                    "state_type": kind,
+                    "state_name": kind.title(),
+                    "expected_start_time": EPOCH + timedelta(seconds=number),
+                }
+            )
+            for run_id in of
+            for number, (name, kind) in enumerate(self.tasks(run_id, self.now))
+        ]
+        found = [task for task in found if str(getattr(task, field_)) in chosen["any_"]]
+        found.sort(key=lambda task: task.expected_start_time or EPOCH, reverse=True)
+        return found[wanted["offset"] :][: wanted["limit"]]
+
+    def _logs(self, wanted: dict[str, Any]) -> list[Log]:
+        conditions = wanted["logs"]
+        after = conditions.get("timestamp", {}).get("after_", "")
+        found = [
+            Log.model_validate(
+                {
+                    "id": uuid.uuid5(run_id, f"{at} {text}"),
+                    "name": "prefect.flow_runs",
+                    "level": 20,
+                    "message": text,
+                    "timestamp": EPOCH + timedelta(seconds=at),
+                    "flow_run_id": run_id,
+                }
+            )
+            for run_id in map(uuid.UUID, conditions["flow_run_id"]["any_"])
+            for at, text in self.lines(run_id, self.now)
+        ]
+        found = [line for line in found if line.timestamp.isoformat() >= after]
+        found.sort(key=lambda line: line.timestamp, reverse=True)
+        return found[: wanted["limit"]]
 
     def drive(self, steps: Generator[Call[Any] | Sleep, Any, Any]) -> Any:
         """Run steps to their end; every effect takes at least a little time."""

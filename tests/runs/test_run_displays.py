@@ -1,77 +1,157 @@
-"""A cell that waits for flow runs shows them, in a real kernel."""
+"""A cell that waits for flow runs shows them: the view, and the display in a real kernel."""
 
 from __future__ import annotations
 
+import itertools
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import html5lib
 import pytest
 
-from orchnb.notebook.views.model import Card, Table, text
-from orchnb.notebook.views.runs import MOST_RUNS_SHOWN, runs_card
+from orchnb.notebook.views.watch import Watch, watch_html, watch_status, watch_text, watch_view
+from orchnb.notebook.watch_displays import STATUS_INTERVAL, WatchDisplay
 from orchnb.runs.following import Following
 from orchnb.runs.waiting import wait_for
+from orchnb.runs.watching import MOST_SHOWN, Watching
+from tests.notebook.frontend import Page
 from tests.notebook.kernels import Kernel, Shown, kernel
+from tests.notebook.test_live_displays import hears
 from tests.runs.simulation import EPOCH, SimulatedServer
 
 
-def card(*schedules: list[tuple[float, str]], until: float | None = None, **expected: int) -> Card:
-    """The view of runs with these schedules, at a time or at their end."""
-    server = SimulatedServer({UUID(int=number + 10): each for number, each in enumerate(schedules)})
-    following = Following(server.schedules, clock=server.clock)
-    following.expected = expected.get("expected")
-    steps = wait_for(following, until, clock=server.clock)
+def watched(
+    *schedules: list[tuple[float, str]],
+    until: float | None = None,
+    expected: int | None = None,
+    **server: Any,
+) -> tuple[Watching, SimulatedServer]:
+    """Runs with these schedules that were watched up to a time, or to their end."""
+    simulated = SimulatedServer(
+        {UUID(int=number + 10): each for number, each in enumerate(schedules)}, **server
+    )
+    following = Following(simulated.schedules, clock=simulated.clock)
+    following.expected = expected
+    watching = Watching(following, clock=simulated.clock)
     if until is None:
-        server.drive(steps)
-    else:
-        while server.now < until:
-            found = server.drive(following.call(until))
-            following.take(found)
-    return runs_card(following, EPOCH + timedelta(seconds=server.now))
+        simulated.drive(wait_for(following, None, clock=simulated.clock))
+    while until is not None and simulated.now < until:
+        following.take(simulated.drive(following.call(until)))
+    return watching, simulated
+
+
+def view(*schedules: list[tuple[float, str]], **options: Any) -> Watch:
+    watching, simulated = watched(*schedules, **options)
+    snapshot = watching.snapshot()
+    return watch_view(snapshot, EPOCH + timedelta(seconds=simulated.now), watch_status(snapshot))
 
 
 DONE = [(0.0, "RUNNING"), (5.0, "COMPLETED")]
 FAILS = [(0.0, "RUNNING"), (7.0, "FAILED")]
 LONG = [(0.0, "RUNNING"), (1e6, "COMPLETED")]
+WAITS = [(0.0, "SCHEDULED")]
 
 
 @pytest.mark.parametrize(
     ("made", "title", "tone"),
     [
-        (lambda: card(DONE), "Flow run run-10: Completed", "good"),
-        (lambda: card(FAILS), "Flow run run-10: Failed", "error"),
-        (lambda: card(LONG, until=3), "Flow run run-10: Running", "plain"),
-        (lambda: card(DONE, DONE), "2 flow runs: 2 completed", "good"),
-        (lambda: card(DONE, FAILS), "2 flow runs: 1 completed · 1 failed", "error"),
-        (lambda: card(LONG, DONE, until=6), "2 flow runs: 1 running · 1 completed", "plain"),
+        (lambda: view(DONE), "✓ Flow run run-10: Completed", "good"),
+        (lambda: view(FAILS), "✗ Flow run run-10: Failed", "error"),
+        (lambda: view(LONG, until=3), "● Flow run run-10: Running (3 s)", "active"),
+        (lambda: view(DONE, DONE), "✓ 2 flow runs: 2 done", "good"),
+        (lambda: view(DONE, FAILS), "✗ 2 flow runs: 1 done · 1 failed", "error"),
+        (lambda: view(LONG, DONE, until=6), "● 2 flow runs: 1 running · 1 done", "active"),
         (
-            lambda: card(LONG, DONE, until=6, expected=9),
-            "9 flow runs: 1 running · 1 completed · 7 not started",
-            "plain",
+            lambda: view(*[LONG] * 3, *[DONE] * 12, FAILS, until=9),
+            "● 16 flow runs: 3 running · 12 done · 1 failed",
+            "active",
+        ),
+        (
+            lambda: view(LONG, DONE, until=6, expected=9),
+            "● 9 flow runs: 1 running · 7 not started · 1 done",
+            "active",
         ),
     ],
 )
-def test_the_title_counts_and_the_tone_tells(made: Any, title: str, tone: str) -> None:
+def test_the_title_counts_and_the_tone_tells(
+    made: Callable[[], Watch], title: str, tone: str
+) -> None:
     shown = made()
-    assert (shown.title, shown.tone) == (title, tone)
+    assert watch_text(shown).startswith(title)
+    assert shown.tone == tone
 
 
 def test_of_many_runs_those_that_need_attention_are_shown() -> None:
-    shown = card(*[DONE] * 100, FAILS, *[LONG] * 5, until=10)
-    assert shown.table is not None
-    states = [str(row[0]) for row in shown.table.rows]
-    assert states == ["Failed", *["Running"] * 5, *["Completed"] * (MOST_RUNS_SHOWN - 6)]
-    assert "12 of 106 runs" in text(shown)
+    shown = view(*[DONE] * 100, FAILS, *[LONG] * 5, until=10)
+    assert [row.state for row in shown.rows] == ["Running"] * 5 + ["Failed"]
+    assert "and 100 more: 100 done" in watch_text(shown)
 
 
 def test_no_table_is_wider_than_what_it_says() -> None:
-    shown = card(DONE)
-    assert isinstance(shown.table, Table)
-    assert list(shown.table.columns) == ["state", "name", "time"]
+    assert "tasks" not in watch_text(view(DONE, DONE))
+    assert "<th>tasks" not in watch_html(view(DONE, DONE))
+    tasks = lambda run_id, now: [("load", "RUNNING")]  # noqa: E731 - a schedule
+    assert "<th>tasks" in watch_html(view(LONG, LONG, until=9, tasks=tasks))
+
+
+def test_a_thousand_runs_cost_a_front_end_no_more_than_ten() -> None:
+    tasks = lambda run_id, now: [("load", "COMPLETED"), ("train", "RUNNING")]  # noqa: E731
+    sizes = {
+        count: len(watch_html(view(*[LONG] * count, until=9, tasks=tasks)))
+        for count in (MOST_SHOWN, 100 * MOST_SHOWN)
+    }
+    assert sizes[1_000] <= 1.05 * sizes[10]
+    assert sizes[10] < 12_000
+
+
+def test_a_view_says_when_it_was_made() -> None:
+    words = f"{EPOCH.astimezone() + timedelta(seconds=9):%Y-%m-%d %H:%M:%S %Z}"
+    for shown, expected in (
+        (view(LONG, until=9), f"as of {words}"),
+        (view(DONE, [(0.0, "RUNNING"), (9.0, "COMPLETED")]), "ended 2026-"),
+    ):
+        assert expected in watch_text(shown)
+        assert expected in watch_html(shown)
+
+
+def test_what_assistive_technology_needs_is_there() -> None:
+    tasks = lambda run_id, now: [("load", "COMPLETED"), ("train", "RUNNING")]  # noqa: E731
+    source = watch_html(view(LONG, FAILS, until=9, tasks=tasks))
+    tree = html5lib.parseFragment(source, namespaceHTMLElements=False)
+    bars = [each for each in tree.iter() if each.attrib.get("role") == "progressbar"]
+    assert len(bars) == 3
+    assert all(bar.attrib["aria-label"] and bar.attrib["aria-valuetext"] for bar in bars)
+    (status,) = [each for each in tree.iter() if each.attrib.get("role") == "status"]
+    assert status.text == "2 flow runs: 1 running, 1 failed."
+    assert all("tabindex" in each.attrib for each in _scrolling(tree))
+    assert not re.search(r"animation|transition|@keyframes", source), "nothing moves by itself"
+
+
+def _scrolling(tree: Any) -> list[Any]:
+    return [each for each in tree.iter() if each.tag == "pre"]
+
+
+def test_a_screen_reader_is_told_at_most_once_in_ten_seconds() -> None:
+    watching, simulated = watched(*[LONG] * 3, until=1)
+    display = WatchDisplay.__new__(WatchDisplay)
+    display._clock, display._status, display._status_changed = simulated.clock, "", -1e9
+    seen = []
+    for second in range(60):
+        simulated.now = float(second)
+        watching.following.runs[UUID(int=10)] = simulated.run(UUID(int=10)).model_copy(
+            update={"state_type": f"S{second}", "state_name": f"s{second}"}
+        )
+        seen.append(display._status_now(watching.snapshot()))
+    changes = [number for number in range(1, 60) if seen[number] != seen[number - 1]]
+    assert all(b - a >= STATUS_INTERVAL for a, b in itertools.pairwise(changes))
+
+
+# In a real kernel
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +184,12 @@ def last_of(shown: Shown) -> tuple[int, str]:
         (
             "runs = await client.map_deployment('train/here', [{'x': n} for n in range(4)], "
             "max_running=2, sweep='kernel')",
-            "4 flow runs: 4 completed",
+            "4 flow runs: 4 done",
         ),
+        ("await client.wait_for_flow_runs(runs);", "4 flow runs: 4 done"),
+        ("await orchnb.watch(runs)", "4 flow runs: 4 done"),
+        ("%orch_watch {run.id}", ": Failed"),
+        ("%orch_watch --flow train --since 1h", " flow runs: "),
     ],
 )
 def test_a_cell_shows_the_runs_it_waits_for_in_one_display(
@@ -113,9 +197,20 @@ def test_a_cell_shows_the_runs_it_waits_for_in_one_display(
 ) -> None:
     shown = cell(source)
     assert not shown.errors, shown.traceback
+    assert shown.result == ""
     displays, text = last_of(shown)
-    assert displays == 1
+    assert displays == 1, shown.everything
     assert title in text.splitlines()[0]
+
+
+def test_watched_runs_are_shown_where_the_display_does_not(cell: Kernel) -> None:
+    cell("watched = await orchnb.watch(runs)")
+    assert "4 flow runs" in cell("watched").result
+    cell("%orch_display off")
+    try:
+        assert "4 flow runs" in cell("await orchnb.watch(runs)").result
+    finally:
+        cell("%orch_display settings")
 
 
 def test_following_in_a_loop_shows_nothing_by_itself(cell: Kernel) -> None:
@@ -123,9 +218,32 @@ def test_following_in_a_loop_shows_nothing_by_itself(cell: Kernel) -> None:
     assert shown.outputs == []
 
 
-def test_the_stop_button_ends_the_wait_and_not_the_run(cell: Kernel) -> None:
-    source = "await client.run_deployment('train/here', parameters={'seconds': 5, 'x': 77})"
-    begun = cell.begin(source)
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("%orch_watch no-such-run", "there is no flow run named 'no-such-run'"),
+        ("%orch_watch --since yesteryear", "is not a point in time"),
+    ],
+)
+def test_what_cannot_be_watched_is_a_usage_error(cell: Kernel, source: str, words: str) -> None:
+    shown = cell(source)
+    assert words in shown.everything
+    assert "UsageError" in shown.everything
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "await client.run_deployment('train/here', parameters={'seconds': 5, 'x': 77})",
+        "%orch_watch --flow train --since 10m",
+    ],
+)
+def test_the_stop_button_ends_the_wait_and_not_the_run(cell: Kernel, wait: str) -> None:
+    if wait.startswith("%"):
+        cell(
+            "await client.run_deployment('train/here', parameters={'seconds': 5, 'x': 78}, timeout=0);"
+        )
+    begun = cell.begin(wait)
     deadline = time.monotonic() + 60
     seen = ""
     while "Running" not in seen:
@@ -135,6 +253,47 @@ def test_the_stop_button_ends_the_wait_and_not_the_run(cell: Kernel) -> None:
     cell.manager.interrupt_kernel()
     shown = cell.finish(begun)
     assert shown.errors
-    assert "It was not finished when the wait ended. It goes on." in last_of(shown)[1]
+    text = last_of(shown)[1]
+    assert "The wait was stopped, nothing was cancelled." in text
     found = "(await client.read_flow_runs(sort='START_TIME_DESC', until='now', limit=1))[0].id"
     assert cell.value(f"(await client.wait_for_flow_run({found})).state_name") == "'Completed'"
+
+
+@pytest.fixture
+def page(cell: Kernel) -> Page:
+    return Page(cell)
+
+
+def test_the_buttons_cancel_and_retry_what_is_watched(page: Page, cell: Kernel) -> None:
+    if not hears(page):
+        pytest.skip("this ipykernel listens to no widget while a cell awaits")
+    page.run("failed = await client.run_deployment('train/here', parameters={'fail': True})")
+    page.run(
+        "slow = await client.run_deployment('train/here', parameters={'seconds': 60}, timeout=0)"
+    )
+    watch = page.begin("watched = await orchnb.watch([failed, slow])")
+    page.until(lambda: page.buttons(watch) and "Running" in page.text(watch), timeout=60)
+    page.press("Retry failed")
+    page.until(lambda: "2 running" in page.text(watch) or "scheduled" in page.text(watch))
+    page.press("Cancel")
+    page.until(lambda: "Really cancel" in str(page.messages))
+    page.press("Cancel")
+    # The executor here does not cancel what it executes.
+    page.until(lambda: "cancelling" in page.text(watch), timeout=60)
+    cell.manager.interrupt_kernel()
+    page.until(lambda: watch in page.idle)
+    assert not page.buttons(watch)
+    assert not page.comms
+
+
+def test_drawing_is_bounded(page: Page) -> None:
+    watch = page.begin(
+        "await client.run_deployment('train/here', parameters={'seconds': 3, 'steps': 5});"
+    )
+    page.until(lambda: watch in page.idle, timeout=60)
+    shown = [m for m in page.displays(watch) if "orchnb-watch" in str(m["content"]["data"])]
+    arrivals = [m["arrived"] for m in shown]
+    assert len(arrivals) >= 3
+    assert len({m["content"]["transient"]["display_id"] for m in shown}) == 1
+    for begun in arrivals:
+        assert sum(1 for other in arrivals if begun <= other < begun + 1) <= 4

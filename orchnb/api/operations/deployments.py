@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -38,12 +39,13 @@ from orchnb.api.operations.payloads import (
     without_none,
 )
 from orchnb.api.operations.queries import filters_of
+from orchnb.api.operations.related import with_last_runs
 from orchnb.api.operations.schedules import ScheduleLike, as_schedule, as_schedules
 from orchnb.api.operations.suggestions import Names, first_pages, or_near, or_none
 from orchnb.api.operations.unanswered import created_with_keys
 from orchnb.api.operations.verbs import change, count, delete, delete_matching, get, search
 from orchnb.api.times import ToCome, to_come
-from orchnb.http.calls import Call, nothing
+from orchnb.http.calls import Call, Steps, nothing
 from orchnb.http.calls import path as api_path  # an operation has an argument of that name
 from orchnb.text import did_you_mean, near_names
 
@@ -225,10 +227,18 @@ def read_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, Depl
         ValueError: it is not an id; the message names the deployments that are called so.
     """
 
-    def call_for(found: str) -> Call[Deployment]:
-        return get(api_path("/deployments/{}", found), _deployment, with_id("deployment", found))
+    return (yield from _by_id(deployment_id, partial(_deployment_call, after=with_last_runs())))
 
-    return (yield from _by_id(deployment_id, call_for))
+
+def _deployment_call(
+    deployment_id: UUID | str, after: Callable[[Deployment], Steps[None]] | None = None
+) -> Call[Deployment]:
+    return get(
+        api_path("/deployments/{}", deployment_id),
+        _deployment,
+        with_id("deployment", deployment_id),
+        after=after,
+    )
 
 
 @operation
@@ -251,6 +261,7 @@ def read_deployment_by_name(name: str) -> Generator[Call[Any], Any, Deployment]:
         api_path("/deployments/name/{}/{}", flow_name, deployment_name),
         _deployment,
         f"deployment {quoted(name)}",
+        after=with_last_runs(),
     )
     deployment: Deployment = yield from or_near(call, name, _deployment_names)
     return deployment
@@ -312,7 +323,7 @@ def read_deployments(
     return search(
         api_path("/deployments/filter"),
         _deployments,
-        after=check_flow_name(query.get("flow_name"), offset),
+        after=with_last_runs(check_flow_name(query.get("flow_name"), offset)),
         **_deployment_filters(query),
         sort=sort,
         limit=limit,
@@ -705,7 +716,7 @@ def create_flow_run_from_deployment(
     sent = create.json
     enforced = run.get("enforce_parameter_schema")
     if enforced is not False:
-        deployment = deployment or (yield from read_deployment(found))
+        deployment = deployment or (yield from _deployment_call(found))
         if deployment.enforce_parameter_schema or enforced:
             check_parameters(deployment, f"Deployment {quoted(deployment_id)}", sent["parameters"])
     return (yield from created_with_keys(create))

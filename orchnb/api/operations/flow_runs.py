@@ -31,6 +31,7 @@ from orchnb.api.operations.flows import check_flow_name, id_of_flow
 from orchnb.api.operations.payloads import quoted, with_id, without_none
 from orchnb.api.operations.queries import RelatedFilters, filters_of, history
 from orchnb.api.operations.references import FlowRunRef, of_flow_run
+from orchnb.api.operations.related import with_flow_names
 from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.operations.unanswered import created_with_keys
 from orchnb.api.operations.verbs import change, count, delete, delete_matching, get, search
@@ -161,6 +162,7 @@ def read_flow_run(flow_run_id: FlowRunRef) -> Call[FlowRun]:
         path("/flow_runs/{}", as_id(flow_run_id, "flow_run_id")),
         flow_run_of,
         with_id("flow run", flow_run_id),
+        after=with_flow_names(),
     )
 
 
@@ -188,7 +190,7 @@ def read_flow_runs(
     offset: int = 0,
     **query: Unpack[FlowRunQuery],
 ) -> Call[ModelList[FlowRun]]:
-    """Read flow runs.
+    """Read flow runs, the newest first: by when they started, or should start.
 
     Filters are the API's filter objects; ``sort`` is one of its sort orders (``START_TIME_DESC``,
     ``NAME_ASC``, ...). With ``limit=None`` the server decides; it returns at most 200.
@@ -204,9 +206,9 @@ def read_flow_runs(
     return search(
         path("/flow_runs/filter"),
         flow_runs_of,
-        after=check_flow_name(query.get("flow_name"), offset),
+        after=with_flow_names(check_flow_name(query.get("flow_name"), offset)),
         **_flow_run_filters(query),
-        sort=sort,
+        sort="START_TIME_DESC" if sort is None else sort,
         limit=limit,
         offset=offset,
     )

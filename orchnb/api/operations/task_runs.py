@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -30,13 +30,14 @@ from orchnb.api.operations.references import FlowRunRef, of_flow_run
 from orchnb.api.operations.verbs import change, count, delete, get, search
 from orchnb.api.times import When, as_moment
 from orchnb.http.calls import Call, path
+from orchnb.http.response import PrefectResponse
 
 if TYPE_CHECKING:
     from orchnb.api.models import AnyState, OrchestrationResult, RunHistory, State, TaskRun
 
 
 _task_run = a(lambda: models.TaskRun)
-_task_runs = list_of(lambda: models.TaskRun)
+task_runs_of: Callable[[PrefectResponse], ModelList[TaskRun]] = list_of(lambda: models.TaskRun)
 
 
 class HasTaskKey(Protocol):
@@ -165,7 +166,7 @@ def read_task_runs(
     """
     return search(
         path("/task_runs/filter"),
-        _task_runs,
+        task_runs_of,
         **_task_run_filters(query),
         sort=sort,
         limit=limit,

@@ -23,9 +23,15 @@ _number = a(lambda: int)
 _deleted = a(lambda: _Deleted)
 
 
-def get(place: Path, read: Callable[[PrefectResponse], T], missing: str = "") -> Call[T]:
+def get(
+    place: Path,
+    read: Callable[[PrefectResponse], T],
+    missing: str = "",
+    *,
+    after: Callable[[T], Steps[None]] | None = None,
+) -> Call[T]:
     """Return the call of a read; ``missing`` describes the object, for the error if it does not exist."""
-    return Call("GET", place, read, missing=missing)
+    return Call("GET", place, read, missing=missing, after=after)
 
 
 def search(

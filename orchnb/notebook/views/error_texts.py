@@ -25,6 +25,7 @@ from orchnb.errors import (
     ResultNotAvailable,
     ServerNotConfigured,
     ServerStartFailed,
+    ServingFailed,
     SourceNotFound,
     UnexpectedAnswer,
 )
@@ -60,6 +61,7 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (FlowRunsFailed, Kind("Flow runs did not complete")),
     (FlowRunsNotChanged, Kind("Not all flow runs were changed")),
     (ResultNotAvailable, Kind("The result cannot be read")),
+    (ServingFailed, Kind("The flow is not served")),
     (AmbiguousReference, Kind("This name fits several objects")),
     (ReferenceNotFound, Kind("Not found")),
     (SourceNotFound, Kind("The function cannot be deployed from its cell")),

@@ -33,6 +33,8 @@ class TableCell:
     """What follows the words, such as the reason for a state."""
     ident: str = ""
     """The whole id, if the words are a short form of it."""
+    on_one_line: bool = False
+    """Whether the words are not broken into lines."""
     link: str = ""
     """An http or https URL, or a plain path on the notebook's own host, optionally with a query; anything
     else is dropped."""
@@ -48,7 +50,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One record of a log. Its ``words`` may have several lines."""
+    """One record of a log. Its ``words`` may have several lines; the later ones are indented."""
 
     time: str
     level: str
@@ -88,6 +90,9 @@ class Card:
     whole: str = ""
     """What the excerpt is from; folded in HTML, and left out of the text."""
     entries: Sequence[LogEntry] = ()
+    entries_title: str = ""
+    fraction: float | None = None
+    """The progress for a bar, from 0 to 1; None for no bar."""
 
     @property
     def chunks(self) -> Sequence[Sequence[LogEntry]]:
@@ -290,10 +295,15 @@ def _text_of_line(line: Line) -> list[str]:
 def _text_of_card(view: Card) -> list[str]:
     lines = [f"{view.sign} {view.title}"]
     lines += _indented(_aligned([(label, str(value)) for label, value in view.rows]))
+    if view.fraction is not None:
+        done = round(20 * view.fraction)
+        lines.append(f"  [{'#' * done}{'-' * (20 - done)}] {view.fraction:.0%}")
     if view.table is not None:
         lines += _indented(_text_of_table(view.table))
     lines += [f"  | {line}" for line in view.excerpt.splitlines()]
     lines += [f"  | {line}" for entry in view.log for line in entry.splitlines()]
+    if view.entries_title:
+        lines.append(f"  {view.entries_title}")
     lines += _text_of_entries(view.entries)
     return [*lines, *_indented(view.notes)]
 
@@ -305,7 +315,7 @@ def _text_of_entries(entries: Sequence[LogEntry]) -> list[str]:
         first, *more = entry.words.splitlines() or [""]
         parts = (entry.time, entry.level.ljust(level), entry.source, first)
         lines.append("  | " + "  ".join(filter(None, parts)).rstrip())
-        lines += [f"  |     {line}" for line in more]
+        lines += [f"  | {line}" for line in more]
     return lines
 
 

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
-from uuid import UUID
 
 import httpx
 
-from orchnb.api.models import (
-    Deployment,
-    DeploymentSchedule,
-    Event,
-    EventPage,
-    Flow,
-    FlowRun,
-    Log,
-    Model,
-    ModelList,
-    State,
-    TaskRun,
-    WorkPool,
-)
+from orchnb.api.models import Artifact, Event, EventPage, Log, Model, ModelList
 from orchnb.api.status import ServerStatus
-from orchnb.api.times import ago
 from orchnb.http.errors import text_of
 from orchnb.http.response import PrefectResponse
-from orchnb.notebook.views.graph import graph_diagram as graph_diagram
-from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean, duration
-from orchnb.notebook.views.retries import retried_table as retried_table
-from orchnb.notebook.views.timeline import timeline_chart as timeline_chart
+from orchnb.notebook.views.artifacts import ARTIFACT_COLUMNS, artifact_card
+from orchnb.notebook.views.kinds import Around, field_cell, look_of
+from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean
+from orchnb.notebook.views.run_logs import log_card
+from orchnb.notebook.views.words import exact, fields_with_values, in_words
 from orchnb.openapi.namespace import (
     AsyncOperations,
     OperationGroup,
@@ -110,99 +96,96 @@ def as_it_is(view: Card | Line) -> Card | Line:
     return view
 
 
-def model_card(model: Model) -> Card | Table:
-    """Return a card of one object with its important, non-empty fields; for a page, a table of it."""
+def model_card(model: Model, now: datetime | None = None) -> Card | Table:
+    """Return a card of one object: what people ask about it. For a page, return a table of it.
+
+    ``now`` defaults to the current time.
+    """
     if isinstance(model, EventPage):
         return _page_table(model)
-    fields = [name for name in _fields(type(model)) if name not in _LEFT_OUT]
-    fields.sort(key=lambda name: (name != "state", name == "id"))  # the state first, the id last
-    values = [(name.replace("_", " "), _column(model, name)) for name in fields]
-    name = getattr(model, "name", None)
-    title = f"{_kind(type(model))} {clean(str(name))}" if name else _kind(type(model))
-    return Card(title=title, rows=[(label, value) for label, value in values if value])
+    if isinstance(model, Artifact):
+        return artifact_card(model)
+    if isinstance(model, Log):
+        return log_card([model])
+    around = Around(now if now is not None else datetime.now(timezone.utc))
+    kind = _kind(type(model))
+    look = look_of(type(model))
+    if look is None:
+        name = clean(str(getattr(model, "name", None) or ""), 120)
+        rows = [
+            (name.replace("_", " ").capitalize(), in_words(value, 400))
+            for name, value in fields_with_values(model)
+            if name not in ("name", "updated", "full_error")
+        ]
+        return Card(
+            f"{kind} {name}".rstrip(), rows=[(label, words) for label, words in rows if words]
+        )
+    labelled = ((label, _shown(show, model, around)) for label, show in look.rows.items())
+    return Card(
+        title=f"{kind} {look.title(model)}".rstrip(),
+        tone=look.tone(model),
+        rows=[(label, value) for label, value in labelled if str(value)],
+        notes=look.notes(model),
+    )
 
 
-# Repeated by another field, or useful only to programs. The attributes exist anyway.
-_LEFT_OUT = frozenset(
-    {
-        "name",
-        "updated",
-        "state_type",
-        "state_name",
-        "idempotency_key",
-        "run_count",
-        "labels",
-        "full_error",
-    }
-)
-
-# The same, only for these kinds: in others, fields with these names are useful.
-_FOR_PROGRAMS: dict[type[Model], frozenset[str]] = {
-    Deployment: frozenset(
-        {
-            "created_by",
-            "updated_by",
-            "global_concurrency_limit",  # shown as the concurrency limit
-            "version_id",
-            "storage_document_id",
-            "infrastructure_document_id",
-        }
-    ),
-    FlowRun: frozenset(
-        {
-            "auto_scheduled",
-            "context",
-            "created_by",
-            "empirical_policy",
-            "estimated_run_time",
-            "estimated_start_time_delta",
-            "infrastructure_document_id",
-            "infrastructure_pid",
-            "job_variables",
-            "state_id",
-            "work_pool_id",
-            "work_queue_id",
-        }
-    ),
-    State: frozenset({"data", "state_details"}),
-    TaskRun: frozenset(
-        {"empirical_policy", "estimated_run_time", "estimated_start_time_delta", "state_id"}
-    ),
-    WorkPool: frozenset({"storage_configuration"}),
-}
+def _shown(
+    show: Callable[[Any, Around], str | TableCell], model: Model, around: Around
+) -> str | TableCell:
+    try:
+        return show(model, around)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # A newer server can send a part of an object in another form. All else is shown.
+        return ""
 
 
-def _fields(kind: type[Model]) -> list[str]:
-    left_out = _FOR_PROGRAMS.get(kind, frozenset())
-    return [name for name in kind.model_fields if name not in left_out]
-
-
-def _page_table(page: EventPage) -> Table:
+def _page_table(page: EventPage) -> Table | Card:
     events = ModelList(page.events, model=Event)
     more = f", of {clean(f'{page.total:,}', 40)} in all" if page.total > len(events) else ""
     return model_table(events, more=more)
 
 
-def model_table(models: ModelList[Any], now: datetime | None = None, *, more: str = "") -> Table:
-    """Return a table of the first rows of a list, and how many there are.
+def model_table(
+    models: ModelList[Any], now: datetime | None = None, *, more: str = ""
+) -> Table | Card:
+    """Return a table of the first rows of a list, and how many there are; log lines as they are read.
 
     ``now`` defaults to the current time; ``more`` adds to the count in the caption. A column that is
     empty in all rows is left out, unless it is the name or the id, or the only one.
     """
     present = now if now is not None else datetime.now(timezone.utc)
     kind = models.model or (type(models[0]) if models else Model)
+    if issubclass(kind, Log):
+        return log_card(models, cut=models.cut)
     shown = list(models[:MOST_ROWS])
-    names = _columns(kind)
-    rows = [[_table_cell(model, name, present, models.ui_url) for name in names] for model in shown]
+    columns = _columns(kind)
+    around = Around(present, models.ui_url)
+    rows = [[_shown(show, model, around) for show in columns.values()] for model in shown]
+    names = list(columns)
     kept = _kept(names, rows)
     caption = _counted(len(shown), len(models), _kind(kind).lower()) + more
     if models.cut:
         caption += ", and there may be more"
     return Table(
-        [names[place].replace("_", " ") for place in kept],
+        [names[place] for place in kept],
         [[row[place] for place in kept] for row in rows],
-        f"{caption}, as of {_here(present):%Y-%m-%d %H:%M:%S %Z}",
+        f"{caption}, as of {exact(present)}",
     )
+
+
+def _columns(kind: type[Model]) -> Mapping[str, Callable[[Any, Around], str | TableCell]]:
+    if issubclass(kind, Artifact):
+        return ARTIFACT_COLUMNS
+    look = look_of(kind)
+    if look is not None:
+        return look.columns
+    fields = [name for name in kind.model_fields if name not in ("updated", "full_error")]
+    fields.sort(key=lambda name: (name not in _FIRST, name == "id" or name.endswith("_id")))
+    shown = [*fields[:5], *(["id"] if "id" in fields[5:] else [])]
+    return {name.replace("_", " "): field_cell(name) for name in shown}
+
+
+_FIRST = ("name", "key", "slug", "tag", "timestamp", "level", "message")
 
 
 def _kept(names: Sequence[str], rows: Sequence[Sequence[str | TableCell]]) -> Sequence[int]:
@@ -217,119 +200,17 @@ def _kept(names: Sequence[str], rows: Sequence[Sequence[str | TableCell]]) -> Se
     return kept or range(len(names))[:1]
 
 
-def _table_cell(model: Model, name: str, now: datetime, ui_url: str | None) -> str | TableCell:
-    words = _column(model, name)
-    value = getattr(model, name, None)
-    if name == "state":
-        kind = getattr(getattr(model, "state", None), "type", None) or getattr(
-            model, "state_type", ""
-        )
-        return TableCell(words, _STATE_TONES.get(str(kind)))
-    if isinstance(value, datetime):
-        return TableCell(ago(value, now), title=words)
-    if name == "name" and ui_url and words:
-        pages = next((path for kind, path in _PAGES.items() if isinstance(model, kind)), None)
-        if pages:
-            return TableCell(words, link=f"{ui_url}/{pages}/{getattr(model, 'id', '')}")
-    return words
-
-
-_STATE_TONES: dict[str, Tone] = {
-    "COMPLETED": "good",
-    "RUNNING": "plain",
-    "PAUSED": "warn",
-    "CANCELLED": "warn",
-    "CANCELLING": "warn",
-    "FAILED": "error",
-    "CRASHED": "error",
-}
-
-# Where the web pages of Prefect's server have a page for each object.
-_PAGES: dict[type[Model], str] = {
-    FlowRun: "runs/flow-run",
-    TaskRun: "runs/task-run",
-    Flow: "flows/flow",
-    Deployment: "deployments/deployment",
-}
-
-
-def _columns(kind: type[Model]) -> list[str]:
-    if issubclass(kind, FlowRun):
-        return ["name", "state", "start_time", "run_time", "tags", "parameters", "id"]
-    if issubclass(kind, Flow):
-        return ["name", "created", "tags", "id"]
-    fields = [name for name in _fields(kind) if name not in _NO_COLUMN]
-    fields.sort(key=lambda name: (name not in _FIRST, name == "id" or name.endswith("_id")))
-    return [*fields[:5], *(["id"] if "id" in fields[5:] else [])]
-
-
-_FIRST = ("name", "key", "slug", "tag", "timestamp", "level", "message")
-_NO_COLUMN = frozenset({"updated", "logo_url", "documentation_url", "code_example", "full_error"})
-
-# As in Python's logging, without level names that may have been added in this process.
-_LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
-
-
-def _column(model: Model, name: str) -> str:
-    if name == "state":
-        return _state(model)
-    if name == "concurrency_limit" and isinstance(model, Deployment):
-        return _cell(getattr(model.global_concurrency_limit, "limit", model.concurrency_limit))
-    if name in ("run_time", "total_run_time"):
-        return _cell(getattr(model, "total_run_time", None) or None)
-    if name == "level" and isinstance(model, Log):
-        return _LEVELS.get(model.level) or _cell(model.level)
-    return _cell(getattr(model, name, None))
-
-
-def _state(model: Model) -> str:
-    state = getattr(model, "state", None)
-    kind = getattr(state, "type", None) or getattr(model, "state_type", None)
-    name = getattr(state, "name", None) or getattr(model, "state_name", None)
-    if kind is None:
-        return ""
-    same = name is None or str(name).upper() == str(kind)
-    return clean(str(name or kind) if same else f"{name} ({kind})")
+def model_line(model: Model) -> str:
+    """Return one object in one line, for lists and dicts of objects."""
+    columns = _columns(type(model))
+    around = Around(datetime.now(timezone.utc))
+    words = [str(_shown(show, model, around)) for show in columns.values()]
+    return clean(f"<{_kind(type(model))} {' · '.join(filter(None, words))}>", 200)
 
 
 def _counted(shown: int, count: int, what: str) -> str:
     many = f"{count:,} {what}{'' if count == 1 else 's'}"
     return many if shown == count else f"the first {shown} of {many}"
-
-
-def _here(moment: datetime) -> datetime:
-    """Convert to the local time zone, except on the first and last representable day."""
-    try:
-        return moment.astimezone()
-    except OverflowError:
-        return moment
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return f"{_here(value):%Y-%m-%d %H:%M:%S %Z}"
-    if isinstance(value, timedelta):
-        seconds = value.total_seconds()
-        return f"-{duration(-seconds)}" if seconds < 0 else duration(seconds)
-    if isinstance(value, DeploymentSchedule):
-        return _cell(value.schedule)
-    if isinstance(value, Model):
-        return clean(", ".join(_part(value)), 120)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return clean(", ".join(_cell(item) for item in itertools.islice(value, 50)), 120)
-    if isinstance(value, dict):
-        items = itertools.islice(value.items(), 50)
-        return clean(", ".join(f"{clean(str(key))}={item!r}" for key, item in items), 120)
-    if isinstance(value, UUID):
-        return str(value)
-    return clean(str(value), 120)
-
-
-def _part(part: Model) -> Iterator[str]:
-    for name, value in itertools.islice(part.__repr_args__(), 50):
-        yield f"{clean(str(name))}={_cell(value)}"
 
 
 def _kind(kind: type[Model]) -> str:

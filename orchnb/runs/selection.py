@@ -1,0 +1,87 @@
+"""Find the flow runs that a person means: runs, ids, names, or a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from orchnb.api import models
+from orchnb.api.models.base import ModelList
+from orchnb.api.operations.coercion import as_uuid
+from orchnb.api.operations.flow_runs import read_flow_runs
+from orchnb.api.pagination import Paging, every, pages_of
+from orchnb.api.times import When
+from orchnb.http.calls import Call
+from orchnb.text import one_line
+
+if TYPE_CHECKING:
+    from orchnb.api.models import FlowRun
+
+MOST_SELECTED = 1_000
+"""How many runs of a filter are watched: the newest ones."""
+
+_ACTIVE = ("RUNNING", "PENDING", "CANCELLING", "PAUSED")
+
+
+def select_runs(
+    wanted: Iterable[object] | object | None = None,
+    *,
+    flow: str | None = None,
+    tag: str | None = None,
+    since: When | None = None,
+) -> Generator[Call[Any], Any, list[FlowRun | UUID]]:
+    """Return the flow runs that are meant, each once; those that were given by ids as ids.
+
+    Args:
+        wanted: a run, an id or a name, or several of these. Without it and without a filter, the runs
+            that are active.
+        flow: the name of a flow, whose runs are meant.
+        tag: a tag that the runs have.
+        since: runs that were expected to start since then.
+
+    Raises:
+        ValueError: there is no run of that name.
+    """
+    words = _several(wanted)
+    found: list[FlowRun | UUID] = []
+    for word in words:
+        found += yield from _meant(word)
+    if flow is not None or tag is not None or since is not None:
+        tags = None if tag is None else [tag]
+        query = read_flow_runs(
+            flow_name=flow, tags=tags, since=since, until="now", sort="EXPECTED_START_TIME_DESC"
+        )
+        found += yield from every(Paging(pages_of(query), MOST_SELECTED))
+    elif not words:
+        query = read_flow_runs(state=_ACTIVE, sort="EXPECTED_START_TIME_DESC")
+        found += yield from every(Paging(pages_of(query), MOST_SELECTED))
+        query = read_flow_runs(state="SCHEDULED", until="now", sort="EXPECTED_START_TIME_DESC")
+        found += yield from every(Paging(pages_of(query), MOST_SELECTED - len(found)))
+    return list({getattr(run, "id", run): run for run in found}.values())
+
+
+def _several(wanted: object) -> list[object]:
+    if wanted is None:
+        return []
+    if isinstance(wanted, (str, UUID)) or hasattr(wanted, "id"):
+        return [wanted]
+    if not isinstance(wanted, Iterable):
+        raise TypeError(
+            f"runs should be flow runs, their ids or names, not {type(wanted).__name__}"
+        )
+    return list(wanted)
+
+
+def _meant(word: Any) -> Generator[Call[Any], Any, list[FlowRun | UUID]]:
+    if isinstance(word, models.FlowRun):
+        return [word]
+    run_id = as_uuid(getattr(word, "id", word))
+    if run_id is not None:
+        return [run_id]
+    found: ModelList[FlowRun] = yield from read_flow_runs(
+        flow_run_filter={"name": {"any_": [str(word)]}}, sort="EXPECTED_START_TIME_DESC"
+    )
+    if not found:
+        raise ValueError(f"there is no flow run named {one_line(str(word), 80)!r}")
+    return list(found)
