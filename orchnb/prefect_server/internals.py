@@ -12,8 +12,10 @@ Prefect drops one of either kind.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
+import inspect
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -211,6 +213,44 @@ def send_waiting() -> None:
         handler().flush()
 
 
+# Results. `ResultStore.read` is public, and reads with Prefect's own client, from another server perhaps.
+
+_BLOCK = Internal("prefect.blocks.core", "Block", required=False)
+_BLOCK_DOCUMENT = Internal("prefect.client.schemas.objects", "BlockDocument", required=False)
+_SERIALIZER = Internal("prefect.serializers", "Serializer", required=False)
+
+
+def read_stored(block_document: Any, key: str) -> bytes:
+    """Return what is stored under a key, in the storage that a block describes. Call it in a thread
+    without an event loop.
+
+    Raises:
+        ImportError: this Prefect cannot.
+    """
+    block, document = _BLOCK.get(), _BLOCK_DOCUMENT.get()
+    load = getattr(
+        block, "_from_block_document", None
+    )  # `Block.load` asks the server of the settings
+    if load is None or document is None:
+        raise ImportError(f"Prefect {version()} is not supported for this")
+    content = load(document.model_validate(block_document)).read_path(key)
+    if inspect.iscoroutine(content):  # a storage with async methods only
+        content = asyncio.run(content)
+    return bytes(content)
+
+
+def load_stored(serializer: dict[str, Any], content: bytes) -> Any:
+    """Return the object that a serializer of Prefect's has written. This can run any code.
+
+    Raises:
+        ImportError: this Prefect cannot, or something that the object needs is not installed.
+    """
+    kind = _SERIALIZER.get()
+    if kind is None:
+        raise ImportError(f"Prefect {version()} is not supported for this")
+    return kind(**serializer).loads(content)
+
+
 # The package.
 
 MODULES = (
@@ -254,6 +294,9 @@ EXTRAS = (
     *_RUN_CONTEXTS,
     EVALUATE_PERIODICALLY,
     _LOG_HANDLER,
+    _BLOCK,
+    _BLOCK_DOCUMENT,
+    _SERIALIZER,
 )
 """What it does not need."""
 

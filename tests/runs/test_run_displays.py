@@ -297,7 +297,7 @@ def test_the_stop_button_ends_the_wait_and_not_the_run(cell: Kernel, wait: str) 
     assert shown.errors
     text = last_of(shown)[1]
     assert "The wait was stopped, nothing was cancelled." in text
-    found = "(await client.read_flow_runs(sort='START_TIME_DESC', limit=1))[0].id"
+    found = "(await client.read_flow_runs(sort='START_TIME_DESC', until='now', limit=1))[0].id"
     assert cell.value(f"(await client.wait_for_flow_run({found})).state_name") == "'Completed'"
 
 
