@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from orchnb.concealed import concealed_url, forget_frames
+from orchnb.environment import persons_environment
 from orchnb.errors import InvalidSetting
 from orchnb.redaction import redact_url
 from orchnb.setting_sources import (
@@ -468,7 +469,7 @@ def _describe(error: ValidationError, found: Chosen) -> str:
 def configured_for_prefect() -> Iterator[tuple[str, str]]:
     """Yield the environment-style name and the text of every Prefect setting in the environment,
     ``.env``, the toml files and the profiles."""
-    tables: list[Mapping[str, Any]] = [os.environ]
+    tables: list[Mapping[str, Any]] = [os.environ, persons_environment()]
     with suppress(InvalidSetting):
         tables.append(read_dotenv(Path(".env")))
     with suppress(InvalidSetting):

@@ -195,11 +195,11 @@ def use_app(app: ASGIApp | None, *, api_path: str = "/api") -> None:
         ValueError: ``api_path`` is neither empty nor a path.
     """
     name = None if app is None else give_app(app, api_path)
-    switch_observers.tell(None)
     if name is None:
         choose_for_session({}, "")
     else:
         choose_for_session({**EPHEMERAL, "ephemeral_app": name}, "orchnb.use_app")
+    switch_observers.tell(None)
     close_notebook_clients()
 
 

@@ -25,6 +25,7 @@ from orchnb.notebook.cell_tracking import Cell
 from orchnb.notebook.display_mode import Mode
 from orchnb.notebook.display_output import Output
 from orchnb.notebook.pacer import Pacer
+from orchnb.notebook.run_pages import RunPages
 from orchnb.notebook.startup_displays import StartupDisplays
 from orchnb.notebook.views.model import Line
 from orchnb.notebook.views.retries import MOST_WAITS_SHOWN, Retried, Retries, RetryHistory
@@ -66,10 +67,13 @@ class LiveDisplays:
         self._origins: dict[int, Cell | None] = {}
         self.watches: WatchDisplays = WatchDisplays(shell, current_cell, mode, self._pacer)
         """The displays of flow runs."""
+        self.pages: RunPages = RunPages(shell, current_cell, mode)
+        """Flow runs that were found."""
         self._startups = StartupDisplays(shell, current_cell, mode, clock, self._pacer)
 
     def close(self) -> None:
         """Bring all displays to their final state."""
+        self.pages.remove()
         self._pacer.close()
         with self._lock:
             displays = list(self._retries.values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from orchnb.notebook.record_displays import Recording
     from orchnb.notebook.views.model import Card, Line
     from orchnb.notebook.views.retries import RetriedList, RetryHistory
+    from orchnb.runs.browsing import FoundRuns
     from orchnb.runs.watching import WatchedRuns
 
 
@@ -59,6 +62,16 @@ def _known_urls() -> list[str]:
 
 
 TRACK_WORDS = ("on", "off")
+RUN_STATES = (
+    "scheduled",
+    "pending",
+    "running",
+    "completed",
+    "failed",
+    "crashed",
+    "cancelled",
+    "late",
+)
 LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
 
 
@@ -123,17 +136,19 @@ class OrchMagics(Magics):
                 kind, url = "server", kind
             with _usage_errors():
                 self._session.switch(kind, url, profile=given.profile, fresh=given.fresh)
-        return server_status(get_settings(), verbose=given.verbose)
+        settings = get_settings()
+        status = server_status(settings, verbose=given.verbose)
+        return replace(status, flows=self._session.server_of_flows(settings))
 
     @magic_arguments()
     @argument("--stop", action="store_true", help="close the port")
     @line_magic
     def orch_serve(self, line: str) -> Card | Line:
-        """Open the in-kernel server to your other programs on this machine, on a free port.
+        """Open the in-kernel server to your terminals and browsers on this machine.
 
         Shows a link to its web pages, which works once, and the line that lets Prefect's own commands in
-        a terminal use it. From then on, Prefect's flows in this notebook use it, as do commands that are
-        started with ``!``. Each call shows a new link.
+        a terminal use it. Each call shows a new link. Prefect's flows in this notebook and commands that
+        are started with ``!`` use the server anyway.
         """
         from orchnb.notebook.views.port import not_served_line, served_card
 
@@ -185,10 +200,59 @@ class OrchMagics(Magics):
         client = get_client(sync_client=True)
         with _usage_errors(ValueError):
             selected = client.perform(
-                select_runs(given.runs, flow=given.flow, tag=given.tag, since=given.since),
+                select_runs(
+                    given.runs,
+                    flow=given.flow,
+                    tag=given.tag,
+                    since=given.since,
+                ),
                 "orch_watch",
             )
         return client.perform(watch_runs(selected, None))
+
+    @magic_arguments()
+    @argument("words", nargs="*", metavar="WORDS", help="a part of the run's name")
+    @argument("--state", help="runs in this state: failed, running, late, ...")
+    @argument("--flow", help="runs of the flow of this name")
+    @argument(
+        "--since",
+        help="runs that were expected to start since then: 24h, 7d, today, 2026-11-01",
+    )
+    @argument(
+        "--where",
+        help="a condition on the parameters: \"lr > 0.1 and customer == 'acme'\". They are compared "
+        "here, for at most the newest 5,000 runs.",
+    )
+    @argument("-n", type=int, default=50, help="find at most this many; the default is 50")
+    @argument("-o", default="picked", help="the variable for the runs; the default is picked")
+    @completes(state=RUN_STATES)
+    @line_magic
+    def orch_runs(self, line: str) -> FoundRuns:
+        """Find flow runs, the newest first, and show how many there are in all.
+
+        The runs that were found are in the variable ``picked``.
+        """
+        from orchnb.api.context import get_client
+        from orchnb.runs.browsing import find_runs
+        from orchnb.runs.conditions import read_condition
+
+        given = _given(OrchMagics.orch_runs, line)
+        if not given.o.isidentifier() or keyword.iskeyword(given.o):
+            raise UsageError(f"-o takes the name of a variable, and {given.o!r} is not one")
+        with _usage_errors(ValueError):
+            where = None if given.where is None else read_condition(given.where)
+            steps = find_runs(
+                words=" ".join(given.words),
+                state=given.state,
+                flow=given.flow,
+                since=given.since,
+                where=where,
+                most=max(1, given.n),
+            )
+            found = get_client(sync_client=True).perform(steps, "orch_runs")
+        assert self.shell is not None, "magics are called by a shell"
+        self.shell.user_ns[given.o] = found
+        return found
 
     @magic_arguments()
     @argument("--clear", action="store_true", help="clear the list")

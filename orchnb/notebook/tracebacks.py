@@ -10,13 +10,14 @@ import site
 import sys
 import sysconfig
 import traceback as python_traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from orchnb.notebook._ipython import rendered_traceback, traceback_without_values
+from orchnb.notebook.await_advice import advice_on_error
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -186,9 +187,10 @@ def _cards(error: BaseException) -> list[Card]:
 
 
 def _error_cards(error: BaseException) -> list[Card]:
-    ours = [each for each in _leaves(error) if isinstance(each, Exception) and _is_ours(each)]
+    leaves = [each for each in _leaves(error) if isinstance(each, Exception)]
+    ours = [each for each in leaves if _is_ours(each)]
     if not ours:
-        return []
+        return list(_await_cards(leaves))
     from dataclasses import replace
 
     from orchnb.notebook.views.errors import error_card
@@ -204,6 +206,19 @@ def _error_cards(error: BaseException) -> list[Card]:
             break
         cards.append(card)
     return cards
+
+
+def _await_cards(errors: Iterable[Exception]) -> Iterator[Card]:
+    """Yield a card if an ``await`` of a call of ours is missing, or is one too many."""
+    if "orchnb.api.client" not in sys.modules:
+        return
+    for error in errors:
+        advice = advice_on_error(error, lambda file: not file.startswith(_library_folders()))
+        if advice is not None:
+            from orchnb.notebook.views.awaiting import await_card
+
+            yield await_card([advice.write], is_missing=advice.is_missing, failed=True)
+            return
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:

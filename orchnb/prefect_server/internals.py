@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -109,7 +110,21 @@ _REFRESH = Internal("prefect.context", "refresh_global_settings_context", requir
 """Public in later versions of Prefect 3.6, so that plug-ins can set environment variables."""
 
 _GLOBAL_SETTINGS = Internal("prefect.context", "GLOBAL_SETTINGS_CONTEXT")
-"""The settings of the process, for Prefect 3.6.0, which does not have `_REFRESH`."""
+"""The settings of the process, for Prefect 3.6.0, which does not have `_REFRESH`; and the sign that the
+module has been imported up to its settings."""
+
+
+def is_loaded() -> bool:
+    """Return whether Prefect's client was imported in this process and has read its settings. Does not
+    wait for another thread that is importing it."""
+    module = sys.modules.get(_GLOBAL_SETTINGS.module)
+    return module is not None and _GLOBAL_SETTINGS.name in vars(module)
+
+
+def client_address() -> tuple[Any, Any]:
+    """Return the API URL and the auth string that Prefect's client in this process uses."""
+    api = importlib.import_module("prefect.settings").get_current_settings().api
+    return api.url, api.auth_string
 
 
 def refresh_settings() -> None:
@@ -155,13 +170,14 @@ EVALUATE_PERIODICALLY = Internal(
 without this."""
 
 _LOG_HANDLER = Internal("prefect.logging.handlers", "APILogHandler", required=False)
-"""Sends what flows log to the API, in batches."""
+"""Sends what flows log to the API, in batches, as another worker does with their events."""
 
 
-def send_waiting_logs() -> None:
-    """Send what flows in this process have logged, and wait for that.
+def send_waiting() -> None:
+    """Send the log records and events of flows in this process, and wait for that.
 
     ``logging.Handler.flush`` is public, but Prefect's loggers have a handler each, and no public list.
+    It ends all workers of the client; the next ones connect to the server in the settings.
     """
     handler = _LOG_HANDLER.get()
     if handler is not None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import os
 import re
 import socket
 import threading
@@ -14,13 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import ValidationError
 
 from orchnb.errors import ServerStartFailed
 from orchnb.hosting import host
 from orchnb.hosting.ephemeral import EphemeralApp
 from orchnb.hosting.port import Served
-from orchnb.prefect_server.app import known_to_prefect
 
 
 class App:
@@ -171,17 +167,3 @@ def test_a_port_whose_app_went_down_is_not_open(served: Served) -> None:
     assert served.is_open
     host.close_all()
     assert not served.is_open
-
-
-def test_an_address_that_prefect_cannot_take_is_not_left_behind(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    importlib.import_module("prefect.context")
-    monkeypatch.setenv("PREFECT_API_URL", "http://mine/api")
-    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "LOUD")
-    with (
-        pytest.raises(ValidationError),
-        known_to_prefect({"PREFECT_API_URL": "http://127.0.0.1:9/api"}),
-    ):
-        raise AssertionError("Prefect's settings are in order")
-    assert os.environ["PREFECT_API_URL"] == "http://mine/api"

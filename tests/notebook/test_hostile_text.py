@@ -47,6 +47,8 @@ from orchnb.http.retry import RetryEvent
 from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.artifacts import artifact_card
+from orchnb.notebook.views.awaiting import await_card
+from orchnb.notebook.views.browse import found_table
 from orchnb.notebook.views.diagnosis import diagnosis_card
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
@@ -85,6 +87,7 @@ from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried
 from orchnb.notebook.views.run_logs import log_card
 from orchnb.notebook.views.serving import served_flow_card
 from orchnb.notebook.views.startup import Startup
+from orchnb.notebook.views.status import server_card
 from orchnb.notebook.views.timeline import MOST_BARS, timeline_chart
 from orchnb.notebook.views.watch import (
     Watch,
@@ -98,6 +101,7 @@ from orchnb.openapi.discovery import Location
 from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
+from orchnb.runs.browsing import FoundRuns
 from orchnb.runs.details import RunDetails
 from orchnb.runs.failures import FailedRun
 from orchnb.runs.serving import ServedFlow
@@ -292,6 +296,7 @@ def watched(said: str, kind: str, count: int = 1, **changes: Any) -> Watch:
         "details": {run.id: RunDetails(tasks, 1, 2, (said, said, said), line) for run in runs},
         "lines": (line, line),
         "total": count,
+        "age": 0.0,
         "elapsed": 3.0,
         "ui_url": "http://x.invalid",
         "trouble": None,
@@ -460,7 +465,7 @@ def served(said: str) -> Served:
     app = EphemeralApp("app", home=Path(), timeout=1, given=titled(said))
     opened = Served.__new__(Served)
     opened.app, opened.port = app, 4200
-    opened._base, opened.settings_file = "/pages", Path("port.sh")
+    opened._base, opened._settings_file = "/pages", Path("port.sh")
     opened._keys = PortKeys(4200, "/pages")
     opened._keys.new_code = lambda: "the-same-each-time"  # type: ignore[method-assign]
     return opened
@@ -531,6 +536,8 @@ def recorded(said: str) -> View:
 
 
 VIEWS: dict[str, Callable[[str], AnyView]] = {
+    "awaiting.await_card": lambda said: await_card([said] * 7, is_missing=True),
+    "awaiting.await_card: needless": lambda said: await_card([said], is_missing=False, failed=True),
     **{
         f"errors.error_card: {status_}": lambda said, status_=status_: error_card(
             refused(status_, said)
@@ -569,6 +576,7 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
         httpx.Request("POST", address(said)), sent=True
     ),
     "objects.status_card: up": lambda said: status_card(status(said)),
+    "status.server_card": lambda said: server_card(status(said, flows=said)),
     "objects.status_card: down": lambda said: status_card(status(said, state="down")),
     "objects.status_card: refused": lambda said: status_card(
         ServerStatus(
@@ -649,6 +657,13 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
         for kind in ("RUNNING", "FAILED")
         for count in (1, 2)
     },
+    "browse.found_table: two": lambda said: found_table(
+        FoundRuns([run_of(said)] * 2, total=9, looked_at=5, note=clean(said)),
+        now=NOON.astimezone(),
+    ),
+    "browse.found_table: none": lambda said: found_table(
+        FoundRuns([], total=9, looked_at=5, note=clean(said))
+    ),
     "watch.watch_view: trouble": lambda said: watched(
         said,
         "RUNNING",
@@ -905,16 +920,7 @@ def view_functions() -> set[str]:
 
 def test_every_view_is_among_them() -> None:
     assert view_functions() == {name.partition(":")[0] for name in VIEWS}
-    shown = {f"objects.{function}" for function in _SHOWN.values()} - {
-        *(
-            "objects.retried_table",
-            "objects.timeline_chart",
-            "objects.failed_run_card",
-            "objects.graph_diagram",
-            "objects.diagnosis_card",
-            "objects.served_flow_card",
-        )  # by way of their modules
-    }
+    shown = {view if "." in view else f"objects.{view}" for view in _SHOWN.values()}
     assert shown <= view_functions()
 
 

@@ -119,6 +119,18 @@ def test_a_view_says_when_it_was_made() -> None:
         assert expected in watch_html(shown)
 
 
+def test_a_view_is_no_younger_than_what_it_shows() -> None:
+    watching, simulated = watched(LONG, until=9)
+    simulated.now = 100.0
+    shown = watch_view(watching.snapshot(), EPOCH + timedelta(seconds=100))
+    seen = watching.following.pace.last_success
+    assert seen is not None
+    assert 7 < seen <= 9
+    assert (
+        shown.moment == f"as of {EPOCH.astimezone() + timedelta(seconds=seen):%Y-%m-%d %H:%M:%S %Z}"
+    )
+
+
 def test_what_assistive_technology_needs_is_there() -> None:
     tasks = lambda run_id, now: [("load", "COMPLETED"), ("train", "RUNNING")]  # noqa: E731
     source = watch_html(view(LONG, FAILS, until=9, tasks=tasks))

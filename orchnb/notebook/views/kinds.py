@@ -19,6 +19,7 @@ from orchnb.notebook.views.run_cells import (
     flow_name,
     page_link,
     run_parameters,
+    run_seconds,
     run_start,
     run_state,
     run_time,
@@ -45,6 +46,8 @@ class Around(NamedTuple):
 
     now: datetime
     ui_url: str | None = None
+    longest: float = 0.0
+    """Seconds of the longest run in a list of runs; 0 if there is nothing to compare."""
 
 
 class Look(NamedTuple):
@@ -84,13 +87,18 @@ def _ident(one: Any, _: Around) -> Shown:
     return short_id(getattr(one, "id", None))
 
 
+def _duration(run: FlowRun | TaskRun, around: Around) -> Shown:
+    share = max(run_seconds(run), 0.0) / around.longest if around.longest else None
+    return TableCell(run_time(run, around.now), on_one_line=True, share=share)
+
+
 _FLOW_RUN = Look(
     columns={
         "name": _linked("runs/flow-run", 28),
         "flow": lambda run, _: flow_name(run.flow_id, 20),
         "state": lambda run, _: run_state(run),
         "start": lambda run, around: run_start(run, around.now),
-        "duration": lambda run, around: TableCell(run_time(run, around.now), on_one_line=True),
+        "duration": _duration,
         "parameters": lambda run, _: run_parameters(run),
         "tags": field_cell("tags", 24),
         "id": _ident,
@@ -128,7 +136,7 @@ _TASK_RUN = Look(
         "name": _linked("runs/task-run"),
         "state": lambda run, _: run_state(run),
         "start": lambda run, around: run_start(run, around.now),
-        "duration": lambda run, around: TableCell(run_time(run, around.now), on_one_line=True),
+        "duration": _duration,
         "tries": lambda run, _: str(run.run_count) if run.run_count > 1 else "",
         "tags": field_cell("tags", 24),
         "flow run": lambda run, _: short_id(run.flow_run_id),
