@@ -11,7 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterator,
+    Sequence,
+)
 from typing import (
     Any,
     Concatenate,
@@ -22,7 +29,7 @@ from typing import (
     overload,
 )
 
-from typing_extensions import ParamSpec
+from typing_extensions import ParamSpec, Self
 
 from orchnb.api.answers import M
 from orchnb.api.methods import AsyncClient, SyncClient, dressed, hints_of, refuse_unknown
@@ -52,6 +59,7 @@ class Identified(Protocol):
 
 Row = TypeVar("Row", bound=Identified)
 Row_co = TypeVar("Row_co", bound=Identified, covariant=True)
+Any_co = TypeVar("Any_co", covariant=True)
 
 
 class Pages(Protocol[Row_co]):
@@ -265,6 +273,52 @@ class _Given(Generic[Row]):
             )
 
 
+class AsyncRows(AsyncIterator[Any_co]):
+    """The rows of a long result, page by page: ``async for row in rows``, or ``await rows.to_list()``."""
+
+    def __init__(self, rows: AsyncGenerator[Any_co, None]) -> None:
+        self._rows = rows
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any_co:
+        return await self._rows.__anext__()
+
+    async def aclose(self) -> None:
+        """End the iteration."""
+        await self._rows.aclose()
+
+    async def to_list(self: AsyncRows[M]) -> ModelList[M]:
+        """Return all rows that are left, as a list that a notebook shows as a table."""
+        return _listed([row async for row in self])
+
+
+class Rows(Iterator[Any_co]):
+    """The rows of a long result, page by page: ``for row in rows``, or ``rows.to_list()``."""
+
+    def __init__(self, rows: Generator[Any_co, None, None]) -> None:
+        self._rows = rows
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any_co:
+        return next(self._rows)
+
+    def close(self) -> None:
+        """End the iteration."""
+        self._rows.close()
+
+    def to_list(self: Rows[M]) -> ModelList[M]:
+        """Return all rows that are left, as a list that a notebook shows as a table."""
+        return _listed(list(self))
+
+
+def _listed(rows: list[M]) -> ModelList[M]:
+    return ModelList(rows, model=type(rows[0]) if rows else None)
+
+
 class iteration(Generic[P, Row]):
     """An iterator method of both clients, made from a function that returns the pages."""
 
@@ -283,18 +337,22 @@ class iteration(Generic[P, Row]):
                     raise
             raise wrong
 
-        async def iterate_async(
-            client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs
-        ) -> AsyncIterator[Row]:
-            paging = made(iterate_async, args, kwargs)
+        async def rows_async(client: AsyncClient, paging: Pages[Row]) -> AsyncGenerator[Row, None]:
             while not paging.done:
                 for row in paging.take(await client.perform(paging.call())):
                     yield row
 
-        def iterate(client: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Row]:
-            paging = made(iterate, args, kwargs)
+        def rows(client: SyncClient, paging: Pages[Row]) -> Generator[Row, None, None]:
             while not paging.done:
                 yield from paging.take(client.perform(paging.call()))
+
+        def iterate_async(
+            client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs
+        ) -> AsyncRows[Row]:
+            return AsyncRows(rows_async(client, made(iterate_async, args, kwargs)))
+
+        def iterate(client: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Rows[Row]:
+            return Rows(rows(client, made(iterate, args, kwargs)))
 
         self._made = (iterate_async, iterate)
 
@@ -304,26 +362,24 @@ class iteration(Generic[P, Row]):
         iterate_async, iterate = self._made
         row = get_args(hints_of(self._function)["return"])[-1]  # Paging[Row], or Chain[Row]
         return (
-            dressed(iterate_async, self._function, returns=AsyncIterator[row]),  # type: ignore[valid-type] # made at run time
-            dressed(iterate, self._function, returns=Iterator[row]),  # type: ignore[valid-type] # as above
+            dressed(iterate_async, self._function, returns=AsyncRows[row]),  # type: ignore[valid-type] # made at run time
+            dressed(iterate, self._function, returns=Rows[row]),  # type: ignore[valid-type] # as above
         )
 
     @overload
     def __get__(
         self, client: None, owner: type[AsyncClient]
-    ) -> Callable[Concatenate[AsyncClient, P], AsyncIterator[Row]]: ...
+    ) -> Callable[Concatenate[AsyncClient, P], AsyncRows[Row]]: ...
     @overload
     def __get__(
         self, client: None, owner: type[SyncClient]
-    ) -> Callable[Concatenate[SyncClient, P], Iterator[Row]]: ...
+    ) -> Callable[Concatenate[SyncClient, P], Rows[Row]]: ...
     @overload
     def __get__(
         self, client: AsyncClient, owner: type[AsyncClient]
-    ) -> Callable[P, AsyncIterator[Row]]: ...
+    ) -> Callable[P, AsyncRows[Row]]: ...
     @overload
-    def __get__(
-        self, client: SyncClient, owner: type[SyncClient]
-    ) -> Callable[P, Iterator[Row]]: ...
+    def __get__(self, client: SyncClient, owner: type[SyncClient]) -> Callable[P, Rows[Row]]: ...
     def __get__(self, client: Any, owner: Any) -> Any:
         method = self._methods[0 if owner.is_async else 1]
         return method if client is None else method.__get__(client, owner)

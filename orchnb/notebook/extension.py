@@ -19,8 +19,9 @@ from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
 from orchnb.notebook.magic_lines import LineCompleter
-from orchnb.notebook.magics import OrchMagics
+from orchnb.notebook.magics import OrchMagics, track_options
 from orchnb.notebook.prewarm import Prewarm
+from orchnb.notebook.recording import CellRecords
 from orchnb.notebook.session import Session
 from orchnb.notebook.stop_button import Pulse
 from orchnb.notebook.terminal import AwaitingCells
@@ -43,6 +44,7 @@ _SHOWN = {
     ("orchnb.openapi.namespace", "OperationGroup"): "operation_group_table",
     ("orchnb.openapi.namespace", "_DescribedOperations"): "operations_table",
     ("orchnb.api.models.base", "ModelList"): "model_table",
+    ("orchnb.runs.browsing", "FoundRuns"): "browse.found_table",
     ("orchnb.api.models.base", "Model"): "model_card",
     ("orchnb.api.status", "ServerStatus"): "status.server_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
@@ -58,8 +60,13 @@ _SHOWN = {
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
 
-# The runs that a watch returns, which its display has shown already.
+# Lists that have a display of their own.
 _WATCHED = ("orchnb.runs.watching", "WatchedRuns")
+_FOUND = ("orchnb.runs.browsing", "FoundRuns")
+
+
+_IN_LISTS = frozenset({"model_card", "model_table", "graph.graph_diagram"})
+"""Views that are one line for each object, if it is within something else."""
 
 
 class Extension:
@@ -90,8 +97,16 @@ class Extension:
         out.enter_context(startup_observers.observe(self._started))
         out.enter_context(follow_observers.observe(self._followed))
         out.enter_context(switch_observers.observe(lambda _: self.session.leave()))
+        records = CellRecords(shell, track_options, self.cells.current, self.mode)
+        out.callback(records.remove)
         shell.register_magics(
-            OrchMagics(shell, self.session, self.mode, lambda: self.displays.history)
+            OrchMagics(
+                shell,
+                self.session,
+                self.mode,
+                lambda: self.displays,
+                lambda: records.session,
+            )
         )
         out.callback(_ipython.remove_magics, shell, OrchMagics)
         out.callback(LineCompleter(OrchMagics, shell.Completer).remove)
@@ -106,9 +121,10 @@ class Extension:
         related_objects.wanted = True
         out.callback(setattr, related_objects, "wanted", False)
         assert shell.display_formatter is not None, "a shell always has one"
-        shown_above: Any = shell.display_formatter.ipython_display_formatter
-        shown_above.for_type_by_name(*_WATCHED, self._show_watched)
-        out.callback(shown_above.pop, ".".join(_WATCHED), None)
+        own: Any = shell.display_formatter.ipython_display_formatter
+        for kind, show_own in ((_WATCHED, self._show_watched), (_FOUND, self._show_found)):
+            own.for_type_by_name(*kind, show_own)
+            out.callback(own.pop, ".".join(kind), None)
         out.callback(_end_runners)
         out.callback(_stop_serving_flows)
         out.callback(_NotebookLoop(shell).remove)
@@ -149,6 +165,11 @@ class Extension:
         """Show nothing for runs that the cell shows above, and others as usual."""
         if self._displays is None or not self._displays.watches.is_shown_here(runs.following):
             raise NotImplementedError  # IPython then asks the other formatters
+
+    def _show_found(self, runs: Any) -> None:
+        """Show the runs in pages, where there are several and the kernel handles buttons."""
+        if not self._is_here or not self.displays.pages.show(runs):
+            raise NotImplementedError
 
     @property
     def _is_here(self) -> bool:
@@ -281,7 +302,14 @@ def _as_text(view: str) -> Callable[[Any, Any, bool], None]:
     def show(value: Any, printer: Any, cycle: bool) -> None:
         from orchnb.notebook.views import model
 
-        printer.text(repr(value) if cycle else model.text(_view_function(view)(value)))
+        if cycle:
+            printer.text(repr(value))
+        elif len(printer.stack) == 1 or view not in _IN_LISTS:
+            printer.text(model.text(_view_function(view)(value)))
+        elif isinstance(value, list):
+            printer.pretty(list(value))
+        else:  # one line for each in a list, a dict and so on
+            printer.text(_view_function("model_line")(value))
 
     return show
 

@@ -124,9 +124,36 @@ def is_loaded() -> bool:
 
 
 def client_address() -> tuple[Any, Any]:
-    """Return the API URL and the auth string that Prefect's client in this process uses."""
-    api = importlib.import_module("prefect.settings").get_current_settings().api
+    """Return the API URL and the auth string that Prefect's client uses in this process and context."""
+    api = prefects_settings().api
     return api.url, api.auth_string
+
+
+def prefects_settings() -> Any:
+    """Return the settings of Prefect's client in this process and context, with documented names."""
+    return importlib.import_module("prefect.settings").get_current_settings()
+
+
+# Runs. Both names are public and documented, but moved between versions before.
+
+_RUN_CONTEXTS = (
+    Internal("prefect.context", "FlowRunContext", required=False),
+    Internal("prefect.context", "TaskRunContext", required=False),
+)
+"""The contexts of a flow run and of a task run in progress, with the client of their server."""
+
+
+def run_client() -> Any:
+    """Return the client of Prefect's that the flow or task run uses which this code belongs to; None
+    outside of runs."""
+    if not is_loaded():
+        return None
+    for each in _RUN_CONTEXTS:
+        kind = each.get()
+        context = kind.get() if kind is not None else None
+        if context is not None:
+            return context.client
+    return None
 
 
 def refresh_settings() -> None:
@@ -264,6 +291,7 @@ EXTRAS = (
     _STARTED_APPS,
     *_APP_CACHES,
     _REFRESH,
+    *_RUN_CONTEXTS,
     EVALUATE_PERIODICALLY,
     _LOG_HANDLER,
     _BLOCK,

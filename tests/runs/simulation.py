@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from orchnb.api.event_stream import Listen
-from orchnb.api.models import FlowRun, Log, OrchestrationResult, TaskRun
+from orchnb.api.models import Deployment, FlowRun, Log, OrchestrationResult, TaskRun
 from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
 
@@ -94,6 +94,13 @@ class SimulatedServer:
             return self._task_runs(effect.json)
         if effect.path == "/logs/filter":
             return self._logs(effect.json)
+        if effect.path.endswith("/create_flow_run"):
+            run_id = uuid.uuid5(uuid.NAMESPACE_OID, effect.json["idempotency_key"])
+            self.schedules.setdefault(run_id, [(self.now, "RUNNING"), (self.now + 9, "COMPLETED")])
+            return self.run(run_id)
+        if effect.path.startswith("/deployments/"):
+            found = {"id": effect.path.split("/")[2], "name": "here", "flow_id": uuid.UUID(int=1)}
+            return Deployment.model_validate(found)
         if effect.path.startswith("/flow_runs/") and effect.path != "/flow_runs/filter":
             run_id = uuid.UUID(effect.path.split("/")[2])
             if effect.path.endswith("/set_state"):
