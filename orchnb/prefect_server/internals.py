@@ -214,7 +214,6 @@ def send_waiting() -> None:
 # The package.
 
 MODULES = (
-    "jsonschema",
     "sqlalchemy.ext.asyncio",
     "fastapi",
     "docket",
