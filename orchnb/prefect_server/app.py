@@ -109,6 +109,28 @@ def warm_modules() -> None:
     import_each(internals.MODULES_OF_A_START)
 
 
+@contextmanager
+def _log_levels_kept() -> Iterator[None]:
+    """Keep the levels of all loggers but the server's own.
+
+    Creating an app sets those of Prefect's loggers and of the root logger again. What the person has set
+    since the import would be lost, at some moment of a start in the background.
+    """
+    known = logging.root.manager.loggerDict
+    loggers = [
+        each
+        for name, each in known.items()
+        if isinstance(each, logging.Logger) and not f"{name}.".startswith("prefect.server.")
+    ]
+    levels = [(each, each.level) for each in (logging.root, *loggers)]
+    try:
+        yield
+    finally:
+        for each, level in levels:
+            if each.level != level:
+                each.setLevel(level)
+
+
 class PrefectServer:
     """An app of Prefect's server, with the settings at the time when it was created.
 
@@ -146,7 +168,7 @@ class PrefectServer:
         self._context = context.model_copy(update={"settings": settings})
         self.database_file: Path | None = file_of(address)
         self._ending = False
-        with self._context.model_copy():
+        with self._context.model_copy(), _log_levels_kept():
             # A Prefect app runs only once: a second start has no services and no database.
             self._app = create_app(settings, ephemeral=True, ignore_cache=True)
         remember_routes(self._app)
