@@ -268,7 +268,7 @@ def test_the_log_of_a_run_is_shown(cell: Kernel) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("%orch_watch no-such-run", "there is no flow run named 'no-such-run'"),
+        ("%orch_watch no-such-run", "There is no flow run with the name or id 'no-such-run'"),
         ("%orch_watch --since yesteryear", "is not a point in time"),
         ("%orch_failed yesteryear", "is not a point in time"),
     ],
