@@ -25,6 +25,8 @@ from orchnb.api.times import ToCome
 from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
 from orchnb.runs.bulk import cancel_flow_runs, retry_flow_run, retry_flow_runs
+from orchnb.runs.comparison import compare_flow_runs
+from orchnb.runs.failure_groups import read_failures
 from orchnb.runs.failures import read_failed_run
 from orchnb.runs.following import Following, RunChange
 from orchnb.runs.log_tail import LogTail, level_of
@@ -317,6 +319,8 @@ class RunOperations:
     """Start flow runs, and wait for them."""
 
     map_deployment = map_deployment
+    compare_flow_runs = compare_flow_runs
+    read_failures = read_failures
     read_result = read_result
     read_results = read_results
     read_task_result = read_task_result

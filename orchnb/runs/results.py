@@ -35,8 +35,9 @@ _PERSIST = (
 )
 _WHY_NOT = (
     "The server says where the result is stored, and this server is neither in this process nor on this "
-    "machine: whoever controls it could run any code here. If you trust the server and the storage, pass "
-    "allow_pickle=True. Plain data of a flow with result_serializer='json' can be read without it."
+    "machine: everyone who controls it could run any code here. If you trust the server and the "
+    "storage, pass allow_pickle=True. Plain data of a flow with result_serializer='json' can be read "
+    "without it."
 )
 _MARKS = (b"__class__", b"__exc_type__")
 """The keys by which Prefect's JSON names Python classes to create."""

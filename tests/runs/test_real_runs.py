@@ -156,7 +156,7 @@ def test_failed_runs_are_retried_together(client: Any) -> None:
 
 def test_what_cannot_be_retried_is_told_and_the_others_are(client: Any) -> None:
     fails = client.run_deployment("train/here", parameters={"fail": True, "steps": 0})
-    other = client.create_flow_run("train", name=str(uuid.uuid4()), state="FAILED")
+    other = client.create_flow_run("train", name=f"name-{uuid.uuid4()}", state="FAILED")
     waits = client.run_deployment("train/here", scheduled_time="in 1h", timeout=0)
     nobody = uuid.uuid4()
     with pytest.raises(FlowRunsNotChanged, match="3 of 4 flow runs were not retried") as caught:
