@@ -42,7 +42,12 @@ def artifact_card(artifact: Artifact) -> Card:
         excerpt = preformatted(data if isinstance(data, str) else in_words(data, 2000))
     title = " ".join(filter(None, (_kind(artifact), clean(artifact.key or "", 120))))
     return Card(
-        title, rows=rows, table=table, excerpt=excerpt, fraction=progress, notes=_origin(artifact)
+        title,
+        rows=[(label, value) for label, value in rows if str(value)],
+        table=table,
+        excerpt=excerpt,
+        fraction=progress,
+        notes=_origin(artifact),
     )
 
 
