@@ -36,7 +36,8 @@ from orchnb.api.methods import AsyncClient, SyncClient, dressed, hints_of, refus
 from orchnb.api.models.base import ModelList
 from orchnb.api.wrong_calls import wrong_call
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
-from orchnb.http.calls import AT_MOST, Call, LongSteps, Steps
+from orchnb.http.calls import AT_MOST, Call, Deferred, LongSteps, Steps
+from orchnb.http.effects import Sleep
 
 P = ParamSpec("P")
 
@@ -128,13 +129,21 @@ class Paging(Generic[Row]):
         return new
 
 
-def pages_of(query: Steps[ModelList[M]]) -> Callable[[int, int], Call[ModelList[M]]]:
+def pages_of(query: Steps[ModelList[M]]) -> Callable[[int, int], Steps[ModelList[M]]]:
     """Return a function that makes the call for each page of a read. The read is evaluated once: for all
     pages ``"1h"`` means an hour before the first one, and an iterator of names is consumed only once."""
-    assert isinstance(query, Call), "a read of one page is one call"
-    return lambda offset, limit: dataclasses.replace(
-        query, json={**query.json, "offset": offset, "limit": limit}
-    )
+    call: Any = query
+
+    def page(offset: int, limit: int) -> Generator[Call[Any], Any, ModelList[M]]:
+        nonlocal call
+        if isinstance(call, Deferred):
+            call = yield from call.prepared()
+        assert isinstance(call, Call), "a read of one page is one call"
+        body = {**call.json, "offset": offset, "limit": limit}
+        found: ModelList[M] = yield from dataclasses.replace(call, json=body)
+        return found
+
+    return page
 
 
 def every(pages: Paging[Row]) -> Generator[Call[Any], Any, list[Row]]:
@@ -189,6 +198,40 @@ class Chain(Generic[Row]):
         if self._next is not None:
             self._given.refuse_repetition()
         return new
+
+
+class Later(Generic[Row]):
+    """A long result that needs something first, such as ids for names.
+
+    Args:
+        find: makes the calls that find it.
+        then: returns the long result, given what was found.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[], Generator[Call[Any], Any, Any]],
+        then: Callable[[Any], Pages[Row]],
+    ) -> None:
+        self._find = find
+        self._then = then
+        self._pages: Pages[Row] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether there are no more pages."""
+        return self._pages is not None and self._pages.done
+
+    def call(self) -> Generator[Call[Any] | Sleep, Any, Any]:
+        """Find what is needed, if that was not done, and make the calls for the next page."""
+        if self._pages is None:
+            self._pages = self._then((yield from self._find()))
+        return None if self._pages.done else (yield from self._pages.call())
+
+    def take(self, page: Any) -> Sequence[Row]:
+        """Return the rows of that page that were not returned before."""
+        assert self._pages is not None, "a page was called before"
+        return [] if page is None else self._pages.take(page)
 
 
 class _Given(Generic[Row]):

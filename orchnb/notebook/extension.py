@@ -51,6 +51,8 @@ _SHOWN = {
     ("orchnb.runs.timelines", "Timeline"): "timeline.timeline_chart",
     ("orchnb.runs.serving", "ServedFlow"): "serving.served_flow_card",
     ("orchnb.runs.failures", "FailedRun"): "failed_runs.failed_run_card",
+    ("orchnb.runs.comparison", "RunComparison"): "comparison.run_comparison_card",
+    ("orchnb.runs.failure_groups", "FailureGroups"): "failure_groups.failure_groups_view",
     ("orchnb.api.models.runs", "FlowRunGraph"): "graph.graph_diagram",
     ("orchnb.notebook.views.retries", "RetriedList"): "retries.retried_table",
     ("orchnb.diagnosis", "Diagnosis"): "diagnosis.diagnosis_card",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchnb.notebook.views.model import Card, Line
     from orchnb.notebook.views.retries import RetriedList
     from orchnb.runs.browsing import FoundRuns
+    from orchnb.runs.failure_groups import FailureGroups
     from orchnb.runs.watching import WatchedRuns
 
 
@@ -238,6 +239,23 @@ class OrchMagics(Magics):
                 "orch_watch",
             )
         return client.perform(watch_runs(selected, None))
+
+    @magic_arguments()
+    @argument("since", nargs="?", default="24h", help="those since then: 2h, 3d, today, 2026-11-01")
+    @argument("--flow", help="only runs of the flow of this name")
+    @line_magic
+    def orch_failed(self, line: str) -> FailureGroups:
+        """Show the flow runs that failed, by default in the last 24 hours, grouped by cause.
+
+        Returns the groups: ``failures = %orch_failed 2h``.
+        """
+        from orchnb.api.context import get_client
+        from orchnb.api.times import moment
+
+        given = _given(OrchMagics.orch_failed, line)
+        with _usage_errors(ValueError):
+            since = moment(given.since)
+        return get_client(sync_client=True).read_failures(since, given.flow)
 
     @magic_arguments()
     @argument("words", nargs="*", metavar="WORDS", help="a part of the run's name")

@@ -49,10 +49,12 @@ from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.artifacts import artifact_card
 from orchnb.notebook.views.awaiting import await_card
 from orchnb.notebook.views.browse import found_table
+from orchnb.notebook.views.comparison import run_comparison_card
 from orchnb.notebook.views.diagnosis import diagnosis_card
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.failed_runs import failed_run_card
+from orchnb.notebook.views.failure_groups import failure_groups_view
 from orchnb.notebook.views.graph import graph_diagram
 from orchnb.notebook.views.logs import log_view
 from orchnb.notebook.views.model import (
@@ -102,7 +104,9 @@ from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
 from orchnb.runs.browsing import FoundRuns
+from orchnb.runs.comparison import Difference, RunComparison
 from orchnb.runs.details import RunDetails
+from orchnb.runs.failure_groups import FailureGroups, grouped
 from orchnb.runs.failures import FailedRun
 from orchnb.runs.serving import ServedFlow
 from orchnb.runs.timelines import Timeline, TimelineRow, spans_of
@@ -435,6 +439,17 @@ def failed_of(said: str) -> FailedRun:
     return FailedRun(run_of(said), task, traceback_in(logs[1].message), logs, said)
 
 
+def groups_of(said: str) -> FailureGroups:
+    runs = [run_of(said), run_of(said)]
+    since = datetime(2026, 11, 28, tzinfo=timezone.utc)
+    return FailureGroups(grouped(runs, {runs[0].flow_id: said}), since, True, said)
+
+
+def comparison_of(said: str) -> RunComparison:
+    one = Difference("parameter", said, {said: said}, [said])
+    return RunComparison(run_of(said), run_of(said), [one], [said], True)
+
+
 def flow_of(said: str) -> models.Flow:
     return models.Flow.model_validate(flow(said))
 
@@ -615,6 +630,8 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
         )
         for kind in ("markdown", "table", "progress", "image", "link", "of no kind")
     },
+    "comparison.run_comparison_card: all": lambda said: run_comparison_card(comparison_of(said)),
+    "failure_groups.failure_groups_view: all": lambda said: failure_groups_view(groups_of(said)),
     "failed_runs.failed_run_card: all": lambda said: failed_run_card(failed_of(said)),
     "run_logs.run_log_card: a line": lambda said: run_log_card(
         run_of(said), [log_of(said)], among=said

@@ -225,6 +225,11 @@ def test_watched_runs_are_shown_where_the_display_does_not(cell: Kernel) -> None
         cell("%orch_display settings")
 
 
+def test_failed_runs_are_shown_by_cause(cell: Kernel) -> None:
+    cell("await client.run_deployment('train/here', parameters={'fail': True, 'x': 4});")
+    assert "loss is nan at lr=…" in cell("%orch_failed 1h --flow train").result
+
+
 def test_following_in_a_loop_shows_nothing_by_itself(cell: Kernel) -> None:
     shown = cell("found = [change async for change in client.follow_flow_runs([run])]")
     assert shown.outputs == []
@@ -265,6 +270,7 @@ def test_the_log_of_a_run_is_shown(cell: Kernel) -> None:
     [
         ("%orch_watch no-such-run", "there is no flow run named 'no-such-run'"),
         ("%orch_watch --since yesteryear", "is not a point in time"),
+        ("%orch_failed yesteryear", "is not a point in time"),
     ],
 )
 def test_what_cannot_be_watched_is_a_usage_error(cell: Kernel, source: str, words: str) -> None:
@@ -297,7 +303,7 @@ def test_the_stop_button_ends_the_wait_and_not_the_run(cell: Kernel, wait: str) 
     assert shown.errors
     text = last_of(shown)[1]
     assert "The wait was stopped, nothing was cancelled." in text
-    found = "(await client.read_flow_runs(sort='START_TIME_DESC', limit=1))[0].id"
+    found = "(await client.read_flow_runs(sort='START_TIME_DESC', until='now', limit=1))[0].id"
     assert cell.value(f"(await client.wait_for_flow_run({found})).state_name") == "'Completed'"
 
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticUseDefault, core_schema
 
-from orchnb.http.json_values import local
+from orchnb.http.json_values import in_local_zone
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -37,7 +37,11 @@ def aware(moment: datetime, info: ValidationInfo) -> datetime:
     time in a model that the user makes."""
     if moment.tzinfo is not None:
         return moment
-    return moment.replace(tzinfo=timezone.utc) if info.context is FROM_SERVER else local(moment)
+    return (
+        moment.replace(tzinfo=timezone.utc)
+        if info.context is FROM_SERVER
+        else in_local_zone(moment)
+    )
 
 
 Time = Annotated[datetime, AfterValidator(aware)]

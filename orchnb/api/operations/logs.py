@@ -15,6 +15,7 @@ from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, as_id, as_list
 from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults
+from orchnb.api.operations.references import FlowRunRef, of_flow_run
 from orchnb.api.operations.related import with_task_names
 from orchnb.api.operations.verbs import search
 from orchnb.api.times import as_moment
@@ -63,11 +64,12 @@ def create_logs(logs: Iterable[Data]) -> Call[None]:
 class LogQuery(TypedDict, total=False):
     """Keywords of a query for log lines."""
 
-    flow_run_id: UUID | str | None
+    flow_run_id: FlowRunRef | None
     task_run_id: UUID | str | None
 
 
 @operation
+@of_flow_run
 def read_logs(
     log_filter: Filter | None = None,
     limit: int | None = None,
