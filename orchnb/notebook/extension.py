@@ -51,6 +51,8 @@ _SHOWN = {
     ("orchnb.runs.timelines", "Timeline"): "timeline.timeline_chart",
     ("orchnb.runs.serving", "ServedFlow"): "serving.served_flow_card",
     ("orchnb.runs.failures", "FailedRun"): "failed_runs.failed_run_card",
+    ("orchnb.runs.comparison", "RunComparison"): "comparison.run_comparison_card",
+    ("orchnb.runs.failure_groups", "FailureGroups"): "failure_groups.failure_groups_view",
     ("orchnb.api.models.runs", "FlowRunGraph"): "graph.graph_diagram",
     ("orchnb.notebook.views.retries", "RetriedList"): "retries.retried_table",
     ("orchnb.diagnosis", "Diagnosis"): "diagnosis.diagnosis_card",
@@ -61,6 +63,10 @@ _SHOWN = {
 # Lists that have a display of their own.
 _WATCHED = ("orchnb.runs.watching", "WatchedRuns")
 _FOUND = ("orchnb.runs.browsing", "FoundRuns")
+
+
+_IN_LISTS = frozenset({"model_card", "model_table", "graph.graph_diagram"})
+"""Views that are one line for each object, if it is within something else."""
 
 
 class Extension:
@@ -98,7 +104,7 @@ class Extension:
                 shell,
                 self.session,
                 self.mode,
-                lambda: self.displays.history,
+                lambda: self.displays,
                 lambda: records.session,
             )
         )
@@ -296,7 +302,14 @@ def _as_text(view: str) -> Callable[[Any, Any, bool], None]:
     def show(value: Any, printer: Any, cycle: bool) -> None:
         from orchnb.notebook.views import model
 
-        printer.text(repr(value) if cycle else model.text(_view_function(view)(value)))
+        if cycle:
+            printer.text(repr(value))
+        elif len(printer.stack) == 1 or view not in _IN_LISTS:
+            printer.text(model.text(_view_function(view)(value)))
+        elif isinstance(value, list):
+            printer.pretty(list(value))
+        else:  # one line for each in a list, a dict and so on
+            printer.text(_view_function("model_line")(value))
 
     return show
 

@@ -35,6 +35,7 @@ from orchnb.runtime.loops import waker
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from orchnb.notebook.log_displays import RunLog
     from orchnb.runs.following import Following
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -108,6 +109,10 @@ class LiveDisplays:
     def followed(self, following: Following) -> None:
         """Show the flow runs that code waits for in its cell."""
         self.watches.followed(following)
+
+    def follow_log(self, log: RunLog) -> None:
+        """Show the log lines of a run in the current cell as they arrive."""
+        log.follow(self._shell, self._current_cell(), self._mode, self._pacer)
 
     def cell_ended(self, cell: Cell, interrupted: bool) -> None:
         """Update a cell's displays before the front end stops listening to the cell."""

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
     from orchnb.api.status import ServerStatus
     from orchnb.diagnosis import Diagnosis
+    from orchnb.notebook.live_displays import LiveDisplays
     from orchnb.notebook.record_displays import Recording
     from orchnb.notebook.views.model import Card, Line
-    from orchnb.notebook.views.retries import RetriedList, RetryHistory
+    from orchnb.notebook.views.retries import RetriedList
     from orchnb.runs.browsing import FoundRuns
+    from orchnb.runs.failure_groups import FailureGroups
     from orchnb.runs.watching import WatchedRuns
 
 
@@ -61,7 +63,6 @@ def _known_urls() -> list[str]:
     return [url for url in dict.fromkeys(urls) if _is_url(url) and "@" not in url]
 
 
-TRACK_WORDS = ("on", "off")
 RUN_STATES = (
     "scheduled",
     "pending",
@@ -72,12 +73,13 @@ RUN_STATES = (
     "cancelled",
     "late",
 )
+TRACK_WORDS = ("on", "off")
 LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
 
 
 @magics_class
 class OrchMagics(Magics):
-    """The magics of orchnb. ``history`` returns the retries of the notebook, ``recording`` what records
+    """The magics of orchnb. ``displays`` returns the notebook's live displays, ``recording`` what records
     its cells.
 
     To add one, see CONTRIBUTING and `orchnb.notebook.magic_lines`, which also completes and explains it.
@@ -88,14 +90,14 @@ class OrchMagics(Magics):
         shell: InteractiveShell,
         session: Session,
         mode: DisplayMode,
-        history: Callable[[], RetryHistory],
+        displays: Callable[[], LiveDisplays],
         recording: Callable[[], Recording],
     ) -> None:
         super().__init__(shell)
         self.magics = {kind: with_help(methods) for kind, methods in self.magics.items()}
         self._session = session
         self._mode = mode
-        self._history = history
+        self._displays = displays
         self._recording = recording
 
     @magic_arguments()
@@ -177,6 +179,34 @@ class OrchMagics(Magics):
         return log_view(max(1, given.n), given.level)
 
     @magic_arguments()
+    @argument("run", help="the flow run: its id, or a variable that holds the run")
+    @argument("-n", type=int, default=200, help="show at most this many lines; the default is 200")
+    @argument("-f", action="store_true", help="show lines as they arrive, until the run has ended")
+    @argument(
+        "--level",
+        type=str.lower,
+        default="notset",
+        choices=LEVELS,
+        help="show only lines of at least this level: debug, info, warning, error or critical",
+    )
+    @argument("--task", default="", help="show only lines of tasks whose name contains this")
+    @line_magic
+    def orch_logs(self, line: str) -> Card | None:
+        """Show the last log lines of a flow run, or with ``-f`` its lines as they arrive."""
+        from orchnb.errors import ObjectNotFound
+        from orchnb.notebook.log_displays import RunLog
+
+        given = _given(OrchMagics.orch_logs, line)
+        assert self.shell is not None, "magics are called by a shell"
+        run = self.shell.user_ns.get(given.run, given.run)
+        with _usage_errors(ValueError, ObjectNotFound):
+            log = RunLog(run, level=given.level, task=given.task)
+        if not given.f:
+            return log.last(min(max(1, given.n), 200))
+        self._displays().follow_log(log)
+        return None
+
+    @magic_arguments()
     @argument("runs", nargs="*", metavar="RUN", help="the name or id of a flow run")
     @argument("--flow", help="the runs of the flow of this name")
     @argument("--tag", help="the runs that have this tag")
@@ -209,6 +239,23 @@ class OrchMagics(Magics):
                 "orch_watch",
             )
         return client.perform(watch_runs(selected, None))
+
+    @magic_arguments()
+    @argument("since", nargs="?", default="24h", help="those since then: 2h, 3d, today, 2026-11-01")
+    @argument("--flow", help="only runs of the flow of this name")
+    @line_magic
+    def orch_failed(self, line: str) -> FailureGroups:
+        """Show the flow runs that failed, by default in the last 24 hours, grouped by cause.
+
+        Returns the groups: ``failures = %orch_failed 2h``.
+        """
+        from orchnb.api.context import get_client
+        from orchnb.api.times import moment
+
+        given = _given(OrchMagics.orch_failed, line)
+        with _usage_errors(ValueError):
+            since = moment(given.since)
+        return get_client(sync_client=True).read_failures(since, given.flow)
 
     @magic_arguments()
     @argument("words", nargs="*", metavar="WORDS", help="a part of the run's name")
@@ -263,7 +310,7 @@ class OrchMagics(Magics):
         Returns them as a list: ``retried = %orch_retries``. The last five hundred are kept.
         """
         given = _given(OrchMagics.orch_retries, line)
-        history = self._history()
+        history = self._displays().history
         if given.clear:
             history.clear()
         return history.entries()
@@ -373,9 +420,11 @@ def track_options(line: str) -> TrackOptions:
 
 
 @contextmanager
-def _usage_errors(kind: type[ValueError] = InvalidChoice) -> Iterator[None]:
-    """Raise errors of this kind as IPython's error for a line that a magic does not accept."""
+def _usage_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Raise errors of these kinds, by default `InvalidChoice`, as IPython's error for a line that a magic
+    does not accept."""
+    expected = kinds or (InvalidChoice,)
     try:
         yield
-    except kind as error:
+    except expected as error:
         raise UsageError(str(error)) from None

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import traceback as python_traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -78,8 +78,7 @@ class ErrorCards:
         error = exc_tuple[1] if exc_tuple else sys.exc_info()[1]
         # No exception is being handled: %tb asks for the whole last one.
         ours = self._installed and error is not None and self._show_cards(error)
-        # IPython leaves the tracebacks of groups to Python, which prints the exception being handled.
-        if error is None or not ours or _members(error):
+        if error is None or not ours:
             self._original(exc_tuple, *args, **kwargs)
             return
         whole = error.__traceback__
@@ -89,11 +88,22 @@ class ErrorCards:
         elif isinstance(error, KeyboardInterrupt):  # stopped outside of the user's code
             kwargs["exception_only"] = True
         shown = own or whole
-        with _bare(error):
-            self._original((type(error), error, shown), *args, **kwargs)
+        is_group = bool(_members(error))
+        is_wrapped = vars(self._shell).get("showtraceback") is not self._ours
+        with ExitStack() as put_back:
+            # For handlers that take the error that is being handled, such as rich's, and for groups.
+            seen = _with_first_frame(shown, whole) if is_wrapped and own is not None else shown
+            put_back.enter_context(_with_traceback(error, seen))
+            if is_group or is_wrapped or self._previous is not None:
+                for each in _leaves(error):
+                    put_back.enter_context(_bare(each, is_member=is_group))
+            if not is_group:
+                exc_tuple = type(error), error, shown
+                # IPython shows what this renders, and gives front ends the whole text of the error.
+                self._store_as_shown(error, shown, **kwargs)
+            self._original(exc_tuple, *args, **kwargs)
         # %tb and %debug need the whole traceback.
         sys.last_traceback = whole
-        self._store_as_shown(error, shown, **kwargs)
 
     def _show_cards(self, error: BaseException) -> bool:
         """Show the cards above the traceback, and return whether the error is ours."""
@@ -104,7 +114,9 @@ class ErrorCards:
             cards = _cards(error)
             for card in cards:
                 self._display(card, mode)
-            return bool(cards) or _is_interrupt_within_ours(error)
+            return (
+                bool(cards) or _is_interrupt_within_ours(error) or _is_time_limit_around_ours(error)
+            )
         except Exception:  # the error must be shown even if this fails
             logger.debug("No card was shown of a %s", type(error).__name__, exc_info=True)
             return False
@@ -178,8 +190,9 @@ def _harmless(traceback: str) -> str:
 def _cards(error: BaseException) -> list[Card]:
     """Return the cards to show above the traceback of an error: none if it is not ours."""
     try:
-        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
-            return list(_stopped_cards(error))
+        stop = _stop_of(error)
+        if stop is not None:
+            return list(_stopped_cards(stop, by_limit=stop is not error))
         return _error_cards(error)
     except Exception:  # the error must be shown even if its card fails
         logger.debug("No card could be made of a %s", type(error).__name__, exc_info=True)
@@ -260,13 +273,26 @@ def _is_from(error: Exception, files: tuple[str, ...]) -> bool:
 # Interrupts.
 
 
-def _stopped_cards(error: BaseException) -> Iterator[Card]:
-    """Yield one card if the user stopped the cell while a request of ours was in progress.
+def _stop_of(error: BaseException) -> BaseException | None:
+    """Return what stopped the code: an interrupt, or a cancellation, which may be the reason for a
+    time-out, as of ``asyncio.timeout``; None for any other error."""
+    if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
+        return error
+    reason = error.__cause__ or error.__context__
+    # Before Python 3.11, asyncio's is another class.
+    is_timeout = isinstance(error, (TimeoutError, asyncio.TimeoutError))
+    return reason if is_timeout and isinstance(reason, asyncio.CancelledError) else None
+
+
+def _stopped_cards(error: BaseException, *, by_limit: bool) -> Iterator[Card]:
+    """Yield one card if the user stopped the cell, or a time limit in it expired, while a request of ours
+    was in progress.
 
     ipykernel cancels the task of a cell that awaits; other cancellations come from the user's code.
     """
     clients = sys.modules.get("orchnb.http.clients")
-    if clients is None or not (isinstance(error, KeyboardInterrupt) or _is_cell_cancelled()):
+    by_user = isinstance(error, KeyboardInterrupt) or _is_cell_cancelled()
+    if clients is None or not (by_limit or by_user):
         return
     senders = (
         clients.PrefectHttpxAsyncClient.send.__code__,
@@ -282,7 +308,7 @@ def _stopped_cards(error: BaseException) -> Iterator[Card]:
     if request is not None:
         from orchnb.notebook.views.errors import stopped_card
 
-        yield stopped_card(request, sent=sent)
+        yield stopped_card(request, sent=sent, by_limit=by_limit)
 
 
 def _is_cell_cancelled() -> bool:
@@ -310,6 +336,16 @@ def _is_interrupt_within_ours(error: BaseException | None) -> bool:
     )
 
 
+def _is_time_limit_around_ours(error: BaseException) -> bool:
+    """Return whether a time limit in the user's code stopped orchnb's code."""
+    stop = _stop_of(error)
+    return (
+        stop is not None
+        and stop is not error
+        and any(_file(part).startswith(_OWN_FOLDER) for part in _stopped_frames(stop))
+    )
+
+
 def _start_waits() -> tuple[CodeType, ...]:
     from orchnb.hosting.host import HostedApp
 
@@ -319,10 +355,47 @@ def _start_waits() -> tuple[CodeType, ...]:
 # Frames.
 
 
+def _with_first_frame(
+    shown: TracebackType | None, whole: TracebackType | None
+) -> TracebackType | None:
+    """Return a traceback with IPython's own frame, which is the first, for a handler that removes one."""
+    if whole is None:
+        return shown
+    return TracebackType(shown, whole.tb_frame, whole.tb_lasti, whole.tb_lineno)
+
+
 @contextmanager
-def _bare(error: BaseException) -> Iterator[None]:
+def _with_traceback(error: BaseException, shown: TracebackType | None) -> Iterator[None]:
+    """Within the block, give an error this traceback, and the errors in a group only the user's frames.
+    Errors in a group that are not ours keep theirs."""
+    members = [each for each in _parts(error) if each is not error]
+    ours = [
+        each
+        for each in members
+        if _members(each) or (isinstance(each, Exception) and _is_ours(each))
+    ]
+    replaced = [(error, shown), *((each, own_frames(each.__traceback__)) for each in ours)]
+    before = [(each, each.__traceback__) for each, _ in replaced]
+    try:
+        for each, traceback in replaced:
+            each.__traceback__ = traceback
+        yield
+    finally:
+        for each, traceback in before:
+            each.__traceback__ = traceback
+
+
+def _parts(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and, if it is a group, everything in it."""
+    yield error
+    for member in _members(error):
+        yield from _parts(member)
+
+
+@contextmanager
+def _bare(error: BaseException, *, is_member: bool = False) -> Iterator[None]:
     """Within the block, remove what the card or nobody shows: the error's chain of causes, which
-    consists of library frames, and the hint at the end of its text."""
+    consists of library frames, the hint at the end of its text, and what the card's title says."""
     chain = error.__cause__, error.__context__, error.__suppress_context__
     error.__cause__ = error.__context__ = None
     attributes, args = vars(error), error.args
@@ -333,6 +406,9 @@ def _bare(error: BaseException) -> Iterator[None]:
     explanation = failures and failures.explanation_of(error)
     if explanation:
         error.args = (explanation.problem,)
+    cards = sys.modules.get("orchnb.notebook.views.errors")
+    if cards and isinstance(error, cards.TITLED_BY_WHAT) and not is_member:
+        error.args = (cards.status_of(error),)
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from orchnb.environment import export
+from orchnb.environment import export, exported
 from orchnb.prefect_server import internals
 from orchnb.setting_sources import FieldNames
 from orchnb.settings import Settings, get_settings, session_choice
@@ -50,6 +50,34 @@ def _sends_events_with_credentials() -> bool:
     """Return whether Prefect's client does so: before 3.6.14 it sends only custom headers."""
     numbers = re.findall(r"\d+", metadata.version("prefect"))[:3]
     return tuple(map(int, numbers)) >= (3, 6, 14)
+
+
+def settings_of_run() -> Settings:
+    """Return the settings for the server of the flow or task run of Prefect's that this code belongs to;
+    outside of runs, the current settings.
+
+    Raises:
+        InvalidSetting: the settings cannot be read.
+    """
+    client = internals.run_client()
+    current = get_settings()
+    if client is None:
+        return current
+    url = str(client.api_url).rstrip("/")
+    # What orchnb has set leads to the server in its own settings, such as the in-kernel one.
+    if url in (current.api_url, (exported(URL_VARIABLE) or "").rstrip("/")):
+        return current
+    theirs = internals.prefects_settings()
+    if (theirs.api.url or "").rstrip("/") != url:  # it was changed while the run goes on
+        return Settings(api_url=url, api_key=None, api_auth_string=None, client_custom_headers={})
+    values = {
+        "api_key": ("PREFECT_API_KEY", theirs.api.key),
+        "api_auth_string": ("PREFECT_API_AUTH_STRING", theirs.api.auth_string),
+        "client_custom_headers": ("PREFECT_CLIENT_CUSTOM_HEADERS", theirs.client.custom_headers),
+    }
+    # What orchnb has set is for another server.
+    own = {field: value for field, (name, value) in values.items() if exported(name) is None}
+    return Settings(api_url=url, **own)
 
 
 def chosen_variables() -> dict[str, str]:

@@ -12,8 +12,10 @@ Prefect drops one of either kind.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
@@ -123,9 +125,36 @@ def is_loaded() -> bool:
 
 
 def client_address() -> tuple[Any, Any]:
-    """Return the API URL and the auth string that Prefect's client in this process uses."""
-    api = importlib.import_module("prefect.settings").get_current_settings().api
+    """Return the API URL and the auth string that Prefect's client uses in this process and context."""
+    api = prefects_settings().api
     return api.url, api.auth_string
+
+
+def prefects_settings() -> Any:
+    """Return the settings of Prefect's client in this process and context, with documented names."""
+    return importlib.import_module("prefect.settings").get_current_settings()
+
+
+# Runs. Both names are public and documented, but moved between versions before.
+
+_RUN_CONTEXTS = (
+    Internal("prefect.context", "FlowRunContext", required=False),
+    Internal("prefect.context", "TaskRunContext", required=False),
+)
+"""The contexts of a flow run and of a task run in progress, with the client of their server."""
+
+
+def run_client() -> Any:
+    """Return the client of Prefect's that the flow or task run uses which this code belongs to; None
+    outside of runs."""
+    if not is_loaded():
+        return None
+    for each in _RUN_CONTEXTS:
+        kind = each.get()
+        context = kind.get() if kind is not None else None
+        if context is not None:
+            return context.client
+    return None
 
 
 def refresh_settings() -> None:
@@ -185,10 +214,47 @@ def send_waiting() -> None:
         handler().flush()
 
 
+# Results. `ResultStore.read` is public, and reads with Prefect's own client, from another server perhaps.
+
+_BLOCK = Internal("prefect.blocks.core", "Block", required=False)
+_BLOCK_DOCUMENT = Internal("prefect.client.schemas.objects", "BlockDocument", required=False)
+_SERIALIZER = Internal("prefect.serializers", "Serializer", required=False)
+
+
+def read_stored(block_document: Any, key: str) -> bytes:
+    """Return what is stored under a key, in the storage that a block describes. Call it in a thread
+    without an event loop.
+
+    Raises:
+        ImportError: this Prefect cannot.
+    """
+    block, document = _BLOCK.get(), _BLOCK_DOCUMENT.get()
+    load = getattr(
+        block, "_from_block_document", None
+    )  # `Block.load` asks the server of the settings
+    if load is None or document is None:
+        raise ImportError(f"Prefect {version()} is not supported for this")
+    content = load(document.model_validate(block_document)).read_path(key)
+    if inspect.iscoroutine(content):  # a storage with async methods only
+        content = asyncio.run(content)
+    return bytes(content)
+
+
+def load_stored(serializer: dict[str, Any], content: bytes) -> Any:
+    """Return the object that a serializer of Prefect's has written. This can run any code.
+
+    Raises:
+        ImportError: this Prefect cannot, or something that the object needs is not installed.
+    """
+    kind = _SERIALIZER.get()
+    if kind is None:
+        raise ImportError(f"Prefect {version()} is not supported for this")
+    return kind(**serializer).loads(content)
+
+
 # The package.
 
 MODULES = (
-    "jsonschema",
     "sqlalchemy.ext.asyncio",
     "fastapi",
     "docket",
@@ -275,8 +341,12 @@ EXTRAS = (
     _STARTED_APPS,
     *_APP_CACHES,
     _REFRESH,
+    *_RUN_CONTEXTS,
     EVALUATE_PERIODICALLY,
     _LOG_HANDLER,
+    _BLOCK,
+    _BLOCK_DOCUMENT,
+    _SERIALIZER,
     _FLOW,
     _PARENT_CONTEXT,
     _PARENT_RUN,

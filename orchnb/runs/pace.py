@@ -76,6 +76,11 @@ class Pace:
         self._round_began = float("-inf")
         self._changed = clock()
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the interval is given, and not adapted."""
+        return self._fixed_interval is not None
+
     def due(self, *, new_round: bool = True) -> float:
         """Return the time of the next request. ``new_round`` is false if it only completes a look."""
         if self._failures:

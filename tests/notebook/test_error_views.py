@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -466,14 +467,17 @@ def test_other_refusals(status: int, title: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "title", "what"),
+    ("status", "title", "detail", "says"),
     [
-        (404, "Not found", "There is no flow 'etl'"),
-        (409, "It exists already", None),  # which the title says
+        (404, "There is no flow 'etl'", "Flow not found", None),  # which the title says
+        (404, "There is no flow 'etl'", "It was deleted", "It was deleted"),
+        (409, "It exists already", "so it is", "so it is"),
     ],
 )
-def test_what_was_asked_for(status: int, title: str, what: str | None) -> None:
-    body = b'{"detail": "so it is"}'
+def test_each_fact_about_what_was_asked_for_is_there_once(
+    status: int, title: str, detail: str, says: str | None
+) -> None:
+    body = json.dumps({"detail": detail}).encode()
     with (
         wire(http(status, body, "Content-Type: application/json")) as server,
         orchnb.SyncPrefectClient(server.url) as client,
@@ -481,7 +485,10 @@ def test_what_was_asked_for(status: int, title: str, what: str | None) -> None:
     ):
         client.read_flow_by_name("etl")
     card = error_card(caught.value)
-    assert (card.title, rows(card).get("What")) == (title, what)
+    assert (card.title, rows(card).get("Server says")) == (title, says)
+    shown = rows(card).keys() - {"Server says"}
+    assert shown == {"Request", "What to do"}
+    assert text(card).count("404") == 0, "the traceback below has the status"
 
 
 # Errors of our own

@@ -49,10 +49,12 @@ from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.artifacts import artifact_card
 from orchnb.notebook.views.awaiting import await_card
 from orchnb.notebook.views.browse import found_table
+from orchnb.notebook.views.comparison import run_comparison_card
 from orchnb.notebook.views.diagnosis import diagnosis_card
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.failed_runs import failed_run_card
+from orchnb.notebook.views.failure_groups import failure_groups_view
 from orchnb.notebook.views.graph import graph_diagram
 from orchnb.notebook.views.logs import log_view
 from orchnb.notebook.views.model import (
@@ -84,7 +86,7 @@ from orchnb.notebook.views.objects import (
 from orchnb.notebook.views.port import not_served_line, served_card
 from orchnb.notebook.views.recorded import not_recorded_line, recorded_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
-from orchnb.notebook.views.run_logs import log_card
+from orchnb.notebook.views.run_logs import log_card, run_log_card
 from orchnb.notebook.views.serving import served_flow_card
 from orchnb.notebook.views.startup import Startup
 from orchnb.notebook.views.status import server_card
@@ -102,7 +104,9 @@ from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
 from orchnb.runs.browsing import FoundRuns
+from orchnb.runs.comparison import Difference, RunComparison
 from orchnb.runs.details import RunDetails
+from orchnb.runs.failure_groups import FailureGroups, grouped
 from orchnb.runs.failures import FailedRun
 from orchnb.runs.serving import ServedFlow
 from orchnb.runs.timelines import Timeline, TimelineRow, spans_of
@@ -435,6 +439,17 @@ def failed_of(said: str) -> FailedRun:
     return FailedRun(run_of(said), task, traceback_in(logs[1].message), logs, said)
 
 
+def groups_of(said: str) -> FailureGroups:
+    runs = [run_of(said), run_of(said)]
+    since = datetime(2026, 11, 28, tzinfo=timezone.utc)
+    return FailureGroups(grouped(runs, {runs[0].flow_id: said}), since, True, said)
+
+
+def comparison_of(said: str) -> RunComparison:
+    one = Difference("parameter", said, {said: said}, [said])
+    return RunComparison(run_of(said), run_of(said), [one], [said], True)
+
+
 def flow_of(said: str) -> models.Flow:
     return models.Flow.model_validate(flow(said))
 
@@ -615,7 +630,12 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
         )
         for kind in ("markdown", "table", "progress", "image", "link", "of no kind")
     },
+    "comparison.run_comparison_card: all": lambda said: run_comparison_card(comparison_of(said)),
+    "failure_groups.failure_groups_view: all": lambda said: failure_groups_view(groups_of(said)),
     "failed_runs.failed_run_card: all": lambda said: failed_run_card(failed_of(said)),
+    "run_logs.run_log_card: a line": lambda said: run_log_card(
+        run_of(said), [log_of(said)], among=said
+    ),
     "run_logs.log_card: a traceback": lambda said: log_card([log_of(traceback_of(said))]),
     "objects.as_it_is: line": lambda said: as_it_is(Line(clean(said))),
     "objects.as_it_is: card": lambda said: as_it_is(Card(clean(said))),
@@ -778,7 +798,8 @@ def test_a_view_of_hostile_text_looks_as_one_of_harmless_text(name: str) -> None
         assert len(source) < LARGEST, attack
         assert len(plain) < LARGEST, attack
         if shows_it:
-            longest = 20 if isinstance(view, Table) else 60  # cells of tables are short
+            in_table = isinstance(view, Table) or getattr(view, "table", None) is not None
+            longest = 20 if in_table else 60  # cells of tables are short
             begin = clean(said)[:longest].removesuffix("…").strip()
             assert begin in seen.words, attack
             assert begin in plain, attack
@@ -1123,7 +1144,9 @@ _OUR_TAGS = {
     "td",
     "pre",
     "span",
+    "code",
     "progress",
+    *(f"{{http://www.w3.org/2000/svg}}{tag}" for tag in ("svg", "rect")),
 }
 
 

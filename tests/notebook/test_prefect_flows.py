@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,13 @@ VARIABLES = (
 )
 
 FLOW = """
-from prefect import flow
+from prefect import flow, task
+@task(task_run_name="step of " + {name!r})
+def step():
+    return 42
 @flow(flow_run_name={name!r})
 def mine():
-    return 42
+    return step()
 mine()
 """
 
@@ -65,6 +68,13 @@ def cell(folder: Path, elsewhere: str) -> Iterator[Kernel]:
         yield cell
 
 
+def until(condition: Callable[[], bool], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)  # between two looks
+
+
 def names(cell: Kernel) -> set[str]:
     return set(eval(cell.value("[run.name for run in await orchnb.get_client().read_flow_runs()]")))
 
@@ -74,6 +84,9 @@ def runs(cell: Kernel, name: str) -> None:
     shown = cell(FLOW.format(name=name))
     assert shown.result == "42", shown.everything
     assert cell.value("psutil.Process().children(recursive=True)") == "[]", "no server of Prefect's"
+    # Task runs are recorded by events, which Prefect sends in the background.
+    tasks = "[run.name for run in await orchnb.get_client().read_task_runs()]"
+    until(lambda: f"step of {name}" in cell.value(tasks))
 
 
 def test_the_first_flow_starts_the_kernels_server(cell: Kernel) -> None:
@@ -137,6 +150,64 @@ def test_each_choice_applies_to_flows(
     if "profile" in line:
         shown = cell("!prefect flow-run ls")
         assert name in shown.streams, shown.everything
+
+
+IN_RUNS = """
+import orchnb
+from orchnb.api.context import get_or_create_client
+from prefect import flow, task
+from prefect.runtime import flow_run, task_run
+
+@orchnb.inject_client
+async def seen(client=None):
+    "The server of the client, and whether the flow run that is going on is there."
+    run = await client.read_flow_run(flow_run.id or task_run.flow_run_id)
+    return str(client.api_url), run.name
+
+@task
+def in_a_task(x): return orchnb.run(seen())
+
+@task
+async def in_an_async_task(x): return await seen()
+
+@flow(flow_run_name={name!r})
+def plain():
+    mapped = in_a_task.map([1, 2]).result()
+    return [orchnb.run(seen()), in_a_task(0), in_a_task.submit(0).result(), *mapped]
+
+@flow(flow_run_name={name!r})
+async def awaiting():
+    return [
+        await seen(),
+        await in_an_async_task(0),
+        in_an_async_task.submit(0).result(),
+        (get_or_create_client()[0] is orchnb.get_client(), get_or_create_client()[1]),
+    ]
+
+print(plain(), await awaiting())
+"""
+
+
+def test_a_run_has_the_client_of_its_server(cell: Kernel, elsewhere: str) -> None:
+    shown = cell(IN_RUNS.format(name="own"))
+    assert not shown.errors, shown.traceback
+    assert shown.streams.count("'own'") == 8, shown.streams
+    assert "(True, True)" in shown.streams, "the notebook's client, which is open"
+    assert "http://127.0.0.1" not in shown.streams, "within the process"
+    # A run of another server than the notebook's.
+    other = IN_RUNS.partition("print(plain")[0].format(name="other")
+    cell(other)
+    shown = cell(
+        "from prefect.settings import PREFECT_API_URL, temporary_settings\n"
+        f"with temporary_settings({{PREFECT_API_URL: {elsewhere!r}}}):\n"
+        "    print(plain(), (await awaiting())[:3])\n"
+        "    from orchnb.prefect_server.client_settings import settings_of_run\n"
+        "    print('sent:', flow(lambda: settings_of_run().api_auth_string, name='sent')())"
+    )
+    assert not shown.errors, shown.traceback
+    assert shown.streams.count(f"('{elsewhere}', 'other')") == 8, shown.streams
+    assert "sent: None" in shown.streams, "the auth string of the port is for the port"
+    assert "other" not in names(cell)
 
 
 def test_unloading_gives_prefect_and_the_environment_their_own_settings_back(cell: Kernel) -> None:

@@ -125,6 +125,128 @@ def test_an_error_in_a_task_and_in_a_thread(cell: Kernel) -> None:
         assert "File " not in shown.traceback
 
 
+_LIMITED = """
+import asyncio, anyio
+async def mine():
+    {block} {limit}(0.3):
+        await {call}
+await mine()
+"""
+_HANG = "orchnb.get_client().request('POST', '/hang')"
+
+
+@pytest.mark.parametrize(
+    ("block", "limit"),
+    [
+        pytest.param(
+            "async with",
+            "asyncio.timeout",
+            marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="new in 3.11"),
+        ),
+        ("with", "anyio.fail_after"),
+    ],
+)
+def test_a_time_limit_around_a_call(cell: Kernel, block: str, limit: str) -> None:
+    cell("await orchnb.get_client().hello()")  # the server's start is another thing
+    shown = cell(_LIMITED.format(block=block, limit=limit, call=_HANG))
+    assert titles(shown) == ["• Stopped by the time limit around this call"]
+    assert "POST /api/hang" in shown.text
+    assert "It may have been done anyway" in shown.text
+    assert shown.errors[0]["ename"] == "TimeoutError"
+    assert shown.traceback.count("Cell In") == 2, "the cell and its function"
+    assert "File " not in shown.traceback
+    assert "CancelledError" not in shown.traceback
+    assert "httpx" in cell("%orch_traceback").streams
+
+
+def test_wait_for_around_a_call(cell: Kernel) -> None:
+    cell("await orchnb.get_client().hello()")
+    shown = cell(f"import asyncio\nawait asyncio.wait_for({_HANG}, 0.3)")
+    assert titles(shown) == ["• Stopped by the time limit around this call"]
+    assert "File " not in shown.traceback
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import asyncio\nasync with asyncio.timeout(0.05):\n    await asyncio.sleep(9)",
+        "raise TimeoutError('mine')",
+    ],
+)
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout is new in 3.11")
+def test_a_time_limit_around_something_else_is_not_ours(cell: Kernel, source: str) -> None:
+    shown = cell(source)
+    assert titles(shown) == []
+    assert shown.errors[0]["ename"] == "TimeoutError"
+
+
+_GROUPS = {
+    "asyncio": "async with asyncio.TaskGroup() as group:\n        group.create_task(reads())",
+    "anyio": "async with anyio.create_task_group() as group:\n        group.start_soon(reads)",
+}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="groups of exceptions are new in 3.11")
+@pytest.mark.parametrize("kind", _GROUPS)
+def test_an_error_in_a_task_group_has_own_frames_only(cell: Kernel, kind: str) -> None:
+    shown = cell(
+        "import asyncio, anyio\nasync def reads():\n    await orchnb.get_client().read_flows()\n"
+        f"async def mine():\n    {_GROUPS[kind]}\nawait mine()"
+    )
+    assert titles(shown) == ["✗ This does not look like an API"]
+    printed = plain(shown)
+    assert "in mine" in printed
+    assert "in reads" in printed
+    assert "UnexpectedAnswer" in printed
+    assert "site-packages" not in printed
+    assert f"orchnb{os.sep}" not in printed
+    assert "Check that PREFECT_API_URL" not in printed, "the card says what to do"
+    assert "calls.py" in cell("%orch_traceback").streams
+
+
+@pytest.mark.parametrize("installed", ["before", "after"])
+def test_richs_tracebacks(shared: Kernel, installed: str) -> None:
+    rich = "from rich.traceback import install\ninstall()"
+    names = "('showtraceback', '_showtraceback', 'showsyntaxerror')"
+    shared(f"shell = get_ipython()\nkept = {{name: vars(shell).get(name) for name in {names}}}")
+    try:
+        shared(
+            f"{rich}\n%load_ext orchnb" if installed == "before" else f"%load_ext orchnb\n{rich}"
+        )
+        shown = shared(f"def mine():\n    return {ours_plain}\nmine()")
+        assert titles(shown) == ["✗ This does not look like an API"]
+        panel = shown.bundles[-1]["text/plain"]
+        assert "in mine" in panel
+        assert "❱" in panel
+        assert "json_of" not in panel
+        assert "site-packages" not in panel
+    finally:
+        shared("%unload_ext orchnb")
+        shared(
+            "for name, value in kept.items():\n"
+            "    vars(shell).pop(name, None) if value is None else setattr(shell, name, value)"
+        )
+
+
+def test_a_404_says_each_fact_once(cell: Kernel) -> None:
+    body = 'b\'{"detail": "Flow not found"}\''
+    cell(
+        "import httpx, orchnb\n"
+        "answers = httpx.MockTransport(lambda request: httpx.Response(\n"
+        f"    404, content={body}, headers={{'content-type': 'application/json'}}))\n"
+        "client = orchnb.SyncPrefectClient('http://lab/api',\n"
+        "    httpx_settings={'transport': answers, 'enable_csrf_support': False})"
+    )
+    shown = cell("client.read_flow_by_name('nobody')")
+    assert titles(shown) == ["✗ There is no flow 'nobody'"]
+    everything = shown.text + shown.traceback
+    assert everything.lower().count("not found") == 1
+    assert everything.count("404") == 1
+    assert everything.count("no flow") == 1
+    assert everything.count("/api/flows/name/nobody") == 1
+    assert "There is no flow 'nobody': 404" in shown.errors[0]["evalue"], "code sees all of it"
+
+
 NOT_OURS = {
     "plain": "1 / 0",
     "async": "import asyncio\nawait asyncio.sleep(0)\n1 / 0",
@@ -254,7 +376,8 @@ def test_a_group_gets_cards_and_its_usual_traceback(cell: Kernel) -> None:
     shown = cell("""
 import asyncio
 client = orchnb.get_client()
-reads = [client.read_flow_run(number) for number in range(5)]
+import uuid
+reads = [client.read_flow_run(uuid.UUID(int=number)) for number in range(5)]
 found = await asyncio.gather(*reads, return_exceptions=True)
 raise ExceptionGroup('all', [*found, ValueError('mine')]) from KeyError('root')
 """)

@@ -38,6 +38,25 @@ from orchnb.settings import get_settings
 
 T = TypeVar("T")
 
+TITLED_BY_WHAT: tuple[type[PrefectHTTPStatusError], ...] = (ObjectNotFound, ObjectAlreadyExists)
+_NO_NEWS = frozenset(
+    {
+        "a",
+        "already",
+        "and",
+        "does",
+        "exist",
+        "exists",
+        "found",
+        "id",
+        "key",
+        "name",
+        "not",
+        "the",
+        "with",
+    }
+)
+
 _LOG_LINES = 10  # all visible without scrolling
 _WHOLE = "%orch_traceback shows the whole traceback."
 
@@ -77,17 +96,19 @@ def _fields_table(fields: Sequence[FieldProblem]) -> Table:
     return Table(("Where", "What is wrong", "Kind"), cells, caption)
 
 
-def stopped_card(request: httpx.Request, *, sent: bool) -> Card:
+def stopped_card(request: httpx.Request, *, sent: bool, by_limit: bool = False) -> Card:
     """Return the card for a request in progress when the user stopped the cell: what it may have done.
 
     ``sent`` is whether the server can have received it; the in-kernel server may still be starting.
+    ``by_limit`` is whether a time limit in the user's code stopped it, such as ``asyncio.timeout``.
     """
     waiting = "It was not sent: the in-kernel server was still starting, and continues to start."
     rows = [
         ("Request", described(request)),
         ("On the server", _afterwards(request) if sent else waiting),
     ]
-    return Card("Stopped by you", "plain", rows, notes=(_WHOLE,))
+    title = "Stopped by the time limit around this call" if by_limit else "Stopped by you"
+    return Card(title, "plain", rows, notes=(_WHOLE,))
 
 
 def _kind_of(error: Exception) -> Kind:
@@ -171,21 +192,44 @@ def _proxy_of(request: httpx.Request) -> str:
 
 
 def _answer_rows(error: PrefectHTTPStatusError) -> Iterator[tuple[str, str]]:
-    what, told, _ = error.message.partition(f": {error.status_code} ")
-    if told and not what.startswith(f"{error.status_code} "):
-        what = clean(what)
-        if what != _kind_of(error).title:  # otherwise the title says it already
-            yield "What", what
-    yield "Status", clean(f"{error.status_code} {error.response.reason_phrase}")
-    if error.detail:
+    what = what_of(error)
+    title = _kind_of(error).title
+    if what and what != title:  # otherwise the title says it already
+        yield "What", what
+    if not isinstance(
+        error, TITLED_BY_WHAT
+    ):  # the traceback below says it, and the title means the same
+        yield "Status", status_of(error)
+    if error.detail and not (
+        isinstance(error, TITLED_BY_WHAT) and _says_the_same(error.detail, what)
+    ):
         yield "Server says", clean(error.detail)
     if _is_about_credentials(error):
         sent = "authorization" in error.request.headers
         yield "Credentials", "some were sent (not shown here)" if sent else "none were sent"
 
 
+def what_of(error: PrefectHTTPStatusError) -> str:
+    """Return what an error says before the status: what was not found, or exists; "" if nothing."""
+    what, told, _ = error.message.partition(f": {error.status_code} ")
+    return clean(what) if told and not what.startswith(f"{error.status_code} ") else ""
+
+
+def status_of(error: PrefectHTTPStatusError) -> str:
+    """Return an error's status, such as ``404 Not Found``."""
+    return clean(f"{error.status_code} {error.response.reason_phrase}")
+
+
+def _says_the_same(detail: str, what: str) -> bool:
+    """Return whether a server's explanation contains nothing that ``what`` does not say."""
+    words = re.findall(r"\w+", detail.lower())
+    return set(words) <= {*re.findall(r"\w+", what.lower()), *_NO_NEWS}
+
+
 def _refusal_title(error: PrefectHTTPStatusError) -> str:
-    if isinstance(error, (ObjectNotFound, ObjectAlreadyExists, OperationNotFound)):
+    if isinstance(error, TITLED_BY_WHAT):
+        return what_of(error)
+    if isinstance(error, OperationNotFound):
         return ""
     if _is_about_csrf(error):
         return "The server does not accept the request's CSRF token"

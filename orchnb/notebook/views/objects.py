@@ -23,7 +23,8 @@ from orchnb.api.status import ServerStatus
 from orchnb.http.errors import text_of
 from orchnb.http.response import PrefectResponse
 from orchnb.notebook.views.artifacts import ARTIFACT_COLUMNS, artifact_card
-from orchnb.notebook.views.kinds import Around, field_cell, look_of
+from orchnb.notebook.views.kinds import look_of
+from orchnb.notebook.views.looks import Around, field_cell
 from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean
 from orchnb.notebook.views.run_cells import run_seconds
 from orchnb.notebook.views.run_logs import log_card
