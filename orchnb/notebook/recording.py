@@ -115,7 +115,7 @@ class CellRecords:
             options = None if place is None else self._options(lines[place])
         stack = self._open.setdefault(self._key(), [])
         stack.append(None)
-        # Front ends run code of their own, such as a variable inspector's, without storing it.
+        # Front ends run code, such as a variable inspector's, without storing it.
         is_on = self._session is not None and self._session.is_on
         if options is not None or (is_on and getattr(info, "store_history", False)):
             recorded = self.session.begin(options, source)
