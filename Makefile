@@ -10,6 +10,7 @@
 # make binder       what Binder does with binder/, in an environment of its own, and the notebooks there
 # make wheel        build the wheel, check it, and run the tests against it
 # make commands     each of these, and all else that README says to type, in small, in a fresh copy
+# make docs         build the documentation in build/site, with the notebooks as they run
 # make lab          JupyterLab with the notebooks
 #
 # Each sets up what it needs. PYTHON=python3.12 chooses another Python, in an environment of its own; TESTS=...
@@ -28,7 +29,7 @@ DEMO_ENV := env -u PREFECT_API_URL -u PREFECT_API_KEY -u PREFECT_PROFILE -u PREF
   -u PREFECT_SERVER_DATABASE_CONNECTION_URL -u PREFECT_API_DATABASE_CONNECTION_URL \
   PREFECT_HOME="$(CURDIR)/build/demo-home"
 
-.PHONY: demo test test-newest test-oldest test-prefect check bench soak scale binder wheel commands lab setup clean
+.PHONY: demo test test-newest test-oldest test-prefect check bench soak scale binder wheel docs commands lab setup clean
 
 # The pip that venv brings may be older than 25.1, the first that knows dependency groups.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -169,6 +170,16 @@ wheel: setup
 	tar -xzf dist/*.tar.gz --strip-components=1 -C build/wheel
 	rm -r build/wheel/orchnb
 	cd build/wheel && $(abspath $(WHEEL))/$(SCRIPTS)/python -m pytest $(PARALLEL) $(TESTS)
+
+# MkDocs ends with an error for each link in the site that leads nowhere. Nothing is fetched while it builds.
+NOTEBOOKS := $(patsubst notebooks/%,build/notebooks/%,$(wildcard notebooks/*.ipynb))
+build/notebooks/%.ipynb: notebooks/%.ipynb | setup
+	@$(DEMO_ENV) $(BIN)/python tools/demo.py $< build/notebooks
+
+docs: setup $(NOTEBOOKS)
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --group docs
+	$(BIN)/python -m tools.docs build/notebooks
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 # exec: who stops make stops JupyterLab, and not a shell alone that has started it.
 lab: setup

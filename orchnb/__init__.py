@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from orchnb.api.watch import watch
     from orchnb.asgi import ASGIApp
     from orchnb.errors import (
+        AmbiguousReference,
         ClientClosed,
         ClientNotPicklable,
         FlowRunsFailed,
+        FlowRunsNotChanged,
         FlowRunWaitTimeout,
         ForeignAddress,
         InvalidParameters,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
         OrchnbError,
         OutcomeUnknown,
         PrefectHTTPStatusError,
+        ReferenceNotFound,
+        ResultNotAvailable,
         ServerNotConfigured,
         ServerStartFailed,
         ServingFailed,
@@ -61,12 +65,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASGIApp",
+    "AmbiguousReference",
     "ClientClosed",
     "ClientContext",
     "ClientNotPicklable",
     "FlowRunContext",
     "FlowRunWaitTimeout",
     "FlowRunsFailed",
+    "FlowRunsNotChanged",
     "ForeignAddress",
     "InvalidParameters",
     "InvalidSetting",
@@ -81,6 +87,8 @@ __all__ = [
     "PrefectHttpxAsyncClient",
     "PrefectHttpxSyncClient",
     "PrefectResponse",
+    "ReferenceNotFound",
+    "ResultNotAvailable",
     "RetryEvent",
     "ServerNotConfigured",
     "ServerStartFailed",
@@ -122,8 +130,12 @@ _HOMES = {
     ),
     "orchnb.api.watch": ("watch",),
     "orchnb.errors": (
+        "AmbiguousReference",
         "FlowRunWaitTimeout",
         "FlowRunsFailed",
+        "FlowRunsNotChanged",
+        "ReferenceNotFound",
+        "ResultNotAvailable",
         "ClientClosed",
         "ClientNotPicklable",
         "ForeignAddress",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from orchnb._version import __version__
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def run_command(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments; by default those of the process."""
     parser = argparse.ArgumentParser(
         "orchnb", description="A notebook client for Prefect-compatible orchestration servers."
@@ -29,4 +29,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command()

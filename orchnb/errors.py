@@ -12,6 +12,10 @@
     ├── InvalidParameters           (ValueError)    a deployment does not accept these parameters
     ├── FlowRunWaitTimeout          (TimeoutError)  flow runs have not ended in time; they go on
     ├── FlowRunsFailed              (RuntimeError)  flow runs that were waited for have failed
+    ├── FlowRunsNotChanged          (RuntimeError)  flow runs were not retried or cancelled
+    ├── ResultNotAvailable          (ValueError)    what a run returned cannot be had
+    ├── AmbiguousReference          (ValueError)    a name or short id fits several objects
+    ├── ReferenceNotFound           (ValueError)    a name or short id fits no object
     ├── SourceNotFound              (ValueError)    a function cannot be written to a module
     ├── ServingFailed               (RuntimeError)  the process that serves a flow does not do so
     ├── LifespanStartupFailed       (RuntimeError)  an ASGI app did not start
@@ -25,7 +29,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -157,6 +161,39 @@ class FlowRunsFailed(OrchnbError, RuntimeError):
         self.hint = hint
 
 
+class FlowRunsNotChanged(OrchnbError, RuntimeError):
+    """Some of the flow runs that should be retried or cancelled were not.
+
+    ``failed`` has the reasons by the runs' ids. ``results`` has the server's responses for the runs that
+    were retried or cancelled. ``left`` are the ids that were not tried, because the server failed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        results: Sequence[Any] = (),
+        failed: Mapping[Any, str] | None = None,
+        left: Sequence[Any] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.results = results
+        self.failed: dict[Any, str] = dict(failed or {})
+        self.left: tuple[Any, ...] = tuple(left)
+        self.hint = hint
+
+
+class ResultNotAvailable(OrchnbError, ValueError):
+    """What a flow or task run returned cannot be read: it was not stored, is out of reach, or must not be
+    loaded. ``run`` is the run."""
+
+    def __init__(self, message: str, *, run: Any = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.run = run
+        self.hint = hint
+
+
 class SourceNotFound(OrchnbError, ValueError):
     """A function cannot be written to a module: something that it uses is in no cell's source."""
 
@@ -176,6 +213,14 @@ class AmbiguousReference(OrchnbError, ValueError):
     def __init__(self, message: str, *, candidates: Sequence[Any] = (), hint: str = "") -> None:
         super().__init__(message)
         self.candidates: tuple[Any, ...] = tuple(candidates)
+        self.hint = hint
+
+
+class ReferenceNotFound(OrchnbError, ValueError):
+    """A name or a short id fits no object. The hint suggests similar names."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
         self.hint = hint
 
 

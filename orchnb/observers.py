@@ -64,7 +64,7 @@ startup_observers: Observers[Any] = Observers()
 """The observers of each `orchnb.hosting.ephemeral.StartupEvent`."""
 
 switch_observers: Observers[None] = Observers()
-"""The observers that are called before `orchnb.use_app` switches to another server."""
+"""The observers that are called after `orchnb.use_app` has chosen another server."""
 
 follow_observers: Observers[Any] = Observers()
 """The observers of each `orchnb.runs.following.Following`; called after each look at its runs."""

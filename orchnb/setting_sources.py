@@ -9,7 +9,6 @@ import copy
 import functools
 import io
 import json
-import os
 import re
 import stat
 import sys
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 import dotenv
 
+from orchnb.environment import persons_environment
 from orchnb.errors import InvalidSetting
 
 if sys.version_info >= (3, 11):
@@ -95,7 +95,7 @@ def gather(fields: Mapping[str, FieldNames], given: Chosen) -> Chosen:
 def gather_above_profile(fields: Mapping[str, FieldNames], given: Chosen) -> Chosen:
     """Return the values from the layers above the profile."""
     found = dict(given)
-    _add(found, from_names(fields, _upper(os.environ), "environment"), given)
+    _add(found, from_names(fields, _upper(persons_environment()), "environment"), given)
     _add(found, _from_dotenv(fields), given)
     for place, table in toml_tables().items():
         _add(found, _from_toml(fields, table, place), given)

@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from orchnb.concealed import concealed_url, forget_frames
+from orchnb.environment import persons_environment
 from orchnb.errors import InvalidSetting
 from orchnb.redaction import redact_url
 from orchnb.setting_sources import (
@@ -149,6 +150,7 @@ class Settings(BaseModel):
     api_enable_http2: bool = Field(
         False, json_schema_extra=_names("PREFECT_API_ENABLE_HTTP2", toml="api.enable_http2")
     )
+    """Use HTTP/2 if the server supports it."""
     api_tls_insecure_skip_verify: bool = Field(
         False,
         json_schema_extra=_names(
@@ -168,6 +170,7 @@ class Settings(BaseModel):
         "https://api.prefect.cloud/api",
         json_schema_extra=_names("PREFECT_CLOUD_API_URL", toml="cloud.api_url"),
     )
+    """The prefix of Prefect Cloud's addresses."""
     home: UserPath = Field(
         default_factory=default_home,
         json_schema_extra=_names("PREFECT_HOME", toml="home"),
@@ -176,6 +179,7 @@ class Settings(BaseModel):
     profiles_path: UserPath | None = Field(
         None, json_schema_extra=_names("PREFECT_PROFILES_PATH", toml="profiles_path")
     )
+    """The file of profiles; None for ``profiles.toml`` in ``home``."""
     profile: str | None = Field(None, json_schema_extra=_names("PREFECT_PROFILE", toml="profile"))
     """The active profile; None if only the defaults apply."""
     server_allow_ephemeral_mode: bool = Field(
@@ -186,10 +190,12 @@ class Settings(BaseModel):
             toml="server.ephemeral.enabled",
         ),
     )
-    """Whether the in-kernel server may run when no API URL is set."""
+    """Whether the in-kernel server may run when no API URL is set; true unless a profile of your
+    own is active."""
     client_max_retries: int = Field(
         5, ge=0, json_schema_extra=_names("PREFECT_CLIENT_MAX_RETRIES", toml="client.max_retries")
     )
+    """How often a request is tried again after the first time."""
     client_retry_jitter_factor: float = Field(
         0.2,
         ge=0,
@@ -199,6 +205,7 @@ class Settings(BaseModel):
             "PREFECT_CLIENT_RETRY_JITTER_FACTOR", toml="client.retry_jitter_factor"
         ),
     )
+    """The fraction by which waits between retries vary at random."""
     client_retry_extra_codes: Annotated[
         frozenset[Annotated[int, Field(ge=100, le=599)]], BeforeValidator(_split_codes)
     ] = Field(
@@ -220,12 +227,14 @@ class Settings(BaseModel):
             "PREFECT_CLIENT_CUSTOM_HEADERS", toml="client.custom_headers", is_table=True
         ),
     )
+    """Headers to send with each request. In the environment, a JSON object."""
     client_csrf_support_enabled: bool = Field(
         True,
         json_schema_extra=_names(
             "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED", toml="client.csrf_support_enabled"
         ),
     )
+    """Send CSRF tokens if the server requires them."""
     ephemeral_app: str | None = Field(
         None, json_schema_extra=_names("ORCHNB_EPHEMERAL_APP", toml="orchnb.ephemeral_app")
     )
@@ -468,7 +477,7 @@ def _describe(error: ValidationError, found: Chosen) -> str:
 def configured_for_prefect() -> Iterator[tuple[str, str]]:
     """Yield the environment-style name and the text of every Prefect setting in the environment,
     ``.env``, the toml files and the profiles."""
-    tables: list[Mapping[str, Any]] = [os.environ]
+    tables: list[Mapping[str, Any]] = [os.environ, persons_environment()]
     with suppress(InvalidSetting):
         tables.append(read_dotenv(Path(".env")))
     with suppress(InvalidSetting):

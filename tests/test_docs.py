@@ -1,8 +1,10 @@
-"""What README and CONTRIBUTING say to type works when it is typed, and what they list is all there is."""
+"""What README, CONTRIBUTING and the site say to type works when it is typed, and what they list is all
+there is."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -14,12 +16,19 @@ from typing import Any
 
 import pytest
 
+import orchnb
 from tests import servers
 from tests.commands.test_commands import IN_SMALL
 from tests.notebook.kernels import Kernel, kernel
 from tests.servers import ROOT
+from tools import docs, reference
 
 PAGES = ("README.md", "CONTRIBUTING.md")
+SITE = tuple(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md")))
+
+# Pages whose snippets are not for a notebook.
+FOR_PYTEST = "docs/how-to/use-in-pytest.md"
+SCRIPTS = "docs/how-to/use-in-a-script.md"
 
 # What a snippet takes for granted: the servers, names and deployments of whoever reads it.
 BEFORE = """
@@ -121,6 +130,72 @@ def test_the_snippets_in_their_order(cell: Kernel) -> None:
             run_as_read(cell, MEANWHILE)
 
 
+# What a page takes for granted: besides the deployments, and a worker, a failed run that can be retried.
+BEFORE_A_PAGE = f"""
+%load_ext orchnb
+%orch_server_type auto
+client = orchnb.get_client()
+await client.create_deployment("etl", "nightly")
+run = await client.create_flow_run_from_deployment("etl/nightly", parameters={{}})
+await client.set_flow_run_state(run.id, "FAILED", force=True)
+{MEANWHILE}
+"""
+
+
+@pytest.mark.parametrize("page", [page for page in SITE if page not in (FOR_PYTEST, SCRIPTS)])
+def test_the_snippets_of_a_page_in_their_order(cell: Kernel, page: str) -> None:
+    snippets = blocks(page, "python")
+    if not snippets:
+        return
+    run_as_read(cell, BEFORE_A_PAGE)
+    for source in snippets:
+        assert "UsageError" not in run_as_read(cell, source), source
+    run_as_read(cell, "worker.cancel()")
+
+
+def test_the_tests_of_the_page_about_pytest(tmp_path: Path) -> None:
+    (tmp_path / "test_page.py").write_text("\n".join(blocks(FOR_PYTEST, "python")))
+    done = python(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_page.py")
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_scripts_of_the_page_about_scripts(number: int, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(blocks(SCRIPTS, "python")[number])
+    done = python(tmp_path, "script.py")
+    assert done.returncode == 0, done.stderr
+    assert ("COMPLETED" if number == 0 else "failed") in done.stdout.upper() + done.stdout
+    assert len(blocks(SCRIPTS, "python")) == 2
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python there, with an empty home."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=servers.clean_environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_commands_of_the_site_are_tested() -> None:
+    found = {
+        line.split("#")[0].strip()
+        for page in SITE
+        for block in blocks(page, "console")
+        for line in block.splitlines()
+    }
+    assert found == {"orchnb doctor"}  # tests/test_diagnosis.py
+
+
+def test_the_site_has_only_what_is_tested() -> None:
+    for page in SITE:
+        languages = set(re.findall(r"^```(\w*)$", text_of(page), re.MULTILINE)) - {""}
+        assert languages <= {"python", "console"}, page
+
+
 def test_the_python_in_the_prose(cell: Kernel) -> None:
     run_as_read(cell, "%load_ext orchnb\nclient = orchnb.get_client()")
     lines = [code for code in inline("README.md") if re.search(r"\b(client|orchnb)\.\w.*\(", code)]
@@ -146,15 +221,25 @@ def test_every_magic_that_is_shown_is_one(cell: Kernel) -> None:
     run_as_read(cell, "%unload_ext orchnb")
 
 
+def test_every_magic_that_the_site_names_is_one() -> None:
+    from orchnb.notebook.magics import OrchMagics
+
+    named = {name for page in SITE for name in re.findall(r"%(orch_\w+)", text_of(page))}
+    assert {"orch_doctor", "orch_serve"} <= named <= set(OrchMagics.magics["line"])
+
+
 def test_the_table_of_magics_has_every_magic_and_all_that_it_takes() -> None:
     from orchnb.notebook.display_mode import MODES
-    from orchnb.notebook.magics import LEVELS, OrchMagics
+    from orchnb.notebook.magics import LEVELS, TRACK_WORDS, OrchMagics
     from orchnb.notebook.session import SERVER_KINDS
 
     taken = {name: options(getattr(OrchMagics, name)) for name in OrchMagics.magics["line"]}
     taken["orch_server_type"].update(SERVER_KINDS)
     taken["orch_display"].update(MODES, ["settings"])
     taken["orch_server_logs"].add("warning")
+    taken["orch_watch"].add("1h")
+    taken["orch_runs"].update({"failed", "24h", "picked", '"customer', "'acme'\""})
+    taken["orch_track"].update(TRACK_WORDS)
 
     shown: dict[str, set[str]] = {"load_ext": set(), "unload_ext": set()}
     for line, effect in table("Magics"):
@@ -260,6 +345,60 @@ def test_the_address_on_binder_opens_what_binder_is_set_up_to_open() -> None:
 
 
 def test_every_file_that_is_linked_is_there() -> None:
-    for page in PAGES:
+    made = {ROOT / "docs" / page for page in made_for_the_site()}
+    for page in (*PAGES, *SITE):
         for target in re.findall(r"\]\(([^)#:]+)\)", text_of(page)):
-            assert Path(ROOT, target).exists(), (page, target)
+            linked = Path(os.path.normpath(Path(ROOT, page).parent / target))
+            assert linked.exists() or linked in made, (page, target)
+
+
+def made_for_the_site() -> list[str]:
+    """The pages that `make docs` makes."""
+    notebooks = [f"tutorial/{path.stem}.md" for path in (ROOT / "notebooks").glob("*.ipynb")]
+    return [*notebooks, *reference.pages(), *docs.AT_THE_TOP.values()]
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    found = re.findall(r"^ +- (\S+\.md)$", text_of("mkdocs.yml"), re.MULTILINE)
+    assert sorted(found) == sorted(
+        [*made_for_the_site(), *(page.removeprefix("docs/") for page in SITE)]
+    )
+
+
+def test_the_reference_is_complete() -> None:
+    from orchnb.settings import Settings
+
+    pages = reference.pages()
+    headings = {path: re.findall(r"^##+ (.+)$", text, re.MULTILINE) for path, text in pages.items()}
+    errors = [name for name in orchnb.__all__ if is_error(name)]
+    assert set(errors) <= {*headings["reference/errors.md"]}
+    clients = {"PrefectClient", "SyncPrefectClient"}
+    others = {*orchnb.__all__} - {*errors} - clients
+    assert others <= {*headings["reference/names.md"]}
+    operations = {
+        name
+        for name in dir(orchnb.PrefectClient)
+        if not name.startswith("_") and callable(getattr(orchnb.PrefectClient, name))
+    }
+    assert operations | clients <= {*headings["reference/client.md"]}
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", pages["reference/settings.md"], re.MULTILINE)
+    assert {name for name, _ in rows} == {*Settings.model_fields} - {"origins"}
+    assert [name for name, meaning in rows if not meaning] == []
+    assert "0x" not in "".join(pages.values()), "an address in memory"
+    assert str(Path.home()) not in "".join(pages.values())
+
+
+def is_error(name: str) -> bool:
+    value = getattr(orchnb, name)
+    return isinstance(value, type) and issubclass(value, Exception)
+
+
+def test_every_test_that_the_support_table_names_is_there() -> None:
+    rows = [line for line in text_of("docs/support.md").splitlines() if line.startswith("|")][2:]
+    assert len(rows) >= 10
+    for row in rows:
+        files = re.findall(r"`((?:tests|\.ci|\.github)/[\w./-]*)`", row)
+        made = re.findall(r"`(make [\w-]+)", row)
+        assert files or made or "no test: " in row, row
+        assert all((ROOT / name).exists() for name in files), row
+        assert all(command in text_of("Makefile") for command in made), row

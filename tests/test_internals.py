@@ -17,12 +17,14 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h11
 import httpx
 import pytest
 import uvicorn
+from ipykernel.iostream import OutStream
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.zmqshell import ZMQDisplayPublisher, ZMQInteractiveShell
 from IPython.core import async_helpers
@@ -52,6 +54,11 @@ def a_shell() -> Any:
     config = Config()
     config.HistoryManager.enabled = False  # it would write to the person's own history
     return InteractiveShell.instance(config=config)
+
+
+def a_stream() -> Any:
+    """What the constructor of a kernel's streams names; a stream itself needs a socket."""
+    return SimpleNamespace(**dict.fromkeys(OutStream.__init__.__code__.co_names))
 
 
 def a_server() -> uvicorn.Server:
@@ -96,6 +103,10 @@ NAMES: list[tuple[str, Callable[[], Any], str]] = [
     ("_ipython", lambda: ZMQDisplayPublisher, "session"),
     ("_ipython", lambda: ZMQDisplayPublisher, "pub_socket"),
     ("_ipython", lambda: ZMQDisplayPublisher, "topic"),
+    ("_ipython", a_stream, "echo"),
+    ("_ipython", a_stream, "pub_thread"),
+    ("_ipython", lambda: a_shell().displayhook, "quiet"),
+    ("_ipython", lambda: a_shell().compile, "format_code_name"),
 ]
 PREFECTS = [*internals.REQUIRED, *internals.EXTRAS]
 

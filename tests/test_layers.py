@@ -23,6 +23,7 @@ FLOORS = {
     "_cpython": 0,
     "asgi": 0,
     "concealed": 0,
+    "environment": 0,
     "errors": 0,
     "event_loop": 0,
     "file_cache": 0,

@@ -105,7 +105,7 @@ def test_the_metadata_is_for_users(unpacked: Path) -> None:
     assert set(metadata.get_all("Provides-Extra") or ()) == {"pandas", "server"}
     assert (file.parent / "entry_points.txt").read_text().split() == [
         "[console_scripts]",
-        *("orchnb", "=", "orchnb.__main__:main"),
+        *("orchnb", "=", "orchnb.__main__:run_command"),
     ]
     source = project()["urls"]["Source"]
     links = re.findall(r"\]\(([^)]+)\)", str(metadata.get_payload()))

@@ -30,7 +30,7 @@ def steps(path: Path) -> list[dict[str, Any]]:
 
 
 def test_there_is_a_workflow_for_each_purpose() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["ci", "release", "weekly"]
+    assert [path.stem for path in WORKFLOWS] == ["ci", "docs", "release", "weekly"]
 
 
 @by_name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
+import math
 import re
 import threading
 import weakref
@@ -16,6 +18,19 @@ import httpx
 from typing_extensions import Self
 
 from orchnb._version import __version__
+from orchnb.api.event_stream import (
+    LEAVE_THE_WAY,
+    SUBPROTOCOL,
+    Hints,
+    Listen,
+    RemoteHints,
+    can_listen,
+    event_headers,
+    first_messages,
+    hinted_run,
+    stream_url,
+    token_of,
+)
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations import Operations
 from orchnb.api.server_document import find_operations, servers_limit
@@ -37,8 +52,9 @@ from orchnb.forks import in_forked_child
 from orchnb.hosting.ephemeral import EphemeralApp, ephemeral_app, host_app
 from orchnb.hosting.host import HostedApp, on_host_thread
 from orchnb.hosting.transport import HostedTransport
-from orchnb.http.calls import Call, LongSteps, Steps, explain_close, explain_silence, filled
-from orchnb.http.certificates import trusted
+from orchnb.hosting.web_socket import HostedSocket
+from orchnb.http.calls import Call, LongSteps, Steps, Work, explain_close, explain_silence, filled
+from orchnb.http.certificates import ssl_context_for, trusted
 from orchnb.http.clients import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
 from orchnb.http.concealing import BasicAuth, concealed_options
 from orchnb.http.connections import refuse_pickle
@@ -67,6 +83,9 @@ _PATIENCE = 15.0
 
 _LIMITS = httpx.Limits(max_connections=16, max_keepalive_connections=8, keepalive_expiry=25)
 """As in Prefect's client. Prefect Cloud keeps an idle connection for 30 s."""
+
+_MOST_STREAMS = 4
+"""Event streams of one client that are open at a time; waits beyond them only poll."""
 
 _CLOSED = "This client was closed and cannot be opened again; get a new one with get_client()"
 _FORKED = (
@@ -134,6 +153,7 @@ class _ApiClient(Operations, RunOperations):
         self._limit: int | None = None
         self._hosted: HostedApp | None = None
         self._lock = threading.RLock()
+        self._streams: set[Hints] = set()
         self._why_closed = _CLOSED
         in_forked_child(self._after_fork)
 
@@ -142,6 +162,7 @@ class _ApiClient(Operations, RunOperations):
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()  # a thread of the parent may have held it
+        self._streams = set()
         if self._hosted is not None:
             self._hosted = None
             self._closed = True
@@ -296,12 +317,56 @@ class _ApiClient(Operations, RunOperations):
     def _release(self) -> HostedApp | None:
         """End the requests in progress, release the in-process app, if there is one, and return it: the
         caller must wait for it."""
+        while self._streams:
+            self._streams.pop().close()
         if self._http is not None:
             self._http.end_requests()
         hosted, self._hosted = self._hosted, None
         if hosted is not None:
             hosted.close()
         return hosted
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the server is in this process or on this machine."""
+        return self._app is not None or _is_loopback(httpx.URL(self.api_url).host)
+
+    def _listen(self, call: Listen) -> Hints | None:
+        """Open the event stream, if this client can and has few of them: without one, polling does."""
+        self._streams = {each for each in self._streams if not each.is_closed}
+        if len(self._streams) >= _MOST_STREAMS or self._closed or self._http is None:
+            return None
+        stream: Hints
+        headers = event_headers(self._http)
+        token = token_of(headers)
+        if self._hosted is not None:
+            is_prefects = isinstance(self._app, EphemeralApp) and self._app.is_prefect
+            if not is_prefects or not self._hosted.is_up:
+                return None
+            stream = HostedSocket(
+                self._hosted,
+                "/api/events/out",
+                subprotocol=SUBPROTOCOL,
+                headers=[(name.encode(), value.encode()) for name, value in headers.items()],
+                first=first_messages(call, token),
+                receive=lambda text: (run_id := hinted_run(text)) and call.hint(run_id),
+            )
+        elif can_listen() and not self._httpx_settings.keys() - LEAVE_THE_WAY:
+            verify: Any = not self.settings.api_tls_insecure_skip_verify
+            if verify and self.settings.api_ssl_cert_file is not None:
+                verify = _trust(self.settings)
+            is_secure = self.api_url.startswith("https:")
+            stream = RemoteHints(
+                stream_url(self.api_url),
+                headers=headers,
+                context=ssl_context_for({"verify": verify}) if is_secure else None,
+                first=lambda: first_messages(call, token),
+                hint=call.hint,
+            )
+        else:
+            return None
+        self._streams.add(stream)
+        return stream
 
     def _refuse_unusable(self) -> None:
         """Raise `ClientClosed` if it was closed, or must be opened first."""
@@ -567,8 +632,16 @@ class PrefectClient(_ApiClient):
 
     async def _call(self, call: Call[Any] | Sleep, operation: str) -> Any:
         if isinstance(call, Sleep):
-            await anyio.sleep(call.seconds)
+            if call.control is not None:
+                await call.control.asleep_anywhere(call.seconds)
+            else:
+                await anyio.sleep(call.seconds)
             return None
+        if isinstance(call, Listen):
+            return self._listen(call)
+        if isinstance(call, Work):
+            function, is_own = call.function, self._is_own
+            return await anyio.to_thread.run_sync(lambda: function(is_own), abandon_on_cancel=True)
         try:
             options = call.options(operation)
             response = await self._usable().request(call.method, call.path, **options)
@@ -769,8 +842,14 @@ class SyncPrefectClient(_ApiClient):
 
     def _call(self, call: Call[Any] | Sleep, operation: str) -> Any:
         if isinstance(call, Sleep):
-            WaitControl().sleep(call.seconds)
+            (call.control or WaitControl()).sleep(call.seconds)
             return None
+        if isinstance(call, Listen):
+            return self._listen(call)
+        if isinstance(call, Work):
+            function, is_own = call.function, self._is_own
+            # In a thread: on one with an event loop, some of Prefect's functions return coroutines.
+            return within(math.inf, lambda: function(is_own), give_up=bool)
         try:
             options = call.options(operation)
             response = self._usable().request(call.method, call.path, **options)
@@ -917,3 +996,12 @@ def _address(api_url: str) -> dict[str, Any]:
 
 def _trust(settings: Settings) -> str:
     return trusted(str(settings.source("api_ssl_cert_file")), str(settings.api_ssl_cert_file))
+
+
+def _is_loopback(host: str) -> bool:
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

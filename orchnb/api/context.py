@@ -22,6 +22,7 @@ from orchnb.event_loop import current_loop
 from orchnb.hosting.ephemeral import give_app
 from orchnb.http.concealing import concealed_options
 from orchnb.observers import switch_observers
+from orchnb.prefect_server.client_settings import settings_of_run
 from orchnb.runtime.loops import home_loop, notebook_loop, on_notebook_thread
 from orchnb.settings import EPHEMERAL, Settings, choose_for_session, get_settings
 
@@ -195,11 +196,11 @@ def use_app(app: ASGIApp | None, *, api_path: str = "/api") -> None:
         ValueError: ``api_path`` is neither empty nor a path.
     """
     name = None if app is None else give_app(app, api_path)
-    switch_observers.tell(None)
     if name is None:
         choose_for_session({}, "")
     else:
         choose_for_session({**EPHEMERAL, "ephemeral_app": name}, "orchnb.use_app")
+    switch_observers.tell(None)
     close_notebook_clients()
 
 
@@ -253,7 +254,8 @@ def get_or_create_client(client: PrefectClient | None = None) -> tuple[PrefectCl
 
     ``client`` itself if given; else the first that belongs to the running event loop among the active
     `ClientContext`, `FlowRunContext` and `TaskRunContext`, and the notebook's client; else a new one,
-    which the caller must open.
+    which the caller must open. In a flow or task run of Prefect's, the last two are for the server of
+    that run.
 
     Raises:
         InvalidSetting: a new one is needed, and the settings cannot be read.
@@ -269,7 +271,7 @@ def get_or_create_client(client: PrefectClient | None = None) -> tuple[PrefectCl
             and _lives_here(context.client)
         ):
             return context.client, True
-    settings = get_settings()
+    settings = settings_of_run()
     session = notebook_session()
     if session is not None and current_loop() is not None:
         return session.client(settings), True

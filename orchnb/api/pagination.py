@@ -11,7 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterator,
+    Sequence,
+)
 from typing import (
     Any,
     Concatenate,
@@ -22,14 +29,15 @@ from typing import (
     overload,
 )
 
-from typing_extensions import ParamSpec
+from typing_extensions import ParamSpec, Self
 
 from orchnb.api.answers import M
 from orchnb.api.methods import AsyncClient, SyncClient, dressed, hints_of, refuse_unknown
 from orchnb.api.models.base import ModelList
 from orchnb.api.wrong_calls import wrong_call
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
-from orchnb.http.calls import AT_MOST, Call, LongSteps, Steps
+from orchnb.http.calls import AT_MOST, Call, Deferred, LongSteps, Steps
+from orchnb.http.effects import Sleep
 
 P = ParamSpec("P")
 
@@ -51,6 +59,7 @@ class Identified(Protocol):
 
 Row = TypeVar("Row", bound=Identified)
 Row_co = TypeVar("Row_co", bound=Identified, covariant=True)
+Any_co = TypeVar("Any_co", covariant=True)
 
 
 class Pages(Protocol[Row_co]):
@@ -120,13 +129,21 @@ class Paging(Generic[Row]):
         return new
 
 
-def pages_of(query: Steps[ModelList[M]]) -> Callable[[int, int], Call[ModelList[M]]]:
+def pages_of(query: Steps[ModelList[M]]) -> Callable[[int, int], Steps[ModelList[M]]]:
     """Return a function that makes the call for each page of a read. The read is evaluated once: for all
     pages ``"1h"`` means an hour before the first one, and an iterator of names is consumed only once."""
-    assert isinstance(query, Call), "a read of one page is one call"
-    return lambda offset, limit: dataclasses.replace(
-        query, json={**query.json, "offset": offset, "limit": limit}
-    )
+    call: Any = query
+
+    def page(offset: int, limit: int) -> Generator[Call[Any], Any, ModelList[M]]:
+        nonlocal call
+        if isinstance(call, Deferred):
+            call = yield from call.prepared()
+        assert isinstance(call, Call), "a read of one page is one call"
+        body = {**call.json, "offset": offset, "limit": limit}
+        found: ModelList[M] = yield from dataclasses.replace(call, json=body)
+        return found
+
+    return page
 
 
 def every(pages: Paging[Row]) -> Generator[Call[Any], Any, list[Row]]:
@@ -183,6 +200,40 @@ class Chain(Generic[Row]):
         return new
 
 
+class Later(Generic[Row]):
+    """A long result that needs something first, such as ids for names.
+
+    Args:
+        find: makes the calls that find it.
+        then: returns the long result, given what was found.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[], Generator[Call[Any], Any, Any]],
+        then: Callable[[Any], Pages[Row]],
+    ) -> None:
+        self._find = find
+        self._then = then
+        self._pages: Pages[Row] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether there are no more pages."""
+        return self._pages is not None and self._pages.done
+
+    def call(self) -> Generator[Call[Any] | Sleep, Any, Any]:
+        """Find what is needed, if that was not done, and make the calls for the next page."""
+        if self._pages is None:
+            self._pages = self._then((yield from self._find()))
+        return None if self._pages.done else (yield from self._pages.call())
+
+    def take(self, page: Any) -> Sequence[Row]:
+        """Return the rows of that page that were not returned before."""
+        assert self._pages is not None, "a page was called before"
+        return [] if page is None else self._pages.take(page)
+
+
 class _Given(Generic[Row]):
     """The rows that have been returned, at most ``limit``."""
 
@@ -222,6 +273,52 @@ class _Given(Generic[Row]):
             )
 
 
+class AsyncRows(AsyncIterator[Any_co]):
+    """The rows of a long result, page by page: ``async for row in rows``, or ``await rows.to_list()``."""
+
+    def __init__(self, rows: AsyncGenerator[Any_co, None]) -> None:
+        self._rows = rows
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any_co:
+        return await self._rows.__anext__()
+
+    async def aclose(self) -> None:
+        """End the iteration."""
+        await self._rows.aclose()
+
+    async def to_list(self: AsyncRows[M]) -> ModelList[M]:
+        """Return all rows that are left, as a list that a notebook shows as a table."""
+        return _listed([row async for row in self])
+
+
+class Rows(Iterator[Any_co]):
+    """The rows of a long result, page by page: ``for row in rows``, or ``rows.to_list()``."""
+
+    def __init__(self, rows: Generator[Any_co, None, None]) -> None:
+        self._rows = rows
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any_co:
+        return next(self._rows)
+
+    def close(self) -> None:
+        """End the iteration."""
+        self._rows.close()
+
+    def to_list(self: Rows[M]) -> ModelList[M]:
+        """Return all rows that are left, as a list that a notebook shows as a table."""
+        return _listed(list(self))
+
+
+def _listed(rows: list[M]) -> ModelList[M]:
+    return ModelList(rows, model=type(rows[0]) if rows else None)
+
+
 class iteration(Generic[P, Row]):
     """An iterator method of both clients, made from a function that returns the pages."""
 
@@ -240,18 +337,22 @@ class iteration(Generic[P, Row]):
                     raise
             raise wrong
 
-        async def iterate_async(
-            client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs
-        ) -> AsyncIterator[Row]:
-            paging = made(iterate_async, args, kwargs)
+        async def rows_async(client: AsyncClient, paging: Pages[Row]) -> AsyncGenerator[Row, None]:
             while not paging.done:
                 for row in paging.take(await client.perform(paging.call())):
                     yield row
 
-        def iterate(client: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Row]:
-            paging = made(iterate, args, kwargs)
+        def rows(client: SyncClient, paging: Pages[Row]) -> Generator[Row, None, None]:
             while not paging.done:
                 yield from paging.take(client.perform(paging.call()))
+
+        def iterate_async(
+            client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs
+        ) -> AsyncRows[Row]:
+            return AsyncRows(rows_async(client, made(iterate_async, args, kwargs)))
+
+        def iterate(client: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Rows[Row]:
+            return Rows(rows(client, made(iterate, args, kwargs)))
 
         self._made = (iterate_async, iterate)
 
@@ -261,26 +362,24 @@ class iteration(Generic[P, Row]):
         iterate_async, iterate = self._made
         row = get_args(hints_of(self._function)["return"])[-1]  # Paging[Row], or Chain[Row]
         return (
-            dressed(iterate_async, self._function, returns=AsyncIterator[row]),  # type: ignore[valid-type] # made at run time
-            dressed(iterate, self._function, returns=Iterator[row]),  # type: ignore[valid-type] # as above
+            dressed(iterate_async, self._function, returns=AsyncRows[row]),  # type: ignore[valid-type] # made at run time
+            dressed(iterate, self._function, returns=Rows[row]),  # type: ignore[valid-type] # as above
         )
 
     @overload
     def __get__(
         self, client: None, owner: type[AsyncClient]
-    ) -> Callable[Concatenate[AsyncClient, P], AsyncIterator[Row]]: ...
+    ) -> Callable[Concatenate[AsyncClient, P], AsyncRows[Row]]: ...
     @overload
     def __get__(
         self, client: None, owner: type[SyncClient]
-    ) -> Callable[Concatenate[SyncClient, P], Iterator[Row]]: ...
+    ) -> Callable[Concatenate[SyncClient, P], Rows[Row]]: ...
     @overload
     def __get__(
         self, client: AsyncClient, owner: type[AsyncClient]
-    ) -> Callable[P, AsyncIterator[Row]]: ...
+    ) -> Callable[P, AsyncRows[Row]]: ...
     @overload
-    def __get__(
-        self, client: SyncClient, owner: type[SyncClient]
-    ) -> Callable[P, Iterator[Row]]: ...
+    def __get__(self, client: SyncClient, owner: type[SyncClient]) -> Callable[P, Rows[Row]]: ...
     def __get__(self, client: Any, owner: Any) -> Any:
         method = self._methods[0 if owner.is_async else 1]
         return method if client is None else method.__get__(client, owner)

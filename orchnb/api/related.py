@@ -47,6 +47,8 @@ class RelatedObjects:
         self.wanted: bool = False
         """Whether results are looked at, so that reads ask for what is not known."""
         self.flow_names: _Memory[str] = _Memory(10_000)
+        self.task_names: _Memory[str] = _Memory(10_000)
+        """The names of task runs."""
         self.last_runs: _Memory[FlowRun] = _Memory(1_000)
         """The last run of each deployment, as of when the deployment was read last."""
 

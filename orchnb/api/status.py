@@ -51,6 +51,8 @@ class ServerStatus:
     """How many errors it has logged since its start, if it is an in-kernel server."""
     verbose: bool = False
     """Whether its text includes the phases."""
+    flows: str = ""
+    """Where Prefect's own flows in this process run: ``the same server``. Empty outside of a notebook."""
     withheld: tuple[str, ...] = ()
     """The credentials that are not sent to it, each with the reason and what to do."""
 
@@ -88,9 +90,10 @@ class ServerStatus:
         version = f" {self.version}" if self.version else ""
         start = f"; its start took {self.start_in_words}" if self.start_in_words else ""
         errors = f"; in its log: {self.errors_in_words}" if self.errors else ""
+        flows = f"; Prefect flows here: {self.flows}" if self.flows else ""
         return (
             f"{self.server_type}: {self.place}{version}, {self.state_in_words} "
-            f"(decided by {self.decided_by}){start}{errors}"
+            f"(decided by {self.decided_by}){start}{errors}{flows}"
             + "".join(f"; {reason}" for reason in self.withheld)
         )
 

@@ -1,7 +1,8 @@
 """The in-kernel server on a loopback port, for its owner.
 
 It is the same running app, not a second copy: uvicorn serves it on the port, on the host's loop.
-`orchnb.hosting.port_guard` decides who may use it.
+`orchnb.hosting.port_guard` decides who may use it. `orchnb.hosting.standby` waits for the first
+connection, so that nothing runs for a port that nobody uses.
 
 The port's auth string is never shown, because a notebook is saved with its output. Prefect's client in
 this process and its child processes gets it from environment and settings; other programs read it from a
@@ -12,35 +13,41 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import os
 import re
 import secrets
 import shlex
 import socket
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from orchnb.asgi import ASGIApp, Receive, Send
+from orchnb.asgi import ASGIApp
 from orchnb.errors import ServerStartFailed
+from orchnb.forks import in_forked_child
 from orchnb.hosting._uvicorn import has_started, protocol_maker
-from orchnb.hosting.ephemeral import EphemeralApp, host_app
+from orchnb.hosting.ephemeral import EphemeralApp
 from orchnb.hosting.host import HostedApp
-from orchnb.hosting.lifespan import app_call
+from orchnb.hosting.port_app import Gate, PortApp, ServersCredentials
 from orchnb.hosting.port_connections import Connections, most_connections
 from orchnb.hosting.port_guard import SIGN_IN, PortKeys
 from orchnb.hosting.port_middleware import Door
-from orchnb.prefect_server.app import PrefectServer, client_settings, known_to_prefect
+from orchnb.hosting.standby import Standby
+from orchnb.prefect_server.app import PrefectServer
+from orchnb.prefect_server.client_settings import client_settings
 from orchnb.runtime.futures import LoopTask
 from orchnb.runtime.interrupts import deferred_interrupts
 from orchnb.runtime.temporary_folder import FreshFolder
 
 if TYPE_CHECKING:
     import uvicorn
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 
@@ -57,12 +64,15 @@ _MOST_MESSAGE = 4 * 1024 * 1024
 
 
 class Served:
-    """An app while it is open on a port. ``address`` is ``http://127.0.0.1:PORT``.
+    """A port for an app. ``address`` is ``http://127.0.0.1:PORT``.
 
-    The constructor waits until the port responds. The app keeps running until `close`.
+    The port accepts connections at once, and until `close`. The constructor also waits until the app has
+    started, unless it is ``on_demand``: then the first request of the owner starts the app, or `open`.
+    Requests to an app that does not start are answered with the reason.
 
     Args:
         app: the app.
+        on_demand: whether the app starts when it is first needed.
         patience: seconds for which a connection may be silent while it is expected to send something.
         connections: the maximum number of open connections; None means `most_connections`.
 
@@ -71,7 +81,12 @@ class Served:
     """
 
     def __init__(
-        self, app: EphemeralApp, *, patience: float = PATIENCE, connections: int | None = None
+        self,
+        app: EphemeralApp,
+        *,
+        on_demand: bool = False,
+        patience: float = PATIENCE,
+        connections: int | None = None,
     ) -> None:
         if importlib.util.find_spec("uvicorn") is None:
             raise ServerStartFailed(
@@ -80,53 +95,106 @@ class Served:
                 hint="Install it: pip install uvicorn.",
             )
         self.app = app
+        self._patience = patience
+        self._connections = connections
         self._closing = threading.Lock()
+        self._serving = threading.Lock()
+        self._is_closed = False
+        self._standby: Standby | None = None
+        self._gate: HostedApp | None = None
+        self._served: LoopTask[None] | None = None
+        self._settings_file: Path | None = None
         self._opened = ExitStack()
-        limits = Connections(connections or most_connections(), patience=patience)
         try:
-            self._open(app, limits, patience, self._opened)
+            with deferred_interrupts():
+                self._listener = self._opened.enter_context(socket.create_server((HOST, 0)))
+                self.port: int = int(self._listener.getsockname()[1])
+            self._base = self.proxied or f"/{secrets.token_hex(8)}"
+            self._keys = PortKeys(
+                self.port,
+                self._base,
+                proxied=bool(self.proxied),
+                also=ServersCredentials(app),
+                is_prefect=app.is_prefect,
+            )
+            self._app = PortApp(app, self._base)
+            # Called in reverse order; closed twice, as an interrupt may prevent the first call.
+            self._opened.callback(self._app.close)
+            self._opened.callback(self._app.wait_closed)
+            self._opened.callback(self._app.close)
+            in_forked_child(self._leave_to_parent)
+            if on_demand:
+                self._stand_by()
+            else:
+                self.open()
         except BaseException:  # including interrupts: nobody else can close it yet
-            self._opened.close()
+            self.close()
             raise
 
-    def _open(
-        self, app: EphemeralApp, connections: Connections, patience: float, opened: ExitStack
-    ) -> None:
-        with deferred_interrupts():
-            self._lease = lease = host_app(app)
-            # Called in reverse order; closed twice, as an interrupt may prevent the first call.
-            opened.callback(lease.close)
-            opened.callback(lease.wait_closed)
-            opened.callback(lease.close)
-        lease.wait_started()
-        with deferred_interrupts():
-            listener = opened.enter_context(socket.create_server((HOST, 0)))
-        self.port: int = int(listener.getsockname()[1])
-        self._base = self.proxied or f"/{secrets.token_hex(8)}"
-        server = app.running if isinstance(app.running, PrefectServer) else None
-        self._keys = PortKeys(
-            self.port,
-            self._base,
-            proxied=bool(self.proxied),
-            also=[server.auth_string] if server is not None and server.auth_string else (),
-            is_prefect=app.is_prefect,
-        )
-        folder = opened.enter_context(_folder())
-        settings = self._settings()
-        self.settings_file: Path = _written(settings, folder)
-        pages = (
-            server.web_pages(self._base, f"{self._base}/api", folder / "pages") if server else None
-        )
-        door = Door(_Paths(lease, pages, self._base), self._keys, connections, patience=patience)
-        self._serving = opened.enter_context(_running(lease, door, listener, connections))
-        if app.is_prefect:
-            opened.enter_context(known_to_prefect(settings))
-        if pages is not None:
-            opened.callback(setattr, app, "pages_url", None)
-            app.pages_url = (self.proxied_page if self.proxied else self.page).rstrip("/")
+    def open(self) -> None:
+        """Start the app if necessary, and add what terminals and browsers need. Can be repeated.
 
-    def _settings(self) -> dict[str, str]:
-        """The variables that other programs need."""
+        Raises:
+            ServerStartFailed: the app does not start; the port stays open.
+        """
+        self._serve()
+        self._app.lease().wait_started()
+        with self._serving:
+            if self._is_closed or self._settings_file is not None:
+                return
+            folder = self._opened.enter_context(_folder())
+            server = self.app.running
+            if isinstance(server, PrefectServer):
+                pages = server.web_pages(self._base, f"{self._base}/api", folder / "pages")
+                self._app.pages = pages
+                if pages is not None:
+                    self._opened.callback(setattr, self.app, "pages_url", None)
+                    page = self.proxied_page if self.proxied else self.page
+                    self.app.pages_url = page.rstrip("/")
+            self._settings_file = _written(self.variables(), folder)
+
+    def _stand_by(self) -> None:
+        self._standby = Standby(self._listener, self._serve_or_close)
+
+    def _serve_or_close(self) -> None:
+        try:
+            self._serve()
+        except Exception:  # whoever connects has to be refused
+            logger.exception("The port %d could not be served", self.port)
+            self.close()
+
+    def _serve(self) -> None:
+        """Accept connections, on the host's loop."""
+        with self._serving:
+            if self._is_closed or (self._served is not None and not self._served.done()):
+                return
+            with deferred_interrupts():
+                self._gate = gate = HostedApp(Gate())
+                self._opened.callback(gate.wait_closed)
+                self._opened.callback(gate.close)
+            gate.wait_started()
+            limits = Connections(self._connections or most_connections(), patience=self._patience)
+            door = Door(self._app, self._keys, limits, patience=self._patience)
+            serving = _running(gate, door, self._listener, limits)
+            self._served = self._opened.enter_context(serving)
+            self._served.when_done(self._serving_ended)
+
+    def _serving_ended(self) -> None:
+        """Wait for the next connection, if the loop that served the port was ended by something else."""
+        if not self._is_closed and self._gate is not None and not self._gate.closed:
+            self._stand_by()
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: the port is the parent's, and closes when the parent closes it."""
+        self._is_closed = True
+        self._opened.pop_all()  # not closed: this process has none of the threads
+        self._closing, self._serving = threading.Lock(), threading.Lock()
+        self._listener.close()
+        if self._standby is not None:
+            self._standby.close_in_child()
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables with which other programs use the port."""
         if self.app.is_prefect:
             return client_settings(self.api_url, self.auth_string, self.page.rstrip("/"))
         auth_string = self.auth_string.get_secret_value()
@@ -134,8 +202,21 @@ class Served:
 
     @property
     def is_open(self) -> bool:
-        """Whether the port is served; false if the app, or the event loop it ran on, has stopped."""
-        return self._lease.is_up and not self._serving.done()
+        """Whether connections are accepted; false if the event loop that served it has ended."""
+        if self._is_closed or self._gate is None:
+            return not self._is_closed
+        return self._gate.is_up and self._served is not None and not self._served.done()
+
+    @property
+    def settings_file(self) -> Path:
+        """The file that sets the variables in a terminal. There is none before `open`."""
+        assert self._settings_file is not None, "it was opened"
+        return self._settings_file
+
+    @property
+    def is_given_out(self) -> bool:
+        """Whether terminals and browsers may use it, see `open`."""
+        return self._settings_file is not None
 
     @property
     def address(self) -> str:
@@ -188,35 +269,13 @@ class Served:
     def close(self) -> None:
         """Close the port and release the app. A second call does nothing."""
         with self._closing:
-            self._opened.close()
-
-
-class _Paths:
-    """The app at its usual paths, and its web pages at theirs."""
-
-    def __init__(self, lease: HostedApp, pages: ASGIApp | None, base: str) -> None:
-        self._lease = lease
-        self._pages = pages
-        self._base = base
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
-        inner = path.removeprefix(self._base) or "/"
-        if self._pages is not None and inner != "/api" and not inner.startswith("/api/"):
-            await self._pages(scope, receive, send)
-            return
-        raw = scope.get("raw_path") or path.encode()
-        scope["path"] = inner
-        scope["raw_path"] = raw.removeprefix(self._base.encode()) or b"/"
-        # Each request has a copy of the state's first level (ASGI, "Lifespan State").
-        scope["state"] = dict(self._lease.state)
-        if scope["type"] != "http":  # a web socket ends when its client closes it, possibly never
-            await self._lease.app(scope, receive, send)
-            return
-        task = asyncio.current_task()
-        assert task is not None, "uvicorn creates one for each call"
-        with app_call(self._lease.app, task.cancel):
-            await self._lease.app(scope, receive, send)
+            self._is_closed = True
+            if self._standby is not None:
+                self._standby.end()
+            with self._serving:
+                self._opened.close()
+            if self._standby is not None:
+                self._standby.join()
 
 
 def _written(settings: dict[str, str], folder: Path) -> Path:
@@ -245,7 +304,7 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def _running(
-    lease: HostedApp, door: ASGIApp, listener: socket.socket, connections: Connections
+    gate: HostedApp, door: ASGIApp, listener: socket.socket, connections: Connections
 ) -> Iterator[LoopTask[None]]:
     import uvicorn
 
@@ -277,7 +336,7 @@ def _running(
     ended = None
     try:
         with deferred_interrupts():
-            ended = lease.host.submit(serve())
+            ended = gate.host.submit(serve())
         _wait_until_it_answers(server, ended)
         yield ended
     finally:

@@ -89,7 +89,7 @@ class PortKeys:
         port: the number of the port.
         base: the path of the pages, without a slash at its end.
         proxied: whether ``base`` leads here through jupyter-server-proxy.
-        also: other auth strings that are accepted.
+        also: other auth strings that are accepted; looked at for each request.
         is_prefect: whether the app is Prefect's server: then bodies that a page sends must be JSON, and
             web sockets may authenticate by their first message.
         clock: seconds, for how long the codes of links work.
@@ -110,8 +110,7 @@ class PortKeys:
         self.is_prefect = is_prefect
         self.cookie_name: str = f"orchnb-{port}"
         self._cookie = SecretStr(secrets.token_urlsafe(32))
-        # Without empty ones: a request without credentials would have that.
-        self._accepted = [known for known in (self.auth_string, *also) if known.get_secret_value()]
+        self._also = also
         self.is_proxied = proxied
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         self._clock = clock
@@ -148,8 +147,10 @@ class PortKeys:
 
     def is_auth_string(self, given: str) -> bool:
         """Whether this is the auth string, or one of those that are accepted as well."""
-        # All are compared, so that the time does not tell which one it was.
-        return sum(_same(given, known.get_secret_value()) for known in self._accepted) > 0
+        accepted = [known.get_secret_value() for known in (self.auth_string, *self._also)]
+        # Not empty ones, which a request without credentials would have. All others are compared, so that
+        # the time does not tell which one it was.
+        return sum(_same(given, known) for known in accepted if known) > 0
 
     def is_cookie(self, given: str) -> bool:
         """Whether this is the value of the cookie."""

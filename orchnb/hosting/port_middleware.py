@@ -93,11 +93,11 @@ class Door:
             if isinstance(verdict, GoTo) and verdict.code:
                 host = next(value for name, value in scope["headers"] if name == b"host")
                 cookie = self._keys.use_code(verdict.code, host.decode("latin-1"))
-                await _answer(scope, receive, send, *_page_that_goes_to(verdict.path, cookie))
+                await answer(scope, receive, send, *_page_that_goes_to(verdict.path, cookie))
             elif isinstance(verdict, GoTo):
-                await _answer(scope, receive, send, *_page_that_goes_to(verdict.path, None))
+                await answer(scope, receive, send, *_page_that_goes_to(verdict.path, None))
             elif isinstance(verdict, Refuse):
-                await _refuse(verdict, scope, receive, send)
+                await refuse(verdict, scope, receive, send)
             elif scope["type"] == "websocket":
                 await self._pass_socket(verdict, use, scope, receive, send)
             else:
@@ -144,7 +144,7 @@ class Door:
             if isinstance(verdict, AwaitAuthMessage):
                 await _close(send, _TRY_AGAIN_LATER, words)
             else:
-                await _refuse(Refuse(503, words), scope, receive, send)
+                await refuse(Refuse(503, words), scope, receive, send)
             return
         self._sockets += 1
         try:
@@ -242,16 +242,17 @@ async def _close(send: Send, code: int, reason: str) -> None:
         await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
-async def _refuse(
+async def refuse(
     refused: Refuse, scope: MutableMapping[str, Any], receive: Receive, send: Send
 ) -> None:
+    """Answer a request, or a web socket that wants to connect, with a status and the reason."""
     accepts = [value for name, value in scope["headers"] if name.lower() == b"accept"]
     if scope["type"] == "http" and b"text/html" in b",".join(accepts).lower():
         words = html.escape(refused.words)
         body, kind = _PAGE.format(head="", words=words).encode(), b"text/html; charset=utf-8"
     else:
         body, kind = json.dumps({"detail": refused.words}).encode(), b"application/json"
-    await _answer(scope, receive, send, refused.status, [(b"content-type", kind)], body)
+    await answer(scope, receive, send, refused.status, [(b"content-type", kind)], body)
 
 
 def _page_that_goes_to(path: str, cookie: str | None) -> tuple[int, Headers, bytes]:
@@ -271,7 +272,7 @@ _PAGE = (
 )
 
 
-async def _answer(
+async def answer(
     scope: MutableMapping[str, Any],
     receive: Receive,
     send: Send,

@@ -218,6 +218,23 @@ class Call(Generic[T]):
         return error
 
 
+@dataclass(frozen=True)
+class Work(Call[T]):
+    """Work for a thread instead of a request, such as reading a file; made by `work`."""
+
+    function: Callable[[bool], Any] = bool
+
+
+def work(function: Callable[[bool], T]) -> Work[T]:
+    """Return the step that calls a function in a thread, and results in what it returns. The argument is
+    whether the server is the person's own: in this process or on this machine."""
+    return Work("", Path(""), _not_read, function=function)
+
+
+def _not_read(response: PrefectResponse) -> Any:
+    raise AssertionError(f"There is no response {response}")
+
+
 def explain_silence(error: httpx.TransportError, look: str = "") -> httpx.TransportError:
     """Return the error for a try without a response: `OutcomeUnknown` if the server may have acted on a
     request that is not safe to repeat, else the error itself. ``look`` is that of `Call`."""
@@ -273,6 +290,30 @@ class Steps(Protocol[T_co]):
     """What an operation's function returns: a `Call`, or a generator of calls."""
 
     def __iter__(self) -> Generator[Call[Any], Any, T_co]: ...
+
+
+class Deferred(Generic[T]):
+    """Steps that need something first, such as an id for a name.
+
+    Args:
+        find: makes the calls that find it.
+        then: returns the steps, given what was found.
+    """
+
+    def __init__(
+        self, find: Callable[[], Generator[Call[Any], Any, Any]], then: Callable[[Any], Any]
+    ) -> None:
+        self._find = find
+        self._then = then
+
+    def prepared(self) -> Generator[Call[Any], Any, Any]:
+        """Find it, and return the steps without making them."""
+        return self._then((yield from self._find()))
+
+    def __iter__(self) -> Generator[Call[Any], Any, T]:
+        steps = yield from self.prepared()
+        result: T = yield from steps
+        return result
 
 
 class LongSteps(Protocol[T_co]):

@@ -18,6 +18,7 @@ import anyio
 import httpx
 
 from orchnb.runtime.futures import ThreadFuture
+from orchnb.runtime.loops import loop_event
 
 Effect = TypeVar("Effect")
 Answer = TypeVar("Answer")
@@ -75,6 +76,15 @@ class WaitControl:
             if not self.ended:
                 await sleep(seconds)
         self._end.forget(scope.cancel)
+
+    async def asleep_anywhere(self, seconds: float) -> None:
+        """Wait in async code, where `try_now` may be called on any thread."""
+        event = loop_event()
+        self._end.when_done(event.set)
+        try:
+            await event.wait(seconds)
+        finally:
+            self._end.forget(event.set)
 
     def sleep(self, seconds: float) -> None:
         """Wait in sync code."""

@@ -6,6 +6,7 @@ Nothing else in orchnb uses them. `tests/test_internals.py` fails when a version
 from __future__ import annotations
 
 import asyncio
+import base64
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,50 @@ def send_display(
     publisher.session.send(
         publisher.pub_socket, kind, content, parent=parent, ident=publisher.topic
     )
+
+
+# What a cell shows.
+
+
+def has_echo(stream: Any) -> bool:
+    """Return whether a stream is ipykernel's, which copies what it gets to its ``echo``.
+
+    The option to set it is public only where the stream is created. The public hooks, ``register_hook``,
+    work only on the thread that sends, and exist in newer versions only.
+    """
+    return hasattr(stream, "echo") and hasattr(stream, "pub_thread")
+
+
+def echo_of(stream: Any) -> Any:
+    """Return what a stream copies to; None if nothing."""
+    return stream.echo
+
+
+def set_echo(stream: Any, echo: Any) -> None:
+    """Set what a stream copies to."""
+    stream.echo = echo
+
+
+def result_of(shell: InteractiveShell, result: Any) -> dict[str, Any]:
+    """Return the MIME bundle of a cell's result, for versions without hooks for results; empty if it has
+    none, or ends with a semicolon."""
+    value = getattr(result, "result", None)
+    hook: Any = shell.displayhook
+    formatter: Any = shell.display_formatter
+    if value is None or hook.quiet():
+        return {}
+    bundle, _ = formatter.format(value)
+    return {kind: _as_base64(data) for kind, data in dict(bundle).items()}
+
+
+def _as_base64(data: Any) -> Any:
+    return base64.b64encode(data).decode() if isinstance(data, bytes) else data
+
+
+def name_of_code(shell: InteractiveShell, filename: str) -> str:
+    """Return the name that IPython shows for a file of code, such as ``In[3]`` for a cell."""
+    name = getattr(shell.compile, "format_code_name", lambda _: None)(filename)
+    return filename if name is None else " ".join(name)
 
 
 # Magics.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +19,9 @@ from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell, Cells
 from orchnb.notebook.display_mode import DisplayMode
 from orchnb.notebook.magic_lines import LineCompleter
-from orchnb.notebook.magics import OrchMagics
+from orchnb.notebook.magics import OrchMagics, track_options
 from orchnb.notebook.prewarm import Prewarm
+from orchnb.notebook.recording import CellRecords
 from orchnb.notebook.session import Session
 from orchnb.notebook.stop_button import Pulse
 from orchnb.notebook.terminal import AwaitingCells
@@ -35,26 +39,34 @@ if TYPE_CHECKING:
     from orchnb.notebook.views.model import Card
 
 # Types that are displayed as more than their repr, by name so that nothing is imported yet, and the
-# function of `object_views` that makes a view of each.
+# function in `orchnb.notebook.views` that makes a view of each, in `objects` unless it names a module.
 _SHOWN = {
     ("orchnb.openapi.namespace", "OperationGroup"): "operation_group_table",
     ("orchnb.openapi.namespace", "_DescribedOperations"): "operations_table",
     ("orchnb.api.models.base", "ModelList"): "model_table",
+    ("orchnb.runs.browsing", "FoundRuns"): "browse.found_table",
     ("orchnb.api.models.base", "Model"): "model_card",
-    ("orchnb.api.status", "ServerStatus"): "status_card",
+    ("orchnb.api.status", "ServerStatus"): "status.server_card",
     ("orchnb.http.response", "PrefectResponse"): "response_card",
-    ("orchnb.runs.timelines", "Timeline"): "timeline_chart",
-    ("orchnb.runs.serving", "ServedFlow"): "served_flow_card",
-    ("orchnb.runs.failures", "FailedRun"): "failed_run_card",
-    ("orchnb.api.models.runs", "FlowRunGraph"): "graph_diagram",
-    ("orchnb.notebook.views.retries", "RetriedList"): "retried_table",
-    ("orchnb.diagnosis", "Diagnosis"): "diagnosis_card",
+    ("orchnb.runs.timelines", "Timeline"): "timeline.timeline_chart",
+    ("orchnb.runs.serving", "ServedFlow"): "serving.served_flow_card",
+    ("orchnb.runs.failures", "FailedRun"): "failed_runs.failed_run_card",
+    ("orchnb.runs.comparison", "RunComparison"): "comparison.run_comparison_card",
+    ("orchnb.runs.failure_groups", "FailureGroups"): "failure_groups.failure_groups_view",
+    ("orchnb.api.models.runs", "FlowRunGraph"): "graph.graph_diagram",
+    ("orchnb.notebook.views.retries", "RetriedList"): "retries.retried_table",
+    ("orchnb.diagnosis", "Diagnosis"): "diagnosis.diagnosis_card",
     ("orchnb.notebook.views.model", "Card"): "as_it_is",
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
 
-# The runs that a watch returns, which its display has shown already.
+# Lists that have a display of their own.
 _WATCHED = ("orchnb.runs.watching", "WatchedRuns")
+_FOUND = ("orchnb.runs.browsing", "FoundRuns")
+
+
+_IN_LISTS = frozenset({"model_card", "model_table", "graph.graph_diagram"})
+"""Views that are one line for each object, if it is within something else."""
 
 
 class Extension:
@@ -84,9 +96,17 @@ class Extension:
         out.enter_context(retry_observers.observe(self._retried))
         out.enter_context(startup_observers.observe(self._started))
         out.enter_context(follow_observers.observe(self._followed))
-        out.enter_context(switch_observers.observe(lambda _: self.session.close()))
+        out.enter_context(switch_observers.observe(lambda _: self.session.leave()))
+        records = CellRecords(shell, track_options, self.cells.current, self.mode)
+        out.callback(records.remove)
         shell.register_magics(
-            OrchMagics(shell, self.session, self.mode, lambda: self.displays.history)
+            OrchMagics(
+                shell,
+                self.session,
+                self.mode,
+                lambda: self.displays,
+                lambda: records.session,
+            )
         )
         out.callback(_ipython.remove_magics, shell, OrchMagics)
         out.callback(LineCompleter(OrchMagics, shell.Completer).remove)
@@ -101,16 +121,22 @@ class Extension:
         related_objects.wanted = True
         out.callback(setattr, related_objects, "wanted", False)
         assert shell.display_formatter is not None, "a shell always has one"
-        shown_above: Any = shell.display_formatter.ipython_display_formatter
-        shown_above.for_type_by_name(*_WATCHED, self._show_watched)
-        out.callback(shown_above.pop, ".".join(_WATCHED), None)
+        own: Any = shell.display_formatter.ipython_display_formatter
+        for kind, show_own in ((_WATCHED, self._show_watched), (_FOUND, self._show_found)):
+            own.for_type_by_name(*kind, show_own)
+            out.callback(own.pop, ".".join(kind), None)
         out.callback(_end_runners)
         out.callback(_stop_serving_flows)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = self._package
             out.callback(self._forget_name)
-        out.callback(Prewarm(shell, after_cell=self.cells.in_a_cell).remove)
+        following = CellHooks(shell, before=lambda _: self.session.follow())
+        out.callback(following.remove)
+        if _uses_prefect(shell):
+            self.session.follow()
+        prewarm = Prewarm(shell, self.session.follow, after_cell=self.cells.in_a_cell)
+        out.callback(prewarm.remove)
         out.callback(self.session.forget_choice)
 
     @property
@@ -139,6 +165,11 @@ class Extension:
         """Show nothing for runs that the cell shows above, and others as usual."""
         if self._displays is None or not self._displays.watches.is_shown_here(runs.following):
             raise NotImplementedError  # IPython then asks the other formatters
+
+    def _show_found(self, runs: Any) -> None:
+        """Show the runs in pages, where there are several and the kernel handles buttons."""
+        if not self._is_here or not self.displays.pages.show(runs):
+            raise NotImplementedError
 
     @property
     def _is_here(self) -> bool:
@@ -234,6 +265,14 @@ def _stop_serving_flows() -> None:
         serving.stop_all()
 
 
+def _uses_prefect(shell: InteractiveShell) -> bool:
+    """Return whether the cell that loads the extension may go on to use Prefect or start a command. In
+    other cells Prefect's settings are ready before the next cell, which makes loading faster."""
+    request = _ipython.current_request(shell) or {}
+    source = str(request.get("content", {}).get("code", ""))
+    return "prefect" in sys.modules or re.search(r"prefect|^\s*!", source, re.M) is not None
+
+
 def _running_loop() -> asyncio.AbstractEventLoop:
     """Return the loop that cells run on. In terminal IPython it runs only for cells with ``await``."""
     try:
@@ -252,17 +291,30 @@ def _as_html(view: str, mode: DisplayMode) -> Callable[[Any], str | None]:
     def show(value: Any) -> str | None:
         if mode() in ("text", "off"):
             return None
-        from orchnb.notebook.views import model, objects
+        from orchnb.notebook.views import model
 
-        return model.html(getattr(objects, view)(value))
+        return model.html(_view_function(view)(value))
 
     return show
 
 
 def _as_text(view: str) -> Callable[[Any, Any, bool], None]:
     def show(value: Any, printer: Any, cycle: bool) -> None:
-        from orchnb.notebook.views import model, objects
+        from orchnb.notebook.views import model
 
-        printer.text(repr(value) if cycle else model.text(getattr(objects, view)(value)))
+        if cycle:
+            printer.text(repr(value))
+        elif len(printer.stack) == 1 or view not in _IN_LISTS:
+            printer.text(model.text(_view_function(view)(value)))
+        elif isinstance(value, list):
+            printer.pretty(list(value))
+        else:  # one line for each in a list, a dict and so on
+            printer.text(_view_function("model_line")(value))
 
     return show
+
+
+def _view_function(view: str) -> Callable[[Any], Any]:
+    module, _, name = view.rpartition(".")
+    found = import_module(f"orchnb.notebook.views.{module or 'objects'}")
+    return getattr(found, name)  # type: ignore[no-any-return] # a function from an object to a view

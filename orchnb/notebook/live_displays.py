@@ -25,6 +25,7 @@ from orchnb.notebook.cell_tracking import Cell
 from orchnb.notebook.display_mode import Mode
 from orchnb.notebook.display_output import Output
 from orchnb.notebook.pacer import Pacer
+from orchnb.notebook.run_pages import RunPages
 from orchnb.notebook.startup_displays import StartupDisplays
 from orchnb.notebook.views.model import Line
 from orchnb.notebook.views.retries import MOST_WAITS_SHOWN, Retried, Retries, RetryHistory
@@ -34,6 +35,7 @@ from orchnb.runtime.loops import waker
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from orchnb.notebook.log_displays import RunLog
     from orchnb.runs.following import Following
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -66,10 +68,13 @@ class LiveDisplays:
         self._origins: dict[int, Cell | None] = {}
         self.watches: WatchDisplays = WatchDisplays(shell, current_cell, mode, self._pacer)
         """The displays of flow runs."""
+        self.pages: RunPages = RunPages(shell, current_cell, mode)
+        """Flow runs that were found."""
         self._startups = StartupDisplays(shell, current_cell, mode, clock, self._pacer)
 
     def close(self) -> None:
         """Bring all displays to their final state."""
+        self.pages.remove()
         self._pacer.close()
         with self._lock:
             displays = list(self._retries.values())
@@ -104,6 +109,10 @@ class LiveDisplays:
     def followed(self, following: Following) -> None:
         """Show the flow runs that code waits for in its cell."""
         self.watches.followed(following)
+
+    def follow_log(self, log: RunLog) -> None:
+        """Show the log lines of a run in the current cell as they arrive."""
+        log.follow(self._shell, self._current_cell(), self._mode, self._pacer)
 
     def cell_ended(self, cell: Cell, interrupted: bool) -> None:
         """Update a cell's displays before the front end stops listening to the cell."""

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from orchnb.notebook.display_mode import MODES, DisplayMode
 from orchnb.notebook.magic_lines import completes, with_help
 from orchnb.notebook.magic_lines import parsed_line as _given
 from orchnb.notebook.session import SERVER_KINDS, InvalidChoice, Session
+from orchnb.notebook.track_options import TrackOptions
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from orchnb.api.status import ServerStatus
     from orchnb.diagnosis import Diagnosis
+    from orchnb.notebook.live_displays import LiveDisplays
+    from orchnb.notebook.record_displays import Recording
     from orchnb.notebook.views.model import Card, Line
-    from orchnb.notebook.views.retries import RetriedList, RetryHistory
+    from orchnb.notebook.views.retries import RetriedList
+    from orchnb.runs.browsing import FoundRuns
+    from orchnb.runs.failure_groups import FailureGroups
     from orchnb.runs.watching import WatchedRuns
 
 
@@ -56,12 +63,24 @@ def _known_urls() -> list[str]:
     return [url for url in dict.fromkeys(urls) if _is_url(url) and "@" not in url]
 
 
+RUN_STATES = (
+    "scheduled",
+    "pending",
+    "running",
+    "completed",
+    "failed",
+    "crashed",
+    "cancelled",
+    "late",
+)
+TRACK_WORDS = ("on", "off")
 LEVELS = ("notset", "debug", "info", "warning", "error", "critical")
 
 
 @magics_class
 class OrchMagics(Magics):
-    """The line magics of orchnb. ``history`` returns the retries of the notebook.
+    """The magics of orchnb. ``displays`` returns the notebook's live displays, ``recording`` what records
+    its cells.
 
     To add one, see CONTRIBUTING and `orchnb.notebook.magic_lines`, which also completes and explains it.
     """
@@ -71,13 +90,15 @@ class OrchMagics(Magics):
         shell: InteractiveShell,
         session: Session,
         mode: DisplayMode,
-        history: Callable[[], RetryHistory],
+        displays: Callable[[], LiveDisplays],
+        recording: Callable[[], Recording],
     ) -> None:
         super().__init__(shell)
         self.magics = {kind: with_help(methods) for kind, methods in self.magics.items()}
         self._session = session
         self._mode = mode
-        self._history = history
+        self._displays = displays
+        self._recording = recording
 
     @magic_arguments()
     @argument(
@@ -117,17 +138,19 @@ class OrchMagics(Magics):
                 kind, url = "server", kind
             with _usage_errors():
                 self._session.switch(kind, url, profile=given.profile, fresh=given.fresh)
-        return server_status(get_settings(), verbose=given.verbose)
+        settings = get_settings()
+        status = server_status(settings, verbose=given.verbose)
+        return replace(status, flows=self._session.server_of_flows(settings))
 
     @magic_arguments()
     @argument("--stop", action="store_true", help="close the port")
     @line_magic
     def orch_serve(self, line: str) -> Card | Line:
-        """Open the in-kernel server to your other programs on this machine, on a free port.
+        """Open the in-kernel server to your terminals and browsers on this machine.
 
         Shows a link to its web pages, which works once, and the line that lets Prefect's own commands in
-        a terminal use it. From then on, Prefect's flows in this notebook use it, as do commands that are
-        started with ``!``. Each call shows a new link.
+        a terminal use it. Each call shows a new link. Prefect's flows in this notebook and commands that
+        are started with ``!`` use the server anyway.
         """
         from orchnb.notebook.views.port import not_served_line, served_card
 
@@ -156,6 +179,32 @@ class OrchMagics(Magics):
         return log_view(max(1, given.n), given.level)
 
     @magic_arguments()
+    @argument("run", help="the flow run: its id, or a variable that holds the run")
+    @argument("-n", type=int, default=200, help="show at most this many lines; the default is 200")
+    @argument("-f", action="store_true", help="show lines as they arrive, until the run has ended")
+    @argument(
+        "--level",
+        type=str.lower,
+        default="notset",
+        choices=LEVELS,
+        help="show only lines of at least this level: debug, info, warning, error or critical",
+    )
+    @argument("--task", default="", help="show only lines of tasks whose name contains this")
+    @line_magic
+    def orch_logs(self, line: str) -> Card | None:
+        """Show the last log lines of a flow run, or with ``-f`` its lines as they arrive."""
+        from orchnb.notebook.log_displays import RunLog
+
+        given = _given(OrchMagics.orch_logs, line)
+        assert self.shell is not None, "magics are called by a shell"
+        run = self.shell.user_ns.get(given.run, given.run)
+        log = RunLog(run, level=given.level, task=given.task)
+        if not given.f:
+            return log.last(min(max(1, given.n), 200))
+        self._displays().follow_log(log)
+        return None
+
+    @magic_arguments()
     @argument("runs", nargs="*", metavar="RUN", help="the name or id of a flow run")
     @argument("--flow", help="the runs of the flow of this name")
     @argument("--tag", help="the runs that have this tag")
@@ -179,10 +228,76 @@ class OrchMagics(Magics):
         client = get_client(sync_client=True)
         with _usage_errors(ValueError):
             selected = client.perform(
-                select_runs(given.runs, flow=given.flow, tag=given.tag, since=given.since),
+                select_runs(
+                    given.runs,
+                    flow=given.flow,
+                    tag=given.tag,
+                    since=given.since,
+                ),
                 "orch_watch",
             )
         return client.perform(watch_runs(selected, None))
+
+    @magic_arguments()
+    @argument("since", nargs="?", default="24h", help="those since then: 2h, 3d, today, 2026-11-01")
+    @argument("--flow", help="only runs of the flow of this name")
+    @line_magic
+    def orch_failed(self, line: str) -> FailureGroups:
+        """Show the flow runs that failed, by default in the last 24 hours, grouped by cause.
+
+        Returns the groups: ``failures = %orch_failed 2h``.
+        """
+        from orchnb.api.context import get_client
+        from orchnb.api.times import moment
+
+        given = _given(OrchMagics.orch_failed, line)
+        with _usage_errors(ValueError):
+            since = moment(given.since)
+        return get_client(sync_client=True).read_failures(since, given.flow)
+
+    @magic_arguments()
+    @argument("words", nargs="*", metavar="WORDS", help="a part of the run's name")
+    @argument("--state", help="runs in this state: failed, running, late, ...")
+    @argument("--flow", help="runs of the flow of this name")
+    @argument(
+        "--since",
+        help="runs that were expected to start since then: 24h, 7d, today, 2026-11-01",
+    )
+    @argument(
+        "--where",
+        help="a condition on the parameters: \"lr > 0.1 and customer == 'acme'\". They are compared "
+        "here, for at most the newest 5,000 runs.",
+    )
+    @argument("-n", type=int, default=50, help="find at most this many; the default is 50")
+    @argument("-o", default="picked", help="the variable for the runs; the default is picked")
+    @completes(state=RUN_STATES)
+    @line_magic
+    def orch_runs(self, line: str) -> FoundRuns:
+        """Find flow runs, the newest first, and show how many there are in all.
+
+        The runs that were found are in the variable ``picked``.
+        """
+        from orchnb.api.context import get_client
+        from orchnb.runs.browsing import find_runs
+        from orchnb.runs.conditions import read_condition
+
+        given = _given(OrchMagics.orch_runs, line)
+        if not given.o.isidentifier() or keyword.iskeyword(given.o):
+            raise UsageError(f"-o takes the name of a variable, and {given.o!r} is not one")
+        with _usage_errors(ValueError):
+            where = None if given.where is None else read_condition(given.where)
+            steps = find_runs(
+                words=" ".join(given.words),
+                state=given.state,
+                flow=given.flow,
+                since=given.since,
+                where=where,
+                most=max(1, given.n),
+            )
+            found = get_client(sync_client=True).perform(steps, "orch_runs")
+        assert self.shell is not None, "magics are called by a shell"
+        self.shell.user_ns[given.o] = found
+        return found
 
     @magic_arguments()
     @argument("--clear", action="store_true", help="clear the list")
@@ -193,7 +308,7 @@ class OrchMagics(Magics):
         Returns them as a list: ``retried = %orch_retries``. The last five hundred are kept.
         """
         given = _given(OrchMagics.orch_retries, line)
-        history = self._history()
+        history = self._displays().history
         if given.clear:
             history.clear()
         return history.entries()
@@ -227,6 +342,42 @@ class OrchMagics(Magics):
         return Line(f"display: {mode()} (decided by {mode.decided_by})")
 
     @magic_arguments()
+    @argument(
+        "name",
+        nargs="?",
+        help="of a cell: the name of the flow; the default is the notebook's name. In a line: on or off.",
+    )
+    @argument(
+        "-p",
+        dest="parameters",
+        metavar="PARAM=VALUE",
+        action="append",
+        default=[],
+        help="a parameter of the flow run; a value that is JSON is read as JSON",
+    )
+    @argument("--tag", dest="tags", action="append", default=[], help="a tag of the flow run")
+    @completes(name=TRACK_WORDS)
+    @line_cell_magic
+    def orch_track(self, line: str, cell: str | None = None) -> Card | Line:
+        """Record this cell as a flow run: its states, what it prints, its source and its outputs.
+
+        ``%orch_track on`` records every cell from the next one on, as task runs of one flow run, until
+        ``%orch_track off``.
+        """
+        if cell is not None:  # a valid line was removed before the cell runs, see `recording`
+            track_options(line)
+            raise UsageError("%%orch_track works only as the first line of a cell")
+        given = _given(OrchMagics.orch_track, line)
+        if given.name not in (None, *TRACK_WORDS) or given.parameters or given.tags:
+            raise UsageError(
+                "%orch_track accepts on and off; to record one cell, begin it with %%orch_track"
+            )
+        recording = self._recording()
+        if given.name == "on":
+            return recording.switch_on()
+        return recording.switch_off() if given.name == "off" else recording.view()
+
+    @magic_arguments()
     @line_magic
     def orch_doctor(self, line: str) -> Diagnosis:
         """Describe this installation for a bug report, without secrets: versions, kernel, settings and
@@ -248,6 +399,22 @@ class OrchMagics(Magics):
         _given(OrchMagics.orch_traceback, line)
         assert self.shell is not None, "magics are called by a shell"
         print(whole_traceback(self.shell))  # noqa: T201 - a text to read, not an error of this cell
+
+
+def track_options(line: str) -> TrackOptions:
+    """Parse the arguments of ``%%orch_track``.
+
+    Raises:
+        UsageError: they are invalid.
+    """
+    from orchnb.runs.records import typed_parameter
+
+    given = _given(OrchMagics.orch_track, line)
+    try:
+        parameters = dict(typed_parameter(text) for text in given.parameters)
+    except ValueError as error:
+        raise UsageError(f"%%orch_track: {error}") from None
+    return TrackOptions(given.name, parameters, given.tags)
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from orchnb.notebook.cell_hooks import CellHooks
-from orchnb.runtime.background_imports import import_each
+from orchnb.runtime.background_imports import import_each, importing
 from orchnb.runtime.interrupts import deferred_interrupts
 
 if TYPE_CHECKING:
@@ -22,8 +23,12 @@ class Prewarm:
     It opens no database. An import that fails here fails again, and is reported, where it is needed.
     """
 
-    def __init__(self, shell: InteractiveShell, *, after_cell: bool) -> None:
-        """``after_cell``: begin at the end of the running cell, which may import Prefect."""
+    def __init__(
+        self, shell: InteractiveShell, first: Callable[[], object], *, after_cell: bool
+    ) -> None:
+        """``first`` is called before Prefect is imported, which reads its settings then. ``after_cell``:
+        begin at the end of the running cell, which may import Prefect."""
+        self._first = first
         self._leaving = False
         self._thread = threading.Thread(target=self._run, name="orchnb-prewarm", daemon=True)
         self._hooks = CellHooks(shell, before=self._before_cell, after=self._after_cell, waits=True)
@@ -54,7 +59,9 @@ class Prewarm:
 
     def _run(self) -> None:
         with suppress(Exception):
-            import_each(["orchnb.settings"])
+            with importing():
+                if not self._leaving:
+                    self._first()
             from orchnb.settings import get_settings
 
             if not get_settings().ephemeral_prewarm or self._leaving:

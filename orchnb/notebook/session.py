@@ -5,14 +5,18 @@ Nothing here needs a shell, so functions other than the magics can call it too.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchnb.forks import in_forked_child
+from orchnb.notebook.command_path import CommandPath
 from orchnb.runtime.background_imports import loaded_module
 
 if TYPE_CHECKING:
     from orchnb.hosting.ephemeral import EphemeralApp
     from orchnb.hosting.port import Served
+    from orchnb.prefect_server.client_settings import PrefectFollows
     from orchnb.runtime.temporary_folder import FreshFolder
     from orchnb.settings import Settings
 
@@ -20,7 +24,6 @@ SERVER_KINDS = ("ephemeral", "server", "cloud", "auto")
 """What `Session.switch` accepts."""
 
 _CHOSEN_BY = "%orch_server_type"
-_SERVED_BY = "%orch_serve"
 
 # Modules are imported on first use, so that %load_ext returns at once.
 
@@ -30,14 +33,23 @@ class InvalidChoice(ValueError):
 
 
 class Session:
-    """The notebook's server, and what is open for it: the clients, the port, and a fresh database."""
+    """The notebook's server, and what is open for it: the clients, the port, and a fresh database.
+
+    Prefect's own flows and commands follow to each server that is chosen, see `follow`.
+    """
 
     def __init__(self) -> None:
         self.served: Served | None = None
-        """The port of the in-kernel server, once it was opened; it may have been closed since."""
+        """The port of the in-kernel server. It may have been closed since."""
         self._fresh: tuple[EphemeralApp, FreshFolder] | None = None
-        self._chosen_before: tuple[dict[str, Any], str] = {}, ""
-        self._chosen_to_serve: tuple[dict[str, Any], str] = {}, ""
+        self._prefect: PrefectFollows | None = None
+        self._following = threading.RLock()
+        self._is_closed = False
+        self._path = CommandPath()
+        in_forked_child(self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._following = threading.RLock()  # another thread of the parent may have held it
 
     def switch(
         self,
@@ -81,12 +93,74 @@ class Session:
             before = _settings_or_none()
             _choose(*_wanted(kind, url, profile))
             if get_settings() != before:  # otherwise keep the clients
-                self.close()
+                self.leave()
         if kind == "ephemeral":
             _start(get_settings())
 
+    def follow(self, *, new_port: bool = False) -> None:
+        """Make Prefect in this process, and child processes, use the current server.
+
+        The in-kernel server has a port for them, and starts when a flow or a command first needs it. They
+        cannot use an app that is not Prefect's, and then have the person's own settings. Nothing changes
+        while the settings are invalid. This is called before each cell, because settings may change at
+        any time.
+
+        Args:
+            new_port: close the port of the in-kernel server, and use another one.
+        """
+        with self._following:  # also while this imports: at a load, two threads are here
+            settings = None if self._is_closed else _settings_or_none()
+            if settings is None:
+                return
+            from orchnb.prefect_server.client_settings import PrefectFollows
+
+            self._prefect = self._prefect or PrefectFollows()
+            app, before = _in_kernel_app(settings), self.served
+            if before and (new_port or before.app is not app or not before.is_open):
+                self.served = None
+            try:
+                if self.served is None and app is not None and app.is_prefect:
+                    self.served = _port_on_demand(app)
+                self._path.add()
+                self._prefect.use(self._variables(app), settings)
+            finally:
+                if before is not None and before is not self.served:
+                    before.close()
+
+    def _variables(self, app: EphemeralApp | None) -> dict[str, str]:
+        """Return the variables with which Prefect uses the current server."""
+        from orchnb.prefect_server.client_settings import chosen_variables
+
+        if app is None:
+            return chosen_variables()
+        if not app.is_prefect or self.served is None:
+            return {}
+        return {**chosen_variables(), **self.served.variables()}
+
+    def server_of_flows(self, settings: Settings) -> str:
+        """Return where Prefect's flows run, in words; empty if there is nothing to say."""
+        from orchnb.prefect_server import internals
+        from orchnb.redaction import redact_url
+        from orchnb.server_type import ServerType, determine_server_type
+
+        kind = determine_server_type(settings)
+        if kind is ServerType.UNCONFIGURED or not internals.is_installed():
+            return ""
+        app = _in_kernel_app(settings)
+        if app is not None and not app.is_prefect:
+            return "not this app, but the server in your settings"
+        expected = settings.api_url if app is None else None
+        if self.served is not None and app is not None:
+            expected = self.served.api_url
+        actual: str | None = internals.client_address()[0] if internals.is_loaded() else expected
+        if not actual:
+            return "a temporary server that Prefect starts"
+        if actual.rstrip("/") != (expected or "").rstrip("/"):
+            return f"another server, {redact_url(actual)}"
+        return "the same server"
+
     def serve(self) -> Served:
-        """Open the in-kernel server on a port, unless it is open already.
+        """Open the in-kernel server on a port to all of the person's programs, unless it is open already.
 
         Raises:
             InvalidChoice: the session uses a server elsewhere.
@@ -95,50 +169,53 @@ class Session:
         from orchnb.api.client import api_of
         from orchnb.hosting.ephemeral import EphemeralApp
         from orchnb.hosting.port import Served
-        from orchnb.settings import (
-            EPHEMERAL,
-            choose_for_session,
-            get_settings,
-            session_choice,
-        )
+        from orchnb.settings import get_settings
 
-        settings = get_settings()
-        app = api_of(settings)
+        app = api_of(get_settings())
         if not isinstance(app, EphemeralApp):
             raise InvalidChoice(
                 "%orch_serve opens the in-kernel server, but the session uses another server: run "
                 "%orch_server_type ephemeral first"
             )
-        if self.served is None or self.served.app is not app or not self.served.is_open:
-            self.stop_serving()
-            settings = get_settings()  # again: the values that an earlier port has set are gone
-            self.served = Served(app)
-            # From now on Prefect's variables hold the port and its credentials, for other programs.
-            # Here the settings stay as they are, so that no other server is sent the port's credentials.
-            self._chosen_before = chosen, place = session_choice()
-            kept = ("api_auth_string", "client_custom_headers", "ui_url")
-            own = {**EPHEMERAL, **{name: getattr(settings, name) for name in kept}}
-            choose_for_session({**chosen, **own}, place or _SERVED_BY)
-            self._chosen_to_serve = session_choice()
-        return self.served
+        self.follow()
+        with self._following:
+            if self.served is None:
+                self.served = Served(app, on_demand=True)
+            served = self.served
+        served.open()
+        return served
 
     def stop_serving(self) -> bool:
-        """Close the port, and return whether one was open."""
-        from orchnb.settings import choose_for_session, session_choice
+        """Close the port, and return whether it was open to all of the person's programs."""
+        was_open = self.served is not None and self.served.is_given_out
+        if was_open:
+            self.follow(new_port=True)
+        return was_open
 
-        served, self.served = self.served, None
-        if served is not None:
-            served.close()
-            if session_choice() == self._chosen_to_serve:
-                choose_for_session(*self._chosen_before)
-        return served is not None
-
-    def close(self) -> None:
-        """Close everything that is open for the current server. The choice of server stays as it is.
+    def leave(self) -> None:
+        """Close everything that is open for the previous server, after another one was chosen.
 
         An interrupt ends only the wait for things to close.
         """
         self._replace(None)
+
+    def close(self) -> None:
+        """Close everything for good, and give Prefect and the environment the person's own settings back.
+
+        The choice of server stays as it is. An interrupt ends only the wait for things to close.
+        """
+        try:
+            with self._following:
+                self._is_closed = True
+                self._path.remove()
+                if self._prefect is not None:
+                    self._prefect.end()
+        finally:
+            try:
+                if self.served is not None:
+                    self.served.close()
+            finally:
+                self._replace(None)
 
     def forget_choice(self) -> None:
         """Return to the server that the settings select."""
@@ -161,11 +238,11 @@ class Session:
         self._replace((ephemeral_app(get_settings()), folder))
 
     def _replace(self, fresh: tuple[EphemeralApp, FreshFolder] | None) -> None:
-        """Do the work of `close`; ``fresh`` is the next server in a new folder, if there is one."""
+        """Do the work of `leave`; ``fresh`` is the next server in a new folder, if there is one."""
         before, self._fresh = self._fresh, fresh
         try:
             try:
-                self.stop_serving()
+                self.follow()
             finally:
                 _close_clients()
         finally:
@@ -182,6 +259,25 @@ def _close_clients() -> None:
     context = loaded_module("orchnb.api.context")
     if context is not None:
         context.close_notebook_clients()
+
+
+def _in_kernel_app(settings: Settings) -> EphemeralApp | None:
+    """Return the in-kernel server that the settings select; None if they do not select one."""
+    from orchnb.server_type import ServerType, determine_server_type
+
+    if determine_server_type(settings) is not ServerType.EPHEMERAL:
+        return None
+    from orchnb.hosting.ephemeral import ephemeral_app
+
+    return ephemeral_app(settings)
+
+
+def _port_on_demand(app: EphemeralApp) -> Served | None:
+    """Return a port for an app; None if Prefect is not installed, so that nobody needs it."""
+    from orchnb.hosting.port import Served
+    from orchnb.prefect_server import internals
+
+    return Served(app, on_demand=True) if internals.is_installed() else None
 
 
 def _start(settings: Settings) -> None:

@@ -82,7 +82,7 @@ class ErrorCards:
             self._original(exc_tuple, *args, **kwargs)
             return
         whole = error.__traceback__
-        own = _own_frames(whole)
+        own = own_frames(whole)
         if own is not None:
             kwargs["tb_offset"] = 0  # it is for IPython's own frame, which is removed already
         elif isinstance(error, KeyboardInterrupt):  # stopped outside of the user's code
@@ -374,7 +374,7 @@ def _with_traceback(error: BaseException, shown: TracebackType | None) -> Iterat
         for each in members
         if _members(each) or (isinstance(each, Exception) and _is_ours(each))
     ]
-    replaced = [(error, shown), *((each, _own_frames(each.__traceback__)) for each in ours)]
+    replaced = [(error, shown), *((each, own_frames(each.__traceback__)) for each in ours)]
     before = [(each, each.__traceback__) for each, _ in replaced]
     try:
         for each, traceback in replaced:
@@ -418,7 +418,7 @@ def _bare(error: BaseException, *, is_member: bool = False) -> Iterator[None]:
             attributes["hint"] = hint
 
 
-def _own_frames(traceback: TracebackType | None) -> TracebackType | None:
+def own_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Return the traceback without library frames and frames without a line; None if none remain."""
     kept = None
     for part in reversed(list(_frames(traceback))):

@@ -12,17 +12,12 @@ writes when it starts, do not support that, so the servers start one after the o
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import logging
 import os
-import re
 import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +43,6 @@ from orchnb.runtime.file_locks import LOOK_AGAIN, has_locked, lock_at, locked
 from orchnb.runtime.loops import finish_loop
 from orchnb.runtime.sqlite_locks import until_writable
 from orchnb.runtime.temporary_folder import clear_stale
-from orchnb.settings import get_settings
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -115,6 +109,28 @@ def warm_modules() -> None:
     import_each(internals.MODULES_OF_A_START)
 
 
+@contextmanager
+def _log_levels_kept() -> Iterator[None]:
+    """Keep the levels of all loggers but the server's own.
+
+    Creating an app sets those of Prefect's loggers and of the root logger again. What the person has set
+    since the import would be lost, at some moment of a start in the background.
+    """
+    known = logging.root.manager.loggerDict
+    loggers = [
+        each
+        for name, each in known.items()
+        if isinstance(each, logging.Logger) and not f"{name}.".startswith("prefect.server.")
+    ]
+    levels = [(each, each.level) for each in (logging.root, *loggers)]
+    try:
+        yield
+    finally:
+        for each, level in levels:
+            if each.level != level:
+                each.setLevel(level)
+
+
 class PrefectServer:
     """An app of Prefect's server, with the settings at the time when it was created.
 
@@ -152,7 +168,7 @@ class PrefectServer:
         self._context = context.model_copy(update={"settings": settings})
         self.database_file: Path | None = file_of(address)
         self._ending = False
-        with self._context.model_copy():
+        with self._context.model_copy(), _log_levels_kept():
             # A Prefect app runs only once: a second start has no services and no database.
             self._app = create_app(settings, ephemeral=True, ignore_cache=True)
         remember_routes(self._app)
@@ -292,70 +308,6 @@ def _on_a_separate_loop(function: Callable[[], object]) -> None:
 
 
 _holder: PrefectServer | None = None
-
-
-def client_settings(api_url: str, auth_string: SecretStr, pages_url: str) -> dict[str, str]:
-    """Return the variables from which Prefect's own client reads this API, its credentials and pages."""
-    secret = auth_string.get_secret_value()
-    settings = {
-        "PREFECT_API_URL": api_url,
-        "PREFECT_API_AUTH_STRING": secret,
-        "PREFECT_UI_URL": pages_url,
-    }
-    if not _sends_events_with_credentials():
-        custom = get_settings().client_custom_headers
-        headers = {name: value.get_secret_value() for name, value in custom.items()}
-        headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
-        settings["PREFECT_CLIENT_CUSTOM_HEADERS"] = json.dumps(headers)
-    return settings
-
-
-def _sends_events_with_credentials() -> bool:
-    """Return whether Prefect's client does so: before 3.6.14 it sends only custom headers."""
-    numbers = re.findall(r"\d+", metadata.version("prefect"))[:3]
-    return tuple(map(int, numbers)) >= (3, 6, 14)
-
-
-@contextmanager
-def known_to_prefect(ours: Mapping[str, str]) -> Iterator[None]:
-    """Make Prefect's own client use `client_settings`, in this process and in processes that it
-    starts."""
-    before = {name: os.environ.get(name) for name in ours}
-    is_known = False
-    try:
-        os.environ.update(ours)
-        internals.refresh_settings()
-        is_known = True
-        yield
-    finally:
-        if is_known:
-            _send_waiting_logs()
-        for name, value in before.items():
-            # If a value was changed in the meantime, keep the new one.
-            if os.environ.get(name) == ours[name]:
-                del os.environ[name]
-                if value is not None:
-                    os.environ[name] = value
-        if is_known:
-            try:
-                internals.refresh_settings()
-            except Exception:  # the port closes even if the user's settings are invalid by now
-                logger.warning("Prefect did not read its settings again", exc_info=True)
-
-
-def _send_waiting_logs() -> None:
-    """Send the log records of flows that Prefect has not sent yet, while the API is still there."""
-
-    def send() -> None:
-        try:
-            internals.send_waiting_logs()
-        except Exception:  # the port closes anyway
-            logger.warning("Log records of flows in this process were not sent", exc_info=True)
-
-    # In a separate thread, because Prefect does not wait in one that runs an event loop.
-    sending = threading.Thread(target=send, daemon=True)
-    sending.start()
-    sending.join(_PATIENCE)
 
 
 @contextmanager

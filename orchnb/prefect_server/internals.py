@@ -12,9 +12,13 @@ Prefect drops one of either kind.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
-from contextlib import suppress
+import inspect
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -109,7 +113,48 @@ _REFRESH = Internal("prefect.context", "refresh_global_settings_context", requir
 """Public in later versions of Prefect 3.6, so that plug-ins can set environment variables."""
 
 _GLOBAL_SETTINGS = Internal("prefect.context", "GLOBAL_SETTINGS_CONTEXT")
-"""The settings of the process, for Prefect 3.6.0, which does not have `_REFRESH`."""
+"""The settings of the process, for Prefect 3.6.0, which does not have `_REFRESH`; and the sign that the
+module has been imported up to its settings."""
+
+
+def is_loaded() -> bool:
+    """Return whether Prefect's client was imported in this process and has read its settings. Does not
+    wait for another thread that is importing it."""
+    module = sys.modules.get(_GLOBAL_SETTINGS.module)
+    return module is not None and _GLOBAL_SETTINGS.name in vars(module)
+
+
+def client_address() -> tuple[Any, Any]:
+    """Return the API URL and the auth string that Prefect's client uses in this process and context."""
+    api = prefects_settings().api
+    return api.url, api.auth_string
+
+
+def prefects_settings() -> Any:
+    """Return the settings of Prefect's client in this process and context, with documented names."""
+    return importlib.import_module("prefect.settings").get_current_settings()
+
+
+# Runs. Both names are public and documented, but moved between versions before.
+
+_RUN_CONTEXTS = (
+    Internal("prefect.context", "FlowRunContext", required=False),
+    Internal("prefect.context", "TaskRunContext", required=False),
+)
+"""The contexts of a flow run and of a task run in progress, with the client of their server."""
+
+
+def run_client() -> Any:
+    """Return the client of Prefect's that the flow or task run uses which this code belongs to; None
+    outside of runs."""
+    if not is_loaded():
+        return None
+    for each in _RUN_CONTEXTS:
+        kind = each.get()
+        context = kind.get() if kind is not None else None
+        if context is not None:
+            return context.client
+    return None
 
 
 def refresh_settings() -> None:
@@ -155,17 +200,56 @@ EVALUATE_PERIODICALLY = Internal(
 without this."""
 
 _LOG_HANDLER = Internal("prefect.logging.handlers", "APILogHandler", required=False)
-"""Sends what flows log to the API, in batches."""
+"""Sends what flows log to the API, in batches, as another worker does with their events."""
 
 
-def send_waiting_logs() -> None:
-    """Send what flows in this process have logged, and wait for that.
+def send_waiting() -> None:
+    """Send the log records and events of flows in this process, and wait for that.
 
     ``logging.Handler.flush`` is public, but Prefect's loggers have a handler each, and no public list.
+    It ends all workers of the client; the next ones connect to the server in the settings.
     """
     handler = _LOG_HANDLER.get()
     if handler is not None:
         handler().flush()
+
+
+# Results. `ResultStore.read` is public, and reads with Prefect's own client, from another server perhaps.
+
+_BLOCK = Internal("prefect.blocks.core", "Block", required=False)
+_BLOCK_DOCUMENT = Internal("prefect.client.schemas.objects", "BlockDocument", required=False)
+_SERIALIZER = Internal("prefect.serializers", "Serializer", required=False)
+
+
+def read_stored(block_document: Any, key: str) -> bytes:
+    """Return what is stored under a key, in the storage that a block describes. Call it in a thread
+    without an event loop.
+
+    Raises:
+        ImportError: this Prefect cannot.
+    """
+    block, document = _BLOCK.get(), _BLOCK_DOCUMENT.get()
+    load = getattr(
+        block, "_from_block_document", None
+    )  # `Block.load` asks the server of the settings
+    if load is None or document is None:
+        raise ImportError(f"Prefect {version()} is not supported for this")
+    content = load(document.model_validate(block_document)).read_path(key)
+    if inspect.iscoroutine(content):  # a storage with async methods only
+        content = asyncio.run(content)
+    return bytes(content)
+
+
+def load_stored(serializer: dict[str, Any], content: bytes) -> Any:
+    """Return the object that a serializer of Prefect's has written. This can run any code.
+
+    Raises:
+        ImportError: this Prefect cannot, or something that the object needs is not installed.
+    """
+    kind = _SERIALIZER.get()
+    if kind is None:
+        raise ImportError(f"Prefect {version()} is not supported for this")
+    return kind(**serializer).loads(content)
 
 
 # The package.
@@ -203,13 +287,73 @@ REQUIRED = (
 )
 """What a start needs."""
 
+# The context that is the parent of flow and task runs. All names are public; they moved between versions.
+
+_FLOW = Internal("prefect", "flow", required=False)
+_PARENT_CONTEXT = Internal("prefect.context", "FlowRunContext", required=False)
+_PARENT_RUN = Internal("prefect.client.schemas.objects", "FlowRun", required=False)
+_TASK_RUNNER = Internal("prefect.task_runners", "ThreadPoolTaskRunner", required=False)
+_RESULT_STORE = Internal("prefect.results", "get_result_store", required=False)
+_NEW_CLIENT = Internal("prefect.client.orchestration", "get_client", required=False)
+
+
+def are_flows_loaded(*, load: bool) -> bool:
+    """Return whether Prefect's flows are imported in this process. ``load``: import them if possible."""
+    if not load and "prefect.flows" not in sys.modules:
+        return False
+    # The package loads the rest with this name, and then completes the classes of contexts.
+    return is_installed() and _FLOW.get() is not None
+
+
+def new_client() -> Any:
+    """Return a new sync client of Prefect's, not opened, for the address in its settings."""
+    return _NEW_CLIENT.get()(sync_client=True)
+
+
+def run_context(run: Mapping[str, Any], client: Any) -> AbstractContextManager[Any] | None:
+    """Return Prefect's context of a flow run; None if this version of Prefect has another kind."""
+    kinds = [each.get() for each in (_PARENT_CONTEXT, _PARENT_RUN, _TASK_RUNNER, _RESULT_STORE)]
+    if None in kinds:
+        return None
+    context, flow_run, task_runner, result_store = kinds
+    return _RunContext(context, flow_run.model_validate(run), task_runner(), result_store(), client)
+
+
+class _RunContext(AbstractContextManager[Any]):
+    """Prefect's context, with the task runner for ``task.submit()``."""
+
+    def __init__(self, context: Any, run: Any, runner: Any, store: Any, client: Any) -> None:
+        self._runner = runner
+        self._context = context(flow_run=run, client=client, task_runner=runner, result_store=store)
+
+    def __enter__(self) -> object:
+        self._runner.__enter__()
+        return self._context.__enter__()
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self._context.__exit__(*exc_info)
+        finally:
+            self._runner.__exit__(None, None, None)
+
+
 EXTRAS = (
     CREATE_UI_APP,
     _STARTED_APPS,
     *_APP_CACHES,
     _REFRESH,
+    *_RUN_CONTEXTS,
     EVALUATE_PERIODICALLY,
     _LOG_HANDLER,
+    _BLOCK,
+    _BLOCK_DOCUMENT,
+    _SERIALIZER,
+    _FLOW,
+    _PARENT_CONTEXT,
+    _PARENT_RUN,
+    _TASK_RUNNER,
+    _RESULT_STORE,
+    _NEW_CLIENT,
 )
 """What it does not need."""
 

@@ -12,12 +12,13 @@ from orchnb.api.methods import operation
 from orchnb.api.operations.flow_runs import read_flow_run
 from orchnb.api.operations.flows import read_flow
 from orchnb.api.operations.logs import read_logs
+from orchnb.api.operations.references import FlowRunRef
 from orchnb.api.operations.task_runs import read_task_runs
 from orchnb.errors import PrefectHTTPStatusError
 from orchnb.http.calls import Call
 from orchnb.runs.states import has_failed, reason_of
 from orchnb.runs.tracebacks_in_logs import LoggedTraceback, traceback_in
-from orchnb.runs.waiting import id_of, name_and_state
+from orchnb.runs.waiting import name_and_state
 from orchnb.text import one_line
 
 if TYPE_CHECKING:
@@ -56,17 +57,17 @@ class FailedRun:
 
 
 @operation
-def read_failed_run(flow_run: UUID | str | Any) -> Generator[Call[Any], Any, FailedRun]:
+def read_failed_run(flow_run: FlowRunRef) -> Generator[Call[Any], Any, FailedRun]:
     """Read why a flow run failed: its failing task, the traceback from its logs, and its last log lines.
 
     Args:
-        flow_run: the run, or its id.
+        flow_run: the run: its id, a short id, its name, or the object.
 
     Raises:
         ObjectNotFound: there is no flow run with that id.
         ValueError: the run has not failed.
     """
-    run: FlowRun = yield from read_flow_run(id_of(flow_run))
+    run: FlowRun = yield from read_flow_run(flow_run)
     if not has_failed(run):
         raise ValueError(f"Flow run {name_and_state(run)} has not failed")
     tasks: ModelList[TaskRun] = yield from read_task_runs(

@@ -7,14 +7,17 @@ thousand runs take at most two requests per second. A server that does not respo
 from __future__ import annotations
 
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
+from orchnb.api.event_stream import Hints, listen
 from orchnb.api.operations.flow_runs import flow_runs_of, read_flow_run
 from orchnb.http.calls import Call, path
-from orchnb.http.effects import Sleep
+from orchnb.http.effects import Sleep, WaitControl
 from orchnb.observers import follow_observers
 from orchnb.runs.pace import LOOK_TIMEOUT, PASSING, Pace, smaller_limit
 from orchnb.runs.states import has_ended
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 _CHUNK = 200
 """Runs per request: the most that Prefect's server returns."""
+
+_SETTLING = 0.05
+"""Seconds between an event and the look at its run: the server sends it before it stores the state."""
 
 
 class RunChange(NamedTuple):
@@ -92,6 +98,11 @@ class Following:
         self._chunk = _CHUNK
         self._round: list[UUID] = []
         self._asked: list[UUID] = []
+        self._known = set(self._ids)
+        self._hinted: deque[tuple[UUID, float]] = deque()
+        self._woken = WaitControl()
+        self._listened = False
+        self._stream: weakref.finalize[Any, Following] | None = None
         self._clock = clock
         self.pace: Pace = Pace(poll_interval, clock=clock)
         """When the next request is due; its companion keeps to it, too."""
@@ -124,6 +135,7 @@ class Following:
         """Follow another run, one that was just created."""
         if run.id not in self.runs:
             self._ids.append(run.id)
+            self._known.add(run.id)
         self.runs[run.id] = run
         self.pace.changed()
 
@@ -138,18 +150,23 @@ class Following:
         look.
         """
         pace = self.pace
+        yield from self._listen()
         if self.companion is not None and not self._round:
             yield from self.companion.steps(until)
         while True:
-            due, now = pace.due(new_round=not self._round), self._clock()
-            if until is not None and due > until:
-                yield Sleep(max(until - now, 0.0))
+            woken = WaitControl()
+            self._woken = woken
+            due, now = self._due(), self._clock()
+            late = until is not None and due > until
+            wait = (until if late and until is not None else due) - now
+            if wait > 0:
+                yield Sleep(wait, woken if self._stream is not None else None)
+                if woken.ended:
+                    continue
+            if late:
                 return []
-            if due > now:
-                yield Sleep(due - now)
             pace.requested(new_round=not self._round)
-            self._round = self._round or self.active
-            self._asked = self._round[: self._chunk]
+            self._asked = self._next_asked()
             patience = LOOK_TIMEOUT if until is None else min(LOOK_TIMEOUT, max(until - now, 1.0))
             try:
                 found = yield from self._look(patience)
@@ -161,8 +178,52 @@ class Following:
                 self.tell()
                 continue
             pace.succeeded()
-            del self._round[: len(self._asked)]
+            asked = set(self._asked)
+            self._round = [each for each in self._round if each not in asked]
             return found
+
+    def _listen(self) -> Generator[Call[Any], Any, None]:
+        """Open the server's event stream, from the second look on: many runs have ended at the first."""
+        if self._listened or not self.runs or self.pace.is_fixed:
+            return
+        self._listened = True
+        myself = weakref.ref(self)
+
+        def hint(run_id: UUID) -> None:
+            if (following := myself()) is not None:
+                following.hint(run_id)
+
+        active = self.active if self.expected is None else ()
+        stream: Hints | None = yield from listen(hint, active)
+        if stream is not None:
+            self._stream = weakref.finalize(self, stream.close)
+            self._stream.atexit = False
+
+    def hint(self, run_id: UUID) -> None:
+        """Look at a run soon, because it may have changed; from any thread."""
+        if run_id in self._known and not self._is_over(run_id):
+            self._hinted.append((run_id, self._clock()))
+            self._woken.try_now()
+
+    def _due(self) -> float:
+        """Return the time of the next look. A hint makes it earlier, not more frequent."""
+        due = self.pace.due(new_round=not self._round)
+        if self._hinted:
+            hinted = self._hinted[0][1] + _SETTLING
+            due = min(due, max(hinted, self.pace.due(new_round=False)))
+        return due
+
+    def _next_asked(self) -> list[UUID]:
+        """Return the runs of the next look: those with hints first, then the rest of this round."""
+        self._round = self._round or self.active
+        hinted: list[UUID] = []
+        while self._hinted and len(hinted) < self._chunk:
+            run_id, _ = self._hinted.popleft()
+            if not self._is_over(run_id):
+                hinted.append(run_id)
+        if hinted:
+            self.pace.changed()
+        return list(dict.fromkeys([*hinted, *self._round]))[: self._chunk]
 
     def _look(self, patience: float) -> Generator[Call[Any], Any, list[FlowRun]]:
         found: list[FlowRun] = yield from Call(
@@ -220,6 +281,8 @@ class Following:
             reason = "stopped"
             raise
         finally:
+            if self._stream is not None:
+                self._stream()
             if self.ended is None:
                 self.end_reason = reason
                 self.ended = self._clock()

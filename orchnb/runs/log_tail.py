@@ -11,6 +11,7 @@ from uuid import UUID
 
 from orchnb.api.operations.flow_runs import flow_run_of
 from orchnb.api.operations.logs import logs_of
+from orchnb.api.operations.related import with_task_names
 from orchnb.http.calls import Call, path
 from orchnb.http.effects import Sleep
 from orchnb.runs.pace import LOOK_TIMEOUT, PASSING, Clock, Pace, smaller_limit
@@ -105,6 +106,7 @@ class LogTail:
             "POST",
             path("/logs/filter"),
             logs_of,
+            after=with_task_names(),
             json={
                 "logs": conditions,
                 "sort": "TIMESTAMP_ASC",

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from orchnb.api import models
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import as_uuid
@@ -17,37 +16,35 @@ from orchnb.api.operations.deployments import (
     read_deployment,
     read_deployment_by_name,
 )
-from orchnb.api.operations.flow_runs import read_flow_run, set_flow_run_state
 from orchnb.api.operations.parameter_validation import check_parameters
 from orchnb.api.operations.payloads import quoted
+from orchnb.api.operations.references import FlowRunRef, find_flow_run, find_flow_runs
+from orchnb.api.pagination import Later, iteration
 from orchnb.api.pagination import Pages as Changes
-from orchnb.api.pagination import iteration
 from orchnb.api.times import ToCome
 from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
+from orchnb.runs.bulk import cancel_flow_runs, retry_flow_run, retry_flow_runs
+from orchnb.runs.comparison import compare_flow_runs
+from orchnb.runs.failure_groups import read_failures
 from orchnb.runs.failures import read_failed_run
 from orchnb.runs.following import Following, RunChange
 from orchnb.runs.log_tail import LogTail, level_of
-from orchnb.runs.states import has_ended
+from orchnb.runs.results import read_result, read_results, read_task_result
 from orchnb.runs.sweeps import Sweep, SweepRuns
 from orchnb.runs.timelines import read_timeline
 from orchnb.runs.waiting import (
     failed,
-    id_of,
-    ids_of,
     in_seconds,
     list_of_runs,
-    name_and_state,
     timed_out,
     wait_for,
 )
 
 if TYPE_CHECKING:
-    from orchnb.api.models import Deployment, FlowRun, Log, OrchestrationResult
+    from orchnb.api.models import Deployment, FlowRun, Log
 
 logger: logging.Logger = logging.getLogger("orchnb.runs")
-
-RunLike = UUID | str | Any
 
 
 def _interval(poll_interval: float | None) -> float | None:
@@ -118,7 +115,7 @@ def run_deployment(
 
 @operation
 def wait_for_flow_run(
-    flow_run_id: RunLike,
+    flow_run_id: FlowRunRef,
     *,
     timeout: float | timedelta | None = 10_800,
     poll_interval: float | None = None,
@@ -129,7 +126,7 @@ def wait_for_flow_run(
     A run that fails is returned as well; look at its ``state``. An interrupt ends the wait, not the run.
 
     Args:
-        flow_run_id: the run, or its id.
+        flow_run_id: the run: its id, a short id, its name, or the object.
         timeout: seconds to wait; None waits without a limit.
         poll_interval: seconds between two looks; by default between a half and two.
         log_states: whether to log each state of the run, to the logger ``orchnb.runs``.
@@ -138,13 +135,13 @@ def wait_for_flow_run(
         FlowRunWaitTimeout: the run has not ended in time. It goes on.
         ObjectNotFound: there is no flow run with that id.
     """
-    runs = yield from _wait([id_of(flow_run_id)], timeout, poll_interval, log_states)
+    runs = yield from _wait([flow_run_id], timeout, poll_interval, log_states)
     return runs[0]
 
 
 @operation
 def wait_for_flow_runs(
-    runs: Iterable[RunLike],
+    runs: Iterable[FlowRunRef],
     *,
     timeout: float | timedelta | None = None,
     raise_on_failure: bool = False,
@@ -155,7 +152,7 @@ def wait_for_flow_runs(
     A thousand runs take at most two requests per second. An interrupt ends the wait, not the runs.
 
     Args:
-        runs: the runs, or their ids.
+        runs: their ids, short ids, names, or the objects.
         timeout: seconds to wait for all of them; None waits without a limit.
         raise_on_failure: whether to raise if a run fails, crashes or is cancelled, after all have ended.
         poll_interval: seconds between two looks at the same run; by default between a half and two.
@@ -165,20 +162,20 @@ def wait_for_flow_runs(
         FlowRunsFailed: ``raise_on_failure`` is set, and some did not complete.
         ObjectNotFound: one of them does not exist.
     """
-    ended = yield from _wait(ids_of(runs), timeout, poll_interval, False)
+    ended = yield from _wait(runs, timeout, poll_interval, False)
     if raise_on_failure and (error := failed(ended)) is not None:
         raise error
     return ended
 
 
 def _wait(
-    ids: list[UUID],
+    runs: Iterable[FlowRunRef],
     timeout: float | timedelta | None,
     poll_interval: float | None,
     log_states: bool,
 ) -> Generator[Call[Any] | Sleep, Any, ModelList[FlowRun]]:
-    seconds = in_seconds(timeout)
-    following = Following(ids, poll_interval=_interval(poll_interval))
+    seconds, interval = in_seconds(timeout), _interval(poll_interval)
+    following = Following((yield from find_flow_runs(runs)), poll_interval=interval)
     if not (yield from wait_for(following, seconds, on_change=_log if log_states else None)):
         assert seconds is not None
         raise timed_out(following, seconds)
@@ -276,38 +273,9 @@ def _items(parameters: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return items
 
 
-@operation
-def retry_flow_run(flow_run: RunLike) -> Generator[Call[Any] | Sleep, Any, OrchestrationResult]:
-    """Ask the server to run a flow run that has ended again; the result says how it responded.
-
-    The run keeps its id, name and parameters. A worker or the process that serves the deployment
-    executes it, so a run without a deployment cannot be retried.
-
-    Args:
-        flow_run: the run, or its id.
-
-    Raises:
-        ObjectNotFound: there is no flow run with that id.
-        ValueError: the run has not ended, or has no deployment.
-    """
-    run_id = id_of(flow_run)
-    run: FlowRun = yield from read_flow_run(run_id)
-    if not has_ended(run):
-        raise ValueError(f"Flow run {name_and_state(run)} has not ended, so it cannot be retried")
-    if run.deployment_id is None:
-        raise ValueError(
-            f"Flow run {name_and_state(run)} has no deployment, so it cannot run again: call its flow"
-        )
-    state = {"type": "SCHEDULED", "name": "AwaitingRetry"}
-    result: OrchestrationResult = yield from set_flow_run_state(
-        run_id, models.State.model_validate(state)
-    )
-    return result
-
-
 @iteration
 def follow_flow_runs(
-    runs: Iterable[RunLike], *, poll_interval: float | None = None
+    runs: Iterable[FlowRunRef], *, poll_interval: float | None = None
 ) -> Changes[RunChange]:
     """Iterate over the changes of flow runs until all have ended: ``async for change in ...``.
 
@@ -315,38 +283,50 @@ def follow_flow_runs(
     end is never missed. A server that does not respond is waited for.
 
     Args:
-        runs: the runs, or their ids.
+        runs: their ids, short ids, names, or the objects.
         poll_interval: seconds between two looks at the same run; by default between a half and two.
 
     Raises:
         ObjectNotFound: one of them does not exist.
     """
-    return Following(ids_of(runs), poll_interval=_interval(poll_interval), is_shown=False)
+    interval = _interval(poll_interval)
+    return Later(
+        lambda: find_flow_runs(runs),
+        lambda ids: Following(ids, poll_interval=interval, is_shown=False),
+    )
 
 
 @iteration
-def follow_logs(flow_run: RunLike, *, level: int | str | None = None) -> Changes[Log]:
+def follow_logs(flow_run: FlowRunRef, *, level: int | str | None = None) -> Changes[Log]:
     """Iterate over the log lines of a flow run as they arrive, each once, until it has ended.
 
     Lines that arrive together are in order. Processes send their lines in batches, so a line can arrive
     some seconds after it was written.
 
     Args:
-        flow_run: the run, or its id. Its task runs' lines are included.
+        flow_run: the run: its id, a short id, its name, or the object. Its task runs' lines are included.
         level: only lines of at least this level: a number or a name, as in ``logging``.
 
     Raises:
         ObjectNotFound: there is no flow run with that id.
         ValueError: ``level`` is not a level.
     """
-    return LogTail(id_of(flow_run), level=level_of(level))
+    number = level_of(level)
+    return Later(lambda: find_flow_run(flow_run), lambda run_id: LogTail(run_id, level=number))
 
 
 class RunOperations:
     """Start flow runs, and wait for them."""
 
     map_deployment = map_deployment
+    compare_flow_runs = compare_flow_runs
+    read_failures = read_failures
+    read_result = read_result
+    read_results = read_results
+    read_task_result = read_task_result
     retry_flow_run = retry_flow_run
+    retry_flow_runs = retry_flow_runs
+    cancel_flow_runs = cancel_flow_runs
     follow_flow_runs = follow_flow_runs
     follow_logs = follow_logs
     read_timeline = read_timeline

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
 
 import httpx
 
 from orchnb.errors import PrefectHTTPStatusError, UnexpectedAnswer
-from orchnb.http.calls import AT_MOST
+from orchnb.http.calls import AT_MOST, Call
 
 Clock = Callable[[], float]
+T = TypeVar("T")
 
 SHORTEST_GAP = 0.5
 """Seconds between two requests, at least."""
@@ -39,6 +42,25 @@ def smaller_limit(error: Exception, limit: int) -> int | None:
     return int(most[1]) if most is not None and 0 < int(most[1]) < limit else None
 
 
+def with_timeout(
+    steps: Generator[Call[Any], Any, T], seconds: float
+) -> Generator[Call[Any], Any, T]:
+    """Make an operation's calls with a timeout, and so without retries of the client's."""
+    answer: Any = None
+    error: Exception | None = None
+    while True:
+        try:
+            call = steps.throw(error) if error is not None else steps.send(answer)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        error = None
+        try:
+            answer = yield dataclasses.replace(call, timeout=seconds)
+        except Exception as exc:  # noqa: BLE001 - the operation decides what an error means
+            error = exc
+
+
 class Pace:
     """When the next request is due."""
 
@@ -47,11 +69,17 @@ class Pace:
         self.trouble: Exception | None = None
         """Why the last request failed; None if it succeeded."""
         self._fixed_interval = interval
+        self.last_success: float | None = None
+        """When the last request succeeded."""
         self._failures = 0
-        self._has_succeeded = False
         self._last_request = float("-inf")
         self._round_began = float("-inf")
         self._changed = clock()
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the interval is given, and not adapted."""
+        return self._fixed_interval is not None
 
     def due(self, *, new_round: bool = True) -> float:
         """Return the time of the next request. ``new_round`` is false if it only completes a look."""
@@ -74,7 +102,7 @@ class Pace:
 
     def succeeded(self) -> None:
         """Record that the last request succeeded."""
-        self.trouble, self._failures, self._has_succeeded = None, 0, True
+        self.trouble, self._failures, self.last_success = None, 0, self.clock()
 
     def changed(self) -> None:
         """Record that something has changed, so that the next look is soon."""
@@ -86,7 +114,7 @@ class Pace:
             passes = error.status_code >= 500 or error.status_code in _PASSING_STATUSES
         else:
             passes = True
-        if not passes or not self._has_succeeded:
+        if not passes or self.last_success is None:
             raise error
         self.trouble = error
         self._failures += 1

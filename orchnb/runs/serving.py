@@ -38,7 +38,12 @@ class FlowProcess:
         self.file: Path = file
         self.log: Path = log
         command = [sys.executable, "-u", "-m", "orchnb.runs.serving_process"]
-        environment = {**os.environ, "NO_COLOR": "1", "PREFECT_LOGGING_COLORS": "false"}
+        environment = {
+            "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # seconds; someone waits in the notebook
+            **os.environ,
+            "NO_COLOR": "1",
+            "PREFECT_LOGGING_COLORS": "false",
+        }
         for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):  # set in kernels; the log is a file
             environment.pop(name, None)
         with log.open("wb") as output:

@@ -31,7 +31,7 @@ def end_this_process() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def main(arguments: list[str]) -> None:
+def serve_file(arguments: list[str]) -> None:
     """Run the file."""
     *options, file = arguments
     if "--detach" not in options:
@@ -43,4 +43,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    serve_file(sys.argv[1:])

@@ -18,7 +18,7 @@ from orchnb.errors import PrefectHTTPStatusError
 from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
 from orchnb.runs.following import Following
-from orchnb.runs.pace import Clock, Pace
+from orchnb.runs.pace import LOOK_TIMEOUT, Clock, with_timeout
 
 if TYPE_CHECKING:
     from orchnb.api.models import Deployment, FlowRun
@@ -78,7 +78,6 @@ class Sweep:
         self._key = sweep_key(deployment.id, items, sweep)
         self._options = options
         self._clock = clock
-        self._pace = Pace(clock=clock)
         self.following: Following = Following([], poll_interval=poll_interval, clock=clock)
         self.created: list[FlowRun] = []
         """The runs so far, in the order of the items, as created."""
@@ -121,27 +120,33 @@ class Sweep:
                 return
             if self._max_running is not None and running >= self._max_running:
                 return
-            run = yield from self._create_one(index)
+            try:
+                run = yield from self._create_one(index)
+            except (httpx.TransportError, PrefectHTTPStatusError) as exc:
+                pace = self.following.pace
+                pace.requested(new_round=False)
+                pace.failed(exc)  # raises it if it does not pass
+                self.following.tell()
+                if not self.following.active:  # else the next look waits as long
+                    yield Sleep(max(pace.due() - self._clock(), 0.0))
+                return
+            self.following.pace.succeeded()
             self.created.append(run)
             self.following.add(run)
 
-    def _create_one(self, index: int) -> Generator[Call[Any] | Sleep, Any, FlowRun]:
-        pace = self._pace
-        while True:
-            try:
-                run: FlowRun = yield from create_flow_run_from_deployment(
-                    self._deployment.id,
-                    parameters=self._items[index],
-                    idempotency_key=f"orchnb-sweep-{self._key}-{index}",
-                    **self._options,
-                )
-            except (httpx.TransportError, PrefectHTTPStatusError) as exc:
-                pace.requested()
-                pace.failed(exc)
-                yield Sleep(max(pace.due() - self._clock(), 0.0))
-            else:
-                pace.succeeded()
-                return run
+    def _create_one(self, index: int) -> Generator[Call[Any], Any, FlowRun]:
+        """Create a run. After the first one, a server that does not respond is noticed soon, so that the
+        runs that exist are followed in the meantime."""
+        steps = iter(
+            create_flow_run_from_deployment(
+                self._deployment.id,
+                parameters=self._items[index],
+                idempotency_key=f"orchnb-sweep-{self._key}-{index}",
+                **self._options,
+            )
+        )
+        run: FlowRun = yield from with_timeout(steps, LOOK_TIMEOUT) if self.created else steps
+        return run
 
     def runs(self) -> SweepRuns:
         """Return the runs as last seen, in the order of the items; only those that were created."""

@@ -12,11 +12,11 @@ from uuid import UUID
 from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.flow_runs import read_flow_run, read_flow_run_states, read_flow_runs
+from orchnb.api.operations.references import FlowRunRef
 from orchnb.api.operations.task_runs import read_task_run_states, read_task_runs
 from orchnb.api.pagination import Paging, every, pages_of
 from orchnb.http.calls import Call
 from orchnb.runs.states import FINAL, has_ended, has_failed
-from orchnb.runs.waiting import id_of
 
 if TYPE_CHECKING:
     from orchnb.api.models import FlowRun, State, TaskRun
@@ -124,7 +124,7 @@ class Timeline:
 
 @operation
 def read_timeline(
-    flow_run: UUID | str | Any, *, max_runs: int = MOST_RUNS
+    flow_run: FlowRunRef, *, max_runs: int = MOST_RUNS
 ) -> Generator[Call[Any], Any, Timeline]:
     """Read when the tasks and subflows of a flow run waited, ran, and were tried again.
 
@@ -132,7 +132,7 @@ def read_timeline(
     and level of subflows, and one for each run that was tried more than once.
 
     Args:
-        flow_run: the run, or its id.
+        flow_run: the run: its id, a short id, its name, or the object.
         max_runs: task runs and subflow runs to read at most.
 
     Raises:
@@ -141,7 +141,7 @@ def read_timeline(
     """
     if max_runs < 1:
         raise ValueError(f"max_runs should be 1 or more, not {max_runs}")
-    whole: FlowRun = yield from read_flow_run(id_of(flow_run))
+    whole: FlowRun = yield from read_flow_run(flow_run)
     found: list[tuple[FlowRun | TaskRun, UUID]] = []
     parents, is_cut = [whole.id], False
     for _ in range(_DEEPEST):

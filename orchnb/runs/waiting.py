@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from orchnb.api import models
 from orchnb.api.models.base import ModelList
@@ -19,7 +18,7 @@ from orchnb.runs.states import has_ended, state_type
 from orchnb.text import one_line
 
 if TYPE_CHECKING:
-    from orchnb.api.models import FlowRun
+    from orchnb.api.models import FlowRun, TaskRun
 
 _MOST_NAMED = 5
 
@@ -98,7 +97,7 @@ def failed(runs: Sequence[FlowRun]) -> FlowRunsFailed | None:
     )
 
 
-def name_and_state(run: FlowRun) -> str:
+def name_and_state(run: FlowRun | TaskRun) -> str:
     """Return a run's name and state for a message."""
     name = one_line(run.name or str(run.id), 80)
     return f"{name!r} ({one_line(run.state_name or state_type(run) or 'no state', 40)})"
@@ -112,26 +111,6 @@ def _listed(runs: Sequence[FlowRun]) -> str:
 
 def _seconds(timeout: float) -> str:
     return f"{timeout:,.4g} s" if timeout < 120 else f"{timeout / 60:,.4g} min"
-
-
-def ids_of(runs: Iterable[Any]) -> list[UUID]:
-    """Return the ids of flow runs given as models, ids, or texts of ids.
-
-    Raises:
-        ValueError: a value is something else.
-    """
-    return [id_of(run) for run in runs]
-
-
-def id_of(run: Any) -> UUID:
-    """Return the id of a flow run given as a model, an id, or the text of an id."""
-    found = getattr(run, "id", run)
-    if isinstance(found, UUID):
-        return found
-    try:
-        return UUID(str(found))
-    except ValueError:
-        raise ValueError(f"{one_line(repr(run), 80)} is not a flow run and not its id") from None
 
 
 def in_seconds(timeout: float | timedelta | None) -> float | None:

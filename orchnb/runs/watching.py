@@ -67,6 +67,8 @@ class Snapshot:
     """The last log lines if there is only one run, the oldest first."""
     total: int
     """How many there will be."""
+    age: float
+    """Seconds since the server last responded."""
     elapsed: float
     """Seconds since the watching began, or that it took."""
     ui_url: str | None
@@ -134,6 +136,7 @@ class Watching:
             },
             lines=self._lines.lines if is_only else (),
             total=max(len(runs), following.expected or 0),
+            age=self._age(),
             elapsed=following.elapsed,
             ui_url=following.ui_url,
             trouble=following.trouble,
@@ -143,6 +146,10 @@ class Watching:
             refused=refused,
             creates_no_more=following.creates_no_more,
         )
+
+    def _age(self) -> float:
+        seen = self.following.pace.last_success
+        return max(self._clock() - seen, 0.0) if seen is not None else 0.0
 
     def ask(self, action: WatchAction) -> None:
         """Cancel all runs that have not ended, and create no more; or retry all that have failed."""

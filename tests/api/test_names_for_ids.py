@@ -1,4 +1,5 @@
-"""A name in place of an id says how to find the object; an unknown flow's name suggests others."""
+"""A name in place of an id finds a flow run, and for any other object says how to find it; an unknown
+flow's name suggests others."""
 
 from __future__ import annotations
 
@@ -65,7 +66,10 @@ def test_a_name_is_not_an_id(operation_name: str, argument: str) -> None:
         others["active"] = True
     elif operation_name.startswith("update_") and not required:
         others = _a_change(operation_name)
-    with pytest.raises(ValueError, match=f"{argument} should be an id .*'fuzzy-fox' is not one"):
+    words = f"{argument} should be an id .*'fuzzy-fox' is not one"
+    if argument == "flow_run_id":  # a name is looked up
+        words = "There is no flow run with the name or id 'fuzzy-fox'"
+    with pytest.raises(ValueError, match=words):
         method("fuzzy-fox", **others)
 
 
@@ -85,8 +89,8 @@ def _a_change(operation_name: str) -> dict[str, Any]:
     ("read", "words"),
     [
         (
-            "read_flow_run",
-            r"To find a flow run by its name: client\.read_flow_runs\(name_like='ab'\)",
+            "read_task_run",
+            r"To find a task run by its name: client\.read_task_runs\(name_like='ab'\)",
         ),
         ("read_flow", r"To find a flow by its name: client\.read_flow_by_name\('ab'\)"),
         (

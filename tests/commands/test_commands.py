@@ -40,6 +40,7 @@ IN_SMALL = {
     "make soak": "ORCHNB_SOAK_REQUESTS=400 ORCHNB_SOAK_CYCLES=20",
     "make scale": "ORCHNB_SCALE_RUNS=8",
     "make binder": "TESTS=tests/binder/test_binder.py::test_the_recipe_holds_all_that_is_in_the_folder",
+    "make docs": "",
     "make bench": "OPTIONS=--once",
 }
 """What is added to a command so that it takes minutes at most."""

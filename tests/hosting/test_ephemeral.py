@@ -243,6 +243,20 @@ def test_its_log_goes_to_the_ring_and_not_to_the_cell(
     assert any(" DEBUG prefect.server" in line for line in host_log.lines(1000))
 
 
+def test_a_start_keeps_the_log_levels_that_the_person_has_set() -> None:
+    import_server(get_settings().home)  # imports Prefect, which sets levels
+    chosen = {"": logging.CRITICAL, "prefect": logging.ERROR, "prefect.flow_runs": logging.DEBUG}
+    before = {name: logging.getLogger(name).level for name in chosen}
+    try:
+        for name, level in chosen.items():
+            logging.getLogger(name).setLevel(level)
+        import_server(get_settings().home)()
+        assert {name: logging.getLogger(name).level for name in chosen} == chosen
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
 def test_it_stops_at_once_in_the_middle_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     triggers = importlib.import_module("prefect.server.events.triggers")
     evaluating = threading.Event()

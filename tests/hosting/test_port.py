@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import re
 import socket
@@ -14,13 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import ValidationError
 
 from orchnb.errors import ServerStartFailed
 from orchnb.hosting import host
 from orchnb.hosting.ephemeral import EphemeralApp
 from orchnb.hosting.port import Served
-from orchnb.prefect_server.app import known_to_prefect
 
 
 class App:
@@ -173,15 +170,98 @@ def test_a_port_whose_app_went_down_is_not_open(served: Served) -> None:
     assert not served.is_open
 
 
-def test_an_address_that_prefect_cannot_take_is_not_left_behind(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def on_demand(app: App) -> Iterator[Served]:
+    opened = Served(EphemeralApp("app", home=Path(), timeout=20, given=app), on_demand=True)
+    yield opened
+    opened.close()
+
+
+def test_on_demand_the_first_request_of_the_owner_starts_the_app(
+    on_demand: Served, app: App
 ) -> None:
-    importlib.import_module("prefect.context")
-    monkeypatch.setenv("PREFECT_API_URL", "http://mine/api")
-    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "LOUD")
-    with (
-        pytest.raises(ValidationError),
-        known_to_prefect({"PREFECT_API_URL": "http://127.0.0.1:9/api"}),
-    ):
-        raise AssertionError("Prefect's settings are in order")
-    assert os.environ["PREFECT_API_URL"] == "http://mine/api"
+    assert on_demand.is_open
+    assert "orchnb-host" not in [thread.name for thread in threading.enumerate()]
+    assert get(on_demand, auth=("orchnb", "wrong")).status_code == 401
+    assert app.starts == 0
+    assert get(on_demand, "/a").text == "/a /a from the lifespan"
+    assert get(on_demand, "/b").text == "/b /b from the lifespan"
+    on_demand.open()
+    assert app.starts == 1
+    on_demand.close()
+    host.close_all()
+    assert app.ends == 1
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_port_on_demand_is_free_after_its_close(on_demand: Served, asked: bool) -> None:
+    if asked:
+        get(on_demand)
+    on_demand.close()
+    on_demand.close()
+    assert not on_demand.is_open
+    with socket.socket() as tried:
+        assert tried.connect_ex(("127.0.0.1", on_demand.port)) != 0
+    assert "orchnb-port" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_requests_to_an_app_that_does_not_start_are_told_why_until_it_does(app: App) -> None:
+    starts = iter(["no database", "still none", ""])
+
+    async def broken_at_first(scope: Any, receive: Any, send: Any) -> None:
+        problem = next(starts) if scope["type"] == "lifespan" else ""
+        if not problem:
+            await app(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": problem})
+
+    served = Served(
+        EphemeralApp("broken", home=Path(), timeout=20, given=broken_at_first), on_demand=True
+    )
+    try:
+        failed = get(served)
+        assert failed.status_code == 500
+        assert "no database" in failed.json()["detail"]
+        with pytest.raises(ServerStartFailed, match="still none"):
+            served.open()
+        assert served.is_open
+        assert not served.is_given_out
+        assert get(served).text == "/ / from the lifespan"
+    finally:
+        served.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_forked_child_does_not_keep_the_port(on_demand: Served, asked: bool) -> None:
+    if asked:
+        get(on_demand)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        on_demand.close()
+        os.read(reading, 1)  # until the parent has looked
+        os._exit(0)
+    os.close(reading)
+    try:
+        assert get(on_demand).status_code == 200, "the parent's is as it was"
+        on_demand.close()
+        with socket.socket() as tried:
+            assert tried.connect_ex(("127.0.0.1", on_demand.port)) != 0
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+
+
+def test_a_port_whose_loop_was_ended_by_something_else_is_served_again(
+    on_demand: Served, app: App
+) -> None:
+    get(on_demand)
+    left = host._tenancy.host
+    assert left is not None
+    left.stop()
+    assert left.join(20)
+    assert get(on_demand).text == "/ / from the lifespan"
+    assert app.starts == 2

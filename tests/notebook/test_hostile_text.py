@@ -48,10 +48,13 @@ from orchnb.notebook import views
 from orchnb.notebook.extension import _SHOWN
 from orchnb.notebook.views.artifacts import artifact_card
 from orchnb.notebook.views.awaiting import await_card
+from orchnb.notebook.views.browse import found_table
+from orchnb.notebook.views.comparison import run_comparison_card
 from orchnb.notebook.views.diagnosis import diagnosis_card
 from orchnb.notebook.views.error_texts import KINDS
 from orchnb.notebook.views.errors import error_card, stopped_card
 from orchnb.notebook.views.failed_runs import failed_run_card
+from orchnb.notebook.views.failure_groups import failure_groups_view
 from orchnb.notebook.views.graph import graph_diagram
 from orchnb.notebook.views.logs import log_view
 from orchnb.notebook.views.model import (
@@ -81,10 +84,12 @@ from orchnb.notebook.views.objects import (
     status_card,
 )
 from orchnb.notebook.views.port import not_served_line, served_card
+from orchnb.notebook.views.recorded import not_recorded_line, recorded_card
 from orchnb.notebook.views.retries import Retried, RetriedList, Retries, retried_table
-from orchnb.notebook.views.run_logs import log_card
+from orchnb.notebook.views.run_logs import log_card, run_log_card
 from orchnb.notebook.views.serving import served_flow_card
 from orchnb.notebook.views.startup import Startup
+from orchnb.notebook.views.status import server_card
 from orchnb.notebook.views.timeline import MOST_BARS, timeline_chart
 from orchnb.notebook.views.watch import (
     Watch,
@@ -98,7 +103,10 @@ from orchnb.openapi.discovery import Location
 from orchnb.openapi.namespace import overview
 from orchnb.openapi.parser import read_description
 from orchnb.redaction import redact_url
+from orchnb.runs.browsing import FoundRuns
+from orchnb.runs.comparison import Difference, RunComparison
 from orchnb.runs.details import RunDetails
+from orchnb.runs.failure_groups import FailureGroups, grouped
 from orchnb.runs.failures import FailedRun
 from orchnb.runs.serving import ServedFlow
 from orchnb.runs.timelines import Timeline, TimelineRow, spans_of
@@ -292,6 +300,7 @@ def watched(said: str, kind: str, count: int = 1, **changes: Any) -> Watch:
         "details": {run.id: RunDetails(tasks, 1, 2, (said, said, said), line) for run in runs},
         "lines": (line, line),
         "total": count,
+        "age": 0.0,
         "elapsed": 3.0,
         "ui_url": "http://x.invalid",
         "trouble": None,
@@ -430,6 +439,17 @@ def failed_of(said: str) -> FailedRun:
     return FailedRun(run_of(said), task, traceback_in(logs[1].message), logs, said)
 
 
+def groups_of(said: str) -> FailureGroups:
+    runs = [run_of(said), run_of(said)]
+    since = datetime(2026, 11, 28, tzinfo=timezone.utc)
+    return FailureGroups(grouped(runs, {runs[0].flow_id: said}), since, True, said)
+
+
+def comparison_of(said: str) -> RunComparison:
+    one = Difference("parameter", said, {said: said}, [said])
+    return RunComparison(run_of(said), run_of(said), [one], [said], True)
+
+
 def flow_of(said: str) -> models.Flow:
     return models.Flow.model_validate(flow(said))
 
@@ -460,7 +480,7 @@ def served(said: str) -> Served:
     app = EphemeralApp("app", home=Path(), timeout=1, given=titled(said))
     opened = Served.__new__(Served)
     opened.app, opened.port = app, 4200
-    opened._base, opened.settings_file = "/pages", Path("port.sh")
+    opened._base, opened._settings_file = "/pages", Path("port.sh")
     opened._keys = PortKeys(4200, "/pages")
     opened._keys.new_code = lambda: "the-same-each-time"  # type: ignore[method-assign]
     return opened
@@ -517,6 +537,19 @@ def timeline_of(said: str, tasks: int) -> Timeline:
     return Timeline(rows, now)
 
 
+def recorded(said: str) -> View:
+    """The run of a cell, on a server whose pages are there."""
+    run = models.FlowRun(
+        id=UUID(int=1),
+        flow_id=UUID(int=2),
+        name=said,
+        state=state_of(said),
+        state_type="FAILED",
+        state_name=said,
+    )
+    return recorded_card(run, said, "http://x.invalid", 3.0, [said])
+
+
 VIEWS: dict[str, Callable[[str], AnyView]] = {
     "awaiting.await_card": lambda said: await_card([said] * 7, is_missing=True),
     "awaiting.await_card: needless": lambda said: await_card([said], is_missing=False, failed=True),
@@ -558,6 +591,7 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
         httpx.Request("POST", address(said)), sent=True
     ),
     "objects.status_card: up": lambda said: status_card(status(said)),
+    "status.server_card": lambda said: server_card(status(said, flows=said)),
     "objects.status_card: down": lambda said: status_card(status(said, state="down")),
     "objects.status_card: refused": lambda said: status_card(
         ServerStatus(
@@ -596,7 +630,12 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
         )
         for kind in ("markdown", "table", "progress", "image", "link", "of no kind")
     },
+    "comparison.run_comparison_card: all": lambda said: run_comparison_card(comparison_of(said)),
+    "failure_groups.failure_groups_view: all": lambda said: failure_groups_view(groups_of(said)),
     "failed_runs.failed_run_card: all": lambda said: failed_run_card(failed_of(said)),
+    "run_logs.run_log_card: a line": lambda said: run_log_card(
+        run_of(said), [log_of(said)], among=said
+    ),
     "run_logs.log_card: a traceback": lambda said: log_card([log_of(traceback_of(said))]),
     "objects.as_it_is: line": lambda said: as_it_is(Line(clean(said))),
     "objects.as_it_is: card": lambda said: as_it_is(Card(clean(said))),
@@ -610,6 +649,8 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
     ),
     "port.served_card: an app": lambda said: served_card(served(said)),
     "port.not_served_line: closed": lambda said: not_served_line(True),
+    "recorded.recorded_card": recorded,
+    "recorded.not_recorded_line": lambda said: not_recorded_line("This cell is", said),
     "retries.Retries.view: live": lambda said: retries(
         *(retried(said, request=number) for number in range(20)), retried(said, "gave_up")
     ),
@@ -636,6 +677,13 @@ VIEWS: dict[str, Callable[[str], AnyView]] = {
         for kind in ("RUNNING", "FAILED")
         for count in (1, 2)
     },
+    "browse.found_table: two": lambda said: found_table(
+        FoundRuns([run_of(said)] * 2, total=9, looked_at=5, note=clean(said)),
+        now=NOON.astimezone(),
+    ),
+    "browse.found_table: none": lambda said: found_table(
+        FoundRuns([], total=9, looked_at=5, note=clean(said))
+    ),
     "watch.watch_view: trouble": lambda said: watched(
         said,
         "RUNNING",
@@ -750,7 +798,8 @@ def test_a_view_of_hostile_text_looks_as_one_of_harmless_text(name: str) -> None
         assert len(source) < LARGEST, attack
         assert len(plain) < LARGEST, attack
         if shows_it:
-            longest = 20 if isinstance(view, Table) else 60  # cells of tables are short
+            in_table = isinstance(view, Table) or getattr(view, "table", None) is not None
+            longest = 20 if in_table else 60  # cells of tables are short
             begin = clean(said)[:longest].removesuffix("…").strip()
             assert begin in seen.words, attack
             assert begin in plain, attack
@@ -843,7 +892,7 @@ def test_no_view_has_a_link_or_anything_that_acts(name: str) -> None:
             page = "http://127.0.0.1:4200/pages/orchnb-sign-in?code=the-same-each-time"
             assert element.attrib["href"] == page
             continue
-        if element.tag == "a" and name.startswith("watch."):
+        if element.tag == "a" and name.startswith(("watch.", "recorded.")):
             assert element.attrib["href"].startswith("http://x.invalid/runs/flow-run/0000")
             continue
         assert element.tag not in ("script", "a", "iframe", "form", "img", "link", "meta", "base")
@@ -892,16 +941,7 @@ def view_functions() -> set[str]:
 
 def test_every_view_is_among_them() -> None:
     assert view_functions() == {name.partition(":")[0] for name in VIEWS}
-    shown = {f"objects.{function}" for function in _SHOWN.values()} - {
-        *(
-            "objects.retried_table",
-            "objects.timeline_chart",
-            "objects.failed_run_card",
-            "objects.graph_diagram",
-            "objects.diagnosis_card",
-            "objects.served_flow_card",
-        )  # by way of their modules
-    }
+    shown = {view if "." in view else f"objects.{view}" for view in _SHOWN.values()}
     assert shown <= view_functions()
 
 
@@ -1104,6 +1144,7 @@ _OUR_TAGS = {
     "td",
     "pre",
     "span",
+    "code",
     "progress",
 }
 

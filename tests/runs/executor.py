@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_client, get_run_logger, task
 from prefect.client.schemas.filters import FlowRunFilter
+from prefect.filesystems import LocalFileSystem
 from prefect.flow_engine import run_flow
 from prefect.states import Pending
 
@@ -41,6 +43,24 @@ def train(x: float = 1, steps: int = 2, seconds: float = 0, fail: bool = False) 
         breaks(x)
     logger.info("done")
     return {"x": x, "total": total}
+
+
+@flow(persist_result=True, result_serializer="json")
+def plain(x: float = 1) -> dict[str, Any]:
+    """Return plain data, stored as JSON."""
+    return {"x": [x, None, "text"]}
+
+
+@flow(persist_result=True, result_serializer="json")
+def typed(x: float = 1) -> Any:
+    """Return an object that JSON does not have."""
+    return Path(str(x))
+
+
+@flow(persist_result=True)
+def apart(x: float = 1) -> float:
+    """Return a result that is stored in a block."""
+    return x * 2
 
 
 @flow
@@ -71,11 +91,14 @@ def nested() -> int:
     return inner() + step(3)
 
 
-FLOWS = {"train": train, "forgets": forgets, "nested": nested}
+FLOWS = {each.name: each for each in (train, plain, typed, apart, forgets, nested)}
 
 
 def main(workers: int) -> None:
     client = get_client(sync_client=True)
+    storage = LocalFileSystem(basepath=str(Path.home() / "apart"))
+    storage.save("apart")
+    FLOWS["apart"] = apart.with_options(result_storage=storage)
     for name, each in FLOWS.items():
         flow_id = client.create_flow(each)
         parameters: dict[str, Any] = {"type": "object", "properties": {}}

@@ -8,11 +8,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from orchnb.api.models import FlowRun, Log, OrchestrationResult, TaskRun
+from orchnb.api.event_stream import Listen
+from orchnb.api.models import Deployment, FlowRun, Log, OrchestrationResult, TaskRun
 from orchnb.http.calls import Call
 from orchnb.http.effects import Sleep
 
 EPOCH = datetime(2026, 11, 28, tzinfo=timezone.utc)
+
+
+class Stream:
+    """An open event stream."""
+
+    is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 @dataclass
@@ -25,7 +35,11 @@ class SimulatedServer:
     """The error of a request at this time, None if it succeeds."""
     most: int = 200
     """How many runs it returns at most."""
+    events: Callable[[float, uuid.UUID], int] | None = None
+    """How many events of a change arrive, by its time and run; None if there is no event stream."""
     now: float = 0.0
+    hint: Callable[[uuid.UUID], object] | None = None
+    stream: Stream | None = None
     tasks: Callable[[uuid.UUID, float], list[tuple[str, str]]] = lambda run_id, now: []
     """The names and states of a run's task runs at a time, in the order of their start."""
     lines: Callable[[uuid.UUID, float], list[tuple[float, str]]] = lambda run_id, now: []
@@ -65,8 +79,12 @@ class SimulatedServer:
         """Carry out an effect in the simulated time."""
         if isinstance(effect, Sleep):
             assert effect.seconds >= 0
-            self.now += effect.seconds
+            self._sleep(effect)
             return None
+        if isinstance(effect, Listen):
+            self.hint = effect.hint if self.events is not None else None
+            self.stream = Stream() if self.events is not None else None
+            return self.stream
         self.requests.append(self.now)
         error = self.failures(self.now)
         if error is not None:
@@ -76,6 +94,13 @@ class SimulatedServer:
             return self._task_runs(effect.json)
         if effect.path == "/logs/filter":
             return self._logs(effect.json)
+        if effect.path.endswith("/create_flow_run"):
+            run_id = uuid.uuid5(uuid.NAMESPACE_OID, effect.json["idempotency_key"])
+            self.schedules.setdefault(run_id, [(self.now, "RUNNING"), (self.now + 9, "COMPLETED")])
+            return self.run(run_id)
+        if effect.path.startswith("/deployments/"):
+            found = {"id": effect.path.split("/")[2], "name": "here", "flow_id": uuid.UUID(int=1)}
+            return Deployment.model_validate(found)
         if effect.path.startswith("/flow_runs/") and effect.path != "/flow_runs/filter":
             run_id = uuid.UUID(effect.path.split("/")[2])
             if effect.path.endswith("/set_state"):
@@ -86,6 +111,25 @@ class SimulatedServer:
         assert len(wanted) <= self.most
         assert effect.json["limit"] >= len(wanted), "else some are not returned"
         return [self.run(each) for each in wanted if each in self.schedules]
+
+    def _sleep(self, effect: Sleep) -> None:
+        """Let time pass until the end of the wait, or until an event ends it."""
+        end = self.now + effect.seconds
+        changes = sorted(
+            (at, run_id)
+            for run_id, schedule in (self.schedules.items() if self.hint else ())
+            for at, _ in schedule
+            if self.now < at <= end
+        )
+        for at, run_id in changes:
+            assert self.hint is not None
+            assert self.events is not None
+            self.now = at
+            for _ in range(self.events(at, run_id)):
+                self.hint(run_id)
+            if effect.control is not None and effect.control.ended:
+                return
+        self.now = end
 
     def _task_runs(self, wanted: dict[str, Any]) -> list[TaskRun]:
         field_, chosen = next(iter(wanted["task_runs"].items()))

@@ -58,6 +58,52 @@ def test_requests_are_few_and_changes_are_seen_soon(count: int) -> None:
     assert max(delays) <= 4
 
 
+@pytest.mark.parametrize(("count", "most"), [(1, 0.1), (20, 0.1), (200, 1), (1_000, 1)])
+def test_with_events_changes_are_seen_sooner_and_requests_stay_few(count: int, most: float) -> None:
+    server = SimulatedServer(
+        runs_that_end(count, lambda number: 30 + number * 300 / count),
+        events=lambda at, run_id: 1,
+    )
+    _, ended, changes = followed(server)
+    assert ended
+    assert most_in_a_window(server.requests, 10) <= 20
+    ends = {change.run.id: at for at, change in changes if change.run.state_type == "COMPLETED"}
+    delays = [ends[run_id] - schedule[-1][0] for run_id, schedule in server.schedules.items()]
+    assert min(delays) >= 0
+    assert statistics.median(delays) <= most
+
+
+def test_events_that_say_nothing_new_do_not_make_requests_more_frequent() -> None:
+    schedules = {uuid.UUID(int=10): [(0.0, "RUNNING"), (60.0, "COMPLETED")]}
+    for number in range(500):  # a run that is not followed changes all the time
+        schedules.setdefault(uuid.UUID(int=11), []).append((number / 10, "RUNNING"))
+    server = SimulatedServer(schedules, events=lambda at, run_id: 3)
+    following = Following([uuid.UUID(int=10)], clock=server.clock)
+    server.drive(wait_for(following, None, clock=server.clock))
+    quiet = SimulatedServer(schedules)
+    quiet.drive(
+        wait_for(Following([uuid.UUID(int=10)], clock=quiet.clock), None, clock=quiet.clock)
+    )
+    assert len(server.requests) <= len(quiet.requests)
+
+
+def test_the_stream_is_closed_at_the_end_and_when_nobody_follows() -> None:
+    for is_abandoned in (False, True):
+        server = SimulatedServer(runs_that_end(1, lambda number: 9), events=lambda at, run_id: 1)
+        following = Following(server.schedules, clock=server.clock)
+        if is_abandoned:
+            server.drive(following.call())
+            following.take([server.run(uuid.UUID(int=10))])
+            server.drive(following.call())
+            assert server.stream is not None
+            assert not server.stream.is_closed
+            del following
+        else:
+            server.drive(wait_for(following, None, clock=server.clock))
+        assert server.stream is not None
+        assert server.stream.is_closed
+
+
 def test_no_run_is_asked_for_after_its_end() -> None:
     server = SimulatedServer(runs_that_end(400, lambda number: 5 if number < 390 else 60))
     followed(server)
@@ -177,10 +223,15 @@ SCHEDULES = st.builds(
 @given(
     st.lists(SCHEDULES, min_size=1, max_size=8),
     st.lists(st.tuples(st.floats(1, 200), st.floats(0.1, 60)), max_size=3),
+    st.none() | st.lists(st.integers(0, 3), min_size=1, max_size=7),
 )
 def test_whatever_happens_each_change_is_told_once_and_in_order(
-    schedules: list[list[tuple[float, str]]], outages: list[tuple[float, float]]
+    schedules: list[list[tuple[float, str]]],
+    outages: list[tuple[float, float]],
+    events: list[int] | None,
 ) -> None:
+    """Also if there is an event stream, and events are lost or come several times."""
+    arriving = itertools.cycle(events or [])
     server = SimulatedServer(
         {uuid.UUID(int=number + 10): schedule for number, schedule in enumerate(schedules)},
         lambda now: (
@@ -188,6 +239,7 @@ def test_whatever_happens_each_change_is_told_once_and_in_order(
             if any(began <= now < began + length for began, length in outages)
             else None
         ),
+        events=None if events is None else lambda at, run_id: next(arriving),
     )
     _, ended, changes = followed(server)
     assert ended

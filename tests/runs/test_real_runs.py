@@ -8,10 +8,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from orchnb import (
     FlowRunsFailed,
+    FlowRunsNotChanged,
     FlowRunWaitTimeout,
     InvalidParameters,
     ObjectNotFound,
@@ -19,6 +21,7 @@ from orchnb import (
     SyncPrefectClient,
 )
 from orchnb.api.models import FlowRun
+from tests.api.fakes import Scripted
 
 
 def test_a_run_is_started_and_waited_for(client: Any) -> None:
@@ -139,6 +142,59 @@ def test_a_failed_run_is_retried_under_its_id(client: Any) -> None:
     pending = client.run_deployment("train/here", scheduled_time="in 1h", timeout=0)
     with pytest.raises(ValueError, match="has not ended"):
         client.retry_flow_run(pending)
+
+
+def test_failed_runs_are_retried_together(client: Any) -> None:
+    items = [{"fail": True, "steps": 0, "x": number} for number in range(3)]
+    runs = client.map_deployment("train/here", items, sweep=str(uuid.uuid4()))
+    results = client.retry_flow_runs(runs)
+    assert [each.flow_run_id for each in results] == [run.id for run in runs]
+    assert {each.status for each in results} == {"ACCEPT"}
+    again = client.wait_for_flow_runs(runs)
+    assert [run.run_count for run in again] == [run.run_count + 1 for run in runs]
+
+
+def test_what_cannot_be_retried_is_told_and_the_others_are(client: Any) -> None:
+    fails = client.run_deployment("train/here", parameters={"fail": True, "steps": 0})
+    other = client.create_flow_run("train", name=f"name-{uuid.uuid4()}", state="FAILED")
+    waits = client.run_deployment("train/here", scheduled_time="in 1h", timeout=0)
+    nobody = uuid.uuid4()
+    with pytest.raises(FlowRunsNotChanged, match="3 of 4 flow runs were not retried") as caught:
+        client.retry_flow_runs([other.name, fails, nobody, waits])
+    assert [each.flow_run_id for each in caught.value.results] == [fails.id]
+    reasons = caught.value.failed
+    assert [*reasons] == [other.id, nobody, waits.id]
+    assert "has no deployment" in reasons[other.id]
+    assert "There is no flow run" in reasons[nobody]
+    assert "has not ended" in reasons[waits.id]
+    assert client.wait_for_flow_run(fails).run_count == fails.run_count + 1
+    results = client.cancel_flow_runs([waits, other])
+    assert [each.state.type for each in results] == ["CANCELLED", "FAILED"]
+    with pytest.raises(FlowRunsNotChanged, match="1 of 2 flow runs were not cancelled"):
+        client.cancel_flow_runs([nobody, waits])
+    assert client.cancel_flow_runs([]) == client.retry_flow_runs([]) == []
+
+
+def test_a_server_that_fails_ends_a_change_of_many_runs() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if len(asked) == 2:
+            return httpx.Response(500, json={"detail": "broken"})
+        return httpx.Response(200, json={"status": "ACCEPT"})
+
+    options = {"transport": Scripted(answer), "enable_csrf_support": False}
+    ids = [uuid.UUID(int=number) for number in range(1, 6)]
+    with (
+        SyncPrefectClient("http://orch.invalid/api", httpx_settings=options) as client,
+        pytest.raises(FlowRunsNotChanged, match="3 were not tried after that") as caught,
+    ):
+        client.cancel_flow_runs(ids)
+    assert [each.flow_run_id for each in caught.value.results] == ids[:1]
+    assert [*caught.value.failed] == ids[1:2]
+    assert [*caught.value.left] == ids[2:]
+    assert len(asked) == 2
 
 
 @pytest.mark.anyio

@@ -119,6 +119,18 @@ def test_a_view_says_when_it_was_made() -> None:
         assert expected in watch_html(shown)
 
 
+def test_a_view_is_no_younger_than_what_it_shows() -> None:
+    watching, simulated = watched(LONG, until=9)
+    simulated.now = 100.0
+    shown = watch_view(watching.snapshot(), EPOCH + timedelta(seconds=100))
+    seen = watching.following.pace.last_success
+    assert seen is not None
+    assert 7 < seen <= 9
+    assert (
+        shown.moment == f"as of {EPOCH.astimezone() + timedelta(seconds=seen):%Y-%m-%d %H:%M:%S %Z}"
+    )
+
+
 def test_what_assistive_technology_needs_is_there() -> None:
     tasks = lambda run_id, now: [("load", "COMPLETED"), ("train", "RUNNING")]  # noqa: E731
     source = watch_html(view(LONG, FAILS, until=9, tasks=tasks))
@@ -213,9 +225,44 @@ def test_watched_runs_are_shown_where_the_display_does_not(cell: Kernel) -> None
         cell("%orch_display settings")
 
 
+def test_failed_runs_are_shown_by_cause(cell: Kernel) -> None:
+    cell("await client.run_deployment('train/here', parameters={'fail': True, 'x': 4});")
+    assert "loss is nan at lr=…" in cell("%orch_failed 1h --flow train").result
+
+
 def test_following_in_a_loop_shows_nothing_by_itself(cell: Kernel) -> None:
     shown = cell("found = [change async for change in client.follow_flow_runs([run])]")
     assert shown.outputs == []
+
+
+def test_the_log_of_a_run_is_shown(cell: Kernel) -> None:
+    cell("run = await client.run_deployment('train/here', parameters={'fail': True, 'steps': 3})")
+    followed = cell("%orch_logs run -f")
+    assert not followed.errors, followed.traceback
+    kinds = ("display_data", "update_display_data")
+    shown = [o["content"] for o in followed.outputs if o["msg_type"] in kinds]
+    assert len({each["transient"]["display_id"] for each in shown}) == 1
+    last = shown[-1]["data"]["text/plain"]
+    assert re.match(r"✗ Log of [\w-]+ \(Failed\): \d+ log lines · \d errors? · 1 warning", last)
+    for words in ("training with x=1", "step-", "about to fail", "ValueError: loss is nan"):
+        assert words in last
+    assert "<details>" in shown[-1]["data"]["text/html"]
+
+    warnings = cell("%orch_logs run --level warning -n 50").text
+    assert "about to fail" in warnings
+    assert "training with" not in warnings
+    steps = cell("%orch_logs run --task step").text
+    assert re.findall(r"step (\d)", steps) == ["0", "1", "2"]
+    assert "about to fail" not in steps
+
+    failed = cell("await client.read_failed_run(run)").text
+    assert re.match(r"✗ Flow run [\w-]+ of train: Failed\n  Why +ValueError: loss is nan", failed)
+    assert "In task" in failed
+
+    table = cell("await client.read_flow_runs(limit=3)").text
+    assert " train " in table.splitlines()[1], "the name of the flow"
+    deployments = cell("await client.read_deployments(name_like='here', flow_name='train')").text
+    assert re.search(r"^train/here .* [✓✗] \w+, \w+ \d+ ", deployments, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +270,7 @@ def test_following_in_a_loop_shows_nothing_by_itself(cell: Kernel) -> None:
     [
         ("%orch_watch no-such-run", "there is no flow run named 'no-such-run'"),
         ("%orch_watch --since yesteryear", "is not a point in time"),
+        ("%orch_failed yesteryear", "is not a point in time"),
     ],
 )
 def test_what_cannot_be_watched_is_a_usage_error(cell: Kernel, source: str, words: str) -> None:
@@ -255,7 +303,7 @@ def test_the_stop_button_ends_the_wait_and_not_the_run(cell: Kernel, wait: str) 
     assert shown.errors
     text = last_of(shown)[1]
     assert "The wait was stopped, nothing was cancelled." in text
-    found = "(await client.read_flow_runs(sort='START_TIME_DESC', limit=1))[0].id"
+    found = "(await client.read_flow_runs(sort='START_TIME_DESC', until='now', limit=1))[0].id"
     assert cell.value(f"(await client.wait_for_flow_run({found})).state_name") == "'Completed'"
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from orchnb.api.models import FlowRun, State, TaskRun
-from orchnb.notebook.views.model import html, text
+from orchnb.api.models import FlowRun, ModelList, State, TaskRun
+from orchnb.notebook.views.model import Table, html, text
+from orchnb.notebook.views.objects import model_table
 from orchnb.notebook.views.timeline import MOST_BARS, timeline_chart
 from orchnb.runs.timelines import Doing, Span, Timeline, TimelineRow, spans_of
 
@@ -188,6 +189,18 @@ def test_a_row_links_to_web_pages_only(ui_url: str) -> None:
     source = html(timeline_chart(dataclasses.replace(timeline_of(2), ui_url=ui_url)))
     assert "<a" not in source
     assert html(timeline_chart(timeline_of(2))).count('<a href="http://127.0.0.1:4200/runs/') == 3
+
+
+def test_a_list_of_runs_has_a_bar_for_each_duration() -> None:
+    runs = [flow_run(end=10), flow_run(end=5), flow_run("RUNNING", end=None)]
+    table = model_table(ModelList(runs), after(20))
+    assert isinstance(table, Table)
+    column = list(table.columns).index("duration")
+    cells = [row[column] for row in table.rows]
+    assert [getattr(cell, "share", None) for cell in cells] == [1.0, 0.5, 0.0]
+    assert [str(cell) for cell in cells] == ["━━━━━━━━ 10 s", "━━━━ 5.0 s", "20 s"]
+    assert html(table).count("<svg") == 3
+    assert "<svg" not in html(model_table(ModelList(runs[1:]), after(20)))
 
 
 # A real server.

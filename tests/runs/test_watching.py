@@ -11,8 +11,10 @@ from uuid import UUID
 import httpx
 import pytest
 
+from orchnb.api.models import Deployment
 from orchnb.runs.following import Following, RunChange
 from orchnb.runs.states import state_type
+from orchnb.runs.sweeps import Sweep
 from orchnb.runs.waiting import wait_for
 from orchnb.runs.watching import MOST_SHOWN, Snapshot, Watching, retryable, runs_to_show
 from tests.runs.simulation import SimulatedServer, runs_that_end
@@ -203,6 +205,66 @@ def test_a_refusal_is_told() -> None:
     watching, _ = watched(server, at={15.0: lambda w: w.ask("cancel")})
     (refusal,) = watching.snapshot().refused
     assert "not yours" in refusal
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3])
+def test_a_sweep_goes_on_when_the_server_was_away(at_a_time: int) -> None:
+    server = SimulatedServer(
+        {}, lambda now: httpx.ConnectError("refused") if 20 < now < 90 else None
+    )
+    deployment = Deployment(id=UUID(int=2), name="here", flow_id=UUID(int=1))
+    items = [{"x": number} for number in range(12)]
+    sweep = Sweep(
+        deployment, items, max_running=at_a_time, sweep=None, options={}, clock=server.clock
+    )
+    watching = Watching(sweep.following, clock=server.clock)
+    seen: list[tuple[float, Snapshot]] = []
+    perform = server.perform
+
+    def observed(effect: Any) -> Any:
+        seen.append((server.now, watching.snapshot()))
+        return perform(effect)
+
+    server.perform = observed  # type: ignore[method-assign]
+    assert server.drive(sweep.run(None)) is True
+    assert len(server.schedules) == len(sweep.created) == 12
+    assert [str(run.state_type) for run in sweep.runs()] == ["COMPLETED"] * 12
+    away = [snapshot for now, snapshot in seen if 30 < now < 90]
+    assert all(snapshot.trouble is not None for snapshot in away)
+    assert all(snapshot.age > 9 for snapshot in away)
+    assert sum(20 < at < 90 for at in server.requests) < 15
+    assert watching.snapshot().total == 12
+    assert watching.snapshot().trouble is None
+
+
+def test_no_more_runs_are_created_after_a_cancel() -> None:
+    server = SimulatedServer({})
+    deployment = Deployment(id=UUID(int=2), name="here", flow_id=UUID(int=1))
+    sweep = Sweep(
+        deployment,
+        [{"x": number} for number in range(12)],
+        max_running=2,
+        sweep=None,
+        options={},
+        clock=server.clock,
+    )
+    watching = Watching(sweep.following, clock=server.clock)
+    perform = server.perform
+
+    def cancelling(effect: Any) -> Any:
+        if server.now > 15 and not sweep.following.creates_no_more:
+            watching.ask("cancel")
+        outcome = perform(effect)
+        for schedule in server.schedules.values():
+            if schedule[-1][1] == "CANCELLING":
+                schedule.append((server.now + 3, "CANCELLED"))
+        return outcome
+
+    server.perform = cancelling  # type: ignore[method-assign]
+    assert server.drive(sweep.run(None)) is True
+    assert 2 < len(sweep.created) < 12
+    states = [str(run.state_type) for run in sweep.runs()]
+    assert states == ["COMPLETED"] * (len(states) - 2) + ["CANCELLED"] * 2
 
 
 FAILS = [(0.0, "RUNNING"), (1.0, "FAILED")]

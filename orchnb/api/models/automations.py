@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import Discriminator, Field, Tag
@@ -151,6 +151,8 @@ Actions: TypeAlias = Annotated[list[Annotated[Action, LENIENT]], NullIsDefault]
 
 class Automation(Model):
     """A trigger, and the actions that run when it fires."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("name", "enabled", "id")
 
     id: UUID
     name: str

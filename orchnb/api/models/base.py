@@ -137,6 +137,17 @@ class Model(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", ser_json_timedelta="float")
 
+    named_by: ClassVar[tuple[str, ...]] = ()
+    """The fields in the repr, which is one line; empty for all of them. ``str()`` has all fields."""
+
+    def __repr__(self) -> str:
+        fields = type(self).named_by
+        if not fields:
+            return super().__repr__()
+        values = ((name, getattr(self, name, None)) for name in fields)
+        words = ", ".join(f"{name}={_short(value)}" for name, value in values if value is not None)
+        return f"{type(self).__name__}({words})"
+
     @classmethod
     def __get_pydantic_core_schema__(
         cls, source: Any, handler: GetCoreSchemaHandler, /
@@ -144,6 +155,15 @@ class Model(BaseModel):
         schema = handler(source)
         _stop_at_first_error(schema)
         return schema
+
+
+def _short(value: object) -> str:
+    if isinstance(value, str):
+        return repr(str(value)[:_LONGEST_IN_REPR] + ("…" if len(value) > _LONGEST_IN_REPR else ""))
+    return repr(value)
+
+
+_LONGEST_IN_REPR = 80
 
 
 def _accept_any_field(schema: Any) -> None:

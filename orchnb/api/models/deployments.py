@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from pydantic import Field
@@ -46,6 +46,8 @@ class ConcurrencyOptions(Part):
 
 class Deployment(Model):
     """A flow with everything needed to run it elsewhere."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("name", "status", "id")
 
     id: UUID
     flow_id: UUID

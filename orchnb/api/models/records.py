@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
-from typing import Annotated, Any, Protocol, overload
+from typing import Annotated, Any, ClassVar, Protocol, overload
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler
@@ -16,6 +16,8 @@ from orchnb.text import one_line
 class Variable(Model):
     """A named value that flows share."""
 
+    named_by: ClassVar[tuple[str, ...]] = ("name", "value")
+
     id: UUID
     name: str
     value: Any = None
@@ -26,6 +28,8 @@ class Variable(Model):
 
 class Log(Model):
     """A log line of a run or a worker."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("timestamp", "level", "message")
 
     id: UUID | None = None
     name: str
@@ -41,6 +45,8 @@ class Log(Model):
 
 class Artifact(Model):
     """A result that a run created for people to look at: a table, a text in Markdown, a link."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("key", "type", "id")
 
     id: UUID
     key: str | None = None
@@ -107,6 +113,8 @@ class RelatedResource(Resource):
 
 class Event(Model):
     """Something that happened to a resource."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("event", "occurred", "id")
 
     id: UUID
     event: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from pydantic import Field, model_validator
@@ -28,6 +28,8 @@ from orchnb.text import one_line
 class Flow(Model):
     """A flow: the name that its runs share."""
 
+    named_by: ClassVar[tuple[str, ...]] = ("name", "id")
+
     id: UUID
     name: str
     created: Time | None = None
@@ -38,6 +40,8 @@ class Flow(Model):
 
 class FlowRun(Model):
     """One run of a flow."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("name", "state_name", "id")
 
     id: UUID
     flow_id: UUID
@@ -190,6 +194,8 @@ class TaskRunInput(Part):
 
 class TaskRun(Model):
     """One run of a task."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("name", "state_name", "id")
 
     id: UUID
     task_key: str

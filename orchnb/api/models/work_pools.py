@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from pydantic import Field
@@ -31,6 +31,8 @@ class WorkPoolStorage(Part):
 class WorkPool(Model):
     """A pool in which runs wait for workers of one type."""
 
+    named_by: ClassVar[tuple[str, ...]] = ("name", "type", "status")
+
     id: UUID
     name: str
     type: str
@@ -58,6 +60,8 @@ class WorkQueueFilter(Part):
 
 class WorkQueue(Model):
     """A queue within a work pool; queues with a lower ``priority`` come first."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("name", "work_pool_name", "status")
 
     id: UUID
     name: str
@@ -143,6 +147,8 @@ class WorkQueueConcurrencyStatus(Model):
 
 class Worker(Model):
     """A process that executes a work pool's runs, and when its last heartbeat was."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("name", "status")
 
     id: UUID
     name: str

@@ -29,6 +29,7 @@ from orchnb.api.operations.payloads import (
     without_none,
 )
 from orchnb.api.operations.queries import filters_of
+from orchnb.api.operations.references import FlowRunRef, of_flow_run
 from orchnb.api.operations.verbs import change, count, delete, get, search
 from orchnb.errors import OrchnbError
 from orchnb.http.calls import Call, path
@@ -131,7 +132,7 @@ class ArtifactQuery(TypedDict, total=False):
     key: str | None
     key_like: str | None
     type: str | Iterable[str] | None
-    flow_run_id: UUID | str | None
+    flow_run_id: FlowRunRef | None
     flow_name: str | None
 
 
@@ -150,6 +151,7 @@ def _artifact_filters(query: ArtifactQuery) -> dict[str, Any]:
 
 
 @operation
+@of_flow_run
 def read_artifacts(
     *,
     sort: str | None = None,

@@ -31,6 +31,13 @@ class HasName(Protocol):
     def name(self) -> Any: ...
 
 
+class HasId(Protocol):
+    """Anything with an id, such as a flow run of ours or of Prefect's."""
+
+    @property
+    def id(self) -> Any: ...
+
+
 def as_uuid(value: object) -> UUID | None:
     """Return the value as a UUID if it is one, or the text of one; else None."""
     if isinstance(value, UUID):

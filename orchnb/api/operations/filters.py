@@ -10,7 +10,15 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from orchnb.api import models
-from orchnb.api.operations.coercion import STATE_NAMES, Filter, as_id, as_list, as_tags, as_word
+from orchnb.api.operations.coercion import (
+    STATE_NAMES,
+    Filter,
+    HasId,
+    as_id,
+    as_list,
+    as_tags,
+    as_word,
+)
 from orchnb.api.operations.payloads import without_none
 from orchnb.api.times import When, moment
 from orchnb.text import did_you_mean, near_names, one_line
@@ -131,7 +139,7 @@ def any_of(wanted: UUID | str | Iterable[str] | None) -> dict[str, Any] | None:
     return {"any_": as_list(wanted, "a condition")}
 
 
-def identified(id: UUID | str | None, name: str) -> dict[str, Any] | None:
+def identified(id: UUID | str | HasId | None, name: str) -> dict[str, Any] | None:
     """Return the condition for this id; None sets no condition. ``name`` is the argument's.
 
     Raises:

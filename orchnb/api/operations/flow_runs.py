@@ -30,6 +30,7 @@ from orchnb.api.operations.filters import RunWords, any_of, run_words
 from orchnb.api.operations.flows import check_flow_name, id_of_flow
 from orchnb.api.operations.payloads import quoted, with_id, without_none
 from orchnb.api.operations.queries import RelatedFilters, filters_of, history
+from orchnb.api.operations.references import FlowRunRef, of_flow_run
 from orchnb.api.operations.related import with_flow_names
 from orchnb.api.operations.schedules import as_seconds
 from orchnb.api.operations.unanswered import created_with_keys
@@ -150,7 +151,8 @@ def create_flow_run(
 
 
 @operation
-def read_flow_run(flow_run_id: UUID | str) -> Call[FlowRun]:
+@of_flow_run
+def read_flow_run(flow_run_id: FlowRunRef) -> Call[FlowRun]:
     """Read a flow run by its id.
 
     Raises:
@@ -213,8 +215,9 @@ def read_flow_runs(
 
 
 @operation
+@of_flow_run
 def set_flow_run_state(
-    flow_run_id: UUID | str, state: AnyState, force: bool = False
+    flow_run_id: FlowRunRef, state: AnyState, force: bool = False
 ) -> Call[OrchestrationResult]:
     """Ask the server to set a flow run's state; the result says how it responded.
 
@@ -253,7 +256,8 @@ def _result_of_a_transition(response: PrefectResponse) -> OrchestrationResult:
 
 
 @operation
-def delete_flow_run(flow_run_id: UUID | str) -> Call[None]:
+@of_flow_run
+def delete_flow_run(flow_run_id: FlowRunRef) -> Call[None]:
     """Delete a flow run.
 
     Raises:
@@ -265,8 +269,9 @@ def delete_flow_run(flow_run_id: UUID | str) -> Call[None]:
 
 
 @operation
+@of_flow_run
 def update_flow_run(
-    flow_run_id: UUID | str,
+    flow_run_id: FlowRunRef,
     flow_version: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     name: str | None = None,
@@ -302,7 +307,8 @@ def update_flow_run(
 
 
 @operation
-def set_flow_run_name(flow_run_id: UUID | str, name: str) -> Call[None]:
+@of_flow_run
+def set_flow_run_name(flow_run_id: FlowRunRef, name: str) -> Call[None]:
     """Rename a flow run.
 
     Raises:
@@ -316,7 +322,8 @@ def set_flow_run_name(flow_run_id: UUID | str, name: str) -> Call[None]:
 
 
 @operation
-def update_flow_run_labels(flow_run_id: UUID | str, labels: Mapping[str, Any]) -> Call[None]:
+@of_flow_run
+def update_flow_run_labels(flow_run_id: FlowRunRef, labels: Mapping[str, Any]) -> Call[None]:
     """Add labels to a flow run; labels with the same name are replaced, all others stay.
 
     Raises:
@@ -331,7 +338,8 @@ def update_flow_run_labels(flow_run_id: UUID | str, labels: Mapping[str, Any]) -
 
 
 @operation
-def cancel_flow_run(flow_run_id: UUID | str) -> Steps[OrchestrationResult]:
+@of_flow_run
+def cancel_flow_run(flow_run_id: FlowRunRef) -> Steps[OrchestrationResult]:
     """Ask the server to cancel a flow run; the result says how it responded.
 
     The run is ``CANCELLING`` until the process that executes it has stopped it. A run that is only
@@ -344,8 +352,9 @@ def cancel_flow_run(flow_run_id: UUID | str) -> Steps[OrchestrationResult]:
 
 
 @operation
+@of_flow_run
 def pause_flow_run(
-    flow_run_id: UUID | str, *, timeout: timedelta | float | None = None, reschedule: bool = False
+    flow_run_id: FlowRunRef, *, timeout: timedelta | float | None = None, reschedule: bool = False
 ) -> Steps[OrchestrationResult]:
     """Ask the server to pause a running flow run; the result says how it responded.
 
@@ -371,8 +380,9 @@ def pause_flow_run(
 
 
 @operation
+@of_flow_run
 def resume_flow_run(
-    flow_run_id: UUID | str, run_input: Mapping[str, Any] | None = None
+    flow_run_id: FlowRunRef, run_input: Mapping[str, Any] | None = None
 ) -> Generator[Call[Any], Any, OrchestrationResult]:
     """Resume a paused flow run; the result says how the server responded.
 
@@ -399,7 +409,8 @@ def resume_flow_run(
 
 
 @operation
-def read_flow_run_states(flow_run_id: UUID | str) -> Call[ModelList[State]]:
+@of_flow_run
+def read_flow_run_states(flow_run_id: FlowRunRef) -> Call[ModelList[State]]:
     """Read the states a flow run has been in; an empty list if there is no such run."""
     return get(
         path("/flow_run_states/?flow_run_id={}", as_id(flow_run_id, "flow_run_id")), states_of
@@ -421,8 +432,9 @@ def read_flow_run_state(flow_run_state_id: UUID | str) -> Call[State]:
 
 
 @operation
+@of_flow_run
 def read_flow_run_graph(
-    flow_run_id: UUID | str, *, since: When | None = None
+    flow_run_id: FlowRunRef, *, since: When | None = None
 ) -> Call[FlowRunGraph]:
     """Read a flow run's graph: its task runs, its subflow runs, and how they depend on each other.
 
@@ -524,8 +536,9 @@ def bulk_set_flow_run_state(
 
 
 @operation
+@of_flow_run
 def create_flow_run_input(
-    flow_run_id: UUID | str, key: str, value: str, sender: str | None = None
+    flow_run_id: FlowRunRef, key: str, value: str, sender: str | None = None
 ) -> Generator[Call[Any], Any, None]:
     """Send an input to a flow run: a value under a key.
 
@@ -554,8 +567,9 @@ def create_flow_run_input(
 
 
 @operation
+@of_flow_run
 def filter_flow_run_input(
-    flow_run_id: UUID | str,
+    flow_run_id: FlowRunRef,
     key_prefix: str,
     limit: int | None = None,
     exclude_keys: Iterable[str] = (),
@@ -575,7 +589,8 @@ def filter_flow_run_input(
 
 
 @operation
-def read_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[str]:
+@of_flow_run
+def read_flow_run_input(flow_run_id: FlowRunRef, key: str) -> Call[str]:
     """Read the value of a flow run's input, as it was sent.
 
     Raises:
@@ -589,7 +604,8 @@ def read_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[str]:
 
 
 @operation
-def delete_flow_run_input(flow_run_id: UUID | str, key: str) -> Call[None]:
+@of_flow_run
+def delete_flow_run_input(flow_run_id: FlowRunRef, key: str) -> Call[None]:
     """Delete a flow run's input.
 
     Raises:

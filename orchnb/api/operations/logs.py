@@ -15,6 +15,8 @@ from orchnb.api.methods import operation
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import Filter, as_id, as_list
 from orchnb.api.operations.payloads import Data, fields_of, required, with_defaults
+from orchnb.api.operations.references import FlowRunRef, of_flow_run
+from orchnb.api.operations.related import with_task_names
 from orchnb.api.operations.verbs import search
 from orchnb.api.times import as_moment
 from orchnb.http.calls import Call, nothing, path
@@ -62,11 +64,12 @@ def create_logs(logs: Iterable[Data]) -> Call[None]:
 class LogQuery(TypedDict, total=False):
     """Keywords of a query for log lines."""
 
-    flow_run_id: UUID | str | None
+    flow_run_id: FlowRunRef | None
     task_run_id: UUID | str | None
 
 
 @operation
+@of_flow_run
 def read_logs(
     log_filter: Filter | None = None,
     limit: int | None = None,
@@ -94,7 +97,15 @@ def read_logs(
     if runs and log_filter is not None:
         raise ValueError("Give a run or a log_filter, not both; a filter can contain the run's id")
     wanted = log_filter if log_filter is not None else runs or None
-    return search(path("/logs/filter"), logs_of, logs=wanted, sort=sort, limit=limit, offset=offset)
+    return search(
+        path("/logs/filter"),
+        logs_of,
+        after=with_task_names(),
+        logs=wanted,
+        sort=sort,
+        limit=limit,
+        offset=offset,
+    )
 
 
 class LogOperations:

@@ -28,6 +28,7 @@ _PATIENCE = 3.0
 _MOST_AT_ONCE = 200
 
 _flows = list_of(lambda: models.Flow)
+_task_runs = list_of(lambda: models.TaskRun)
 _flow_runs = list_of(lambda: models.FlowRun)
 
 
@@ -41,6 +42,12 @@ def with_last_runs(after: After[T] | None = None) -> After[T] | None:
     """Return what follows a read of deployments: if results are looked at, requests for the names of
     their flows and for their last runs. ``after`` is what follows it anyway."""
     return _followed(after, _ask_for_runs) if related_objects.wanted else after
+
+
+def with_task_names(after: After[T] | None = None) -> After[T] | None:
+    """Return what follows a read of log lines: if results are looked at, a request for the names of the
+    task runs that wrote them. ``after`` is what follows it anyway."""
+    return _followed(after, _ask_for_tasks) if related_objects.wanted else after
 
 
 def _followed(
@@ -62,6 +69,18 @@ def _ask_for_flows(objects: Sequence[Any]) -> Generator[Call[Any], Any, None]:
         return
     for flow in (yield from _filtered("/flows/filter", _flows, flows={"id": _any(ids)})):
         related_objects.flow_names.set(flow.id, flow.name)
+
+
+def _ask_for_tasks(lines: Sequence[Any]) -> Generator[Call[Any], Any, None]:
+    known = related_objects.task_names
+    ids = dict.fromkeys(line.task_run_id for line in lines if line.task_run_id is not None)
+    unknown = [each for each in ids if each not in known][:_MOST_AT_ONCE]
+    if not unknown:
+        return
+    found = yield from _filtered("/task_runs/filter", _task_runs, task_runs={"id": _any(unknown)})
+    for task in found:
+        if task.name:
+            known.set(task.id, task.name)
 
 
 def _ask_for_runs(objects: Sequence[Any]) -> Generator[Call[Any], Any, None]:

@@ -26,6 +26,7 @@ from orchnb.api.operations.filters import RunWords, identified, run_words
 from orchnb.api.operations.flow_runs import states_of, transition_of
 from orchnb.api.operations.payloads import with_id, without_none
 from orchnb.api.operations.queries import RelatedFilters, filters_of, history
+from orchnb.api.operations.references import FlowRunRef, of_flow_run
 from orchnb.api.operations.verbs import change, count, delete, get, search
 from orchnb.api.times import When, as_moment
 from orchnb.http.calls import Call, path
@@ -129,7 +130,7 @@ def read_task_run(task_run_id: UUID | str) -> Call[TaskRun]:
 class TaskRunQuery(RelatedFilters, RunWords, total=False):
     """Keywords of a query for task runs."""
 
-    flow_run_id: UUID | str | None
+    flow_run_id: FlowRunRef | None
 
 
 def _task_run_filters(query: TaskRunQuery) -> dict[str, Any]:
@@ -141,6 +142,7 @@ def _task_run_filters(query: TaskRunQuery) -> dict[str, Any]:
 
 
 @operation
+@of_flow_run
 def read_task_runs(
     *,
     sort: str | None = None,
@@ -173,6 +175,7 @@ def read_task_runs(
 
 
 @operation
+@of_flow_run
 def count_task_runs(**query: Unpack[TaskRunQuery]) -> Call[int]:
     """Return the number of task runs; filters and keywords as in `read_task_runs`.
 
@@ -183,6 +186,7 @@ def count_task_runs(**query: Unpack[TaskRunQuery]) -> Call[int]:
 
 
 @operation
+@of_flow_run
 def read_task_run_history(
     *,
     history_start: When,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchnb.api.models import Artifact
-from orchnb.notebook.views.kinds import Around, field_cell
+from orchnb.notebook.views.looks import Around, field_cell
 from orchnb.notebook.views.model import Card, Table, TableCell, clean
 from orchnb.notebook.views.words import exact, in_words, preformatted, short_id, shortened
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from orchnb.hosting.host import host_log
 from orchnb.hosting.logs import secret_mask
-from orchnb.notebook.views.model import Card, Line
+from orchnb.notebook.views.model import Card, Line, LogEntry
+from orchnb.notebook.views.run_logs import level_tone, log_entry
 
-_MOST_OF_THE_BEGIN, _MOST_OF_THE_END = 500, 3500
-"""Characters to keep of a line, which may be a whole traceback: the error is at its end."""
+_LONGEST = 4_000
+"""Characters to keep of a record, which may be a whole traceback: the error is at its end."""
+
+_RECORD = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d),(\d{3}) (\w{1,12}) ([^\s:]{1,200}): ?")
+"""How a record begins."""
 
 
 def log_view(count: int, level: str) -> Card | Line:
@@ -22,11 +27,23 @@ def log_view(count: int, level: str) -> Card | Line:
     kept = len(host_log.lines(host_log.size, number))
     notes = [f"{len(lines)} of {kept} lines{among}"] if kept > len(lines) else []
     # Mask whole lines, because a part of a secret would not be recognized.
-    shown = [_shown(line) for line in map(secret_mask(), lines)]
-    return Card("Log of the in-kernel servers", log=shown, notes=notes)
+    entries = [_entry(line) for line in map(secret_mask(), lines)]
+    worst = max(map(_severity, entries))
+    tone = level_tone(worst) if worst >= logging.WARNING else "plain"
+    return Card("Log of the in-kernel servers", tone, entries=entries, notes=notes)
 
 
-def _shown(line: str) -> str:
-    if len(line) > _MOST_OF_THE_BEGIN + _MOST_OF_THE_END:
-        line = f"{line[:_MOST_OF_THE_BEGIN]}\n…\n{line[-_MOST_OF_THE_END:]}"
-    return "\n".join(line.splitlines())  # normalizes all kinds of line ends
+def _entry(line: str) -> LogEntry:
+    found = _RECORD.match(line)
+    if found is None:
+        return log_entry("", logging.INFO, "", "", line, _LONGEST)
+    _, time, milliseconds, level, logger = found.groups()
+    number = logging.getLevelName(level)
+    severity = number if isinstance(number, int) else logging.INFO
+    return log_entry(
+        f"{time}.{milliseconds}", severity, level, logger, line[found.end() :], _LONGEST
+    )
+
+
+def _severity(entry: LogEntry) -> int:
+    return {"error": logging.ERROR, "warn": logging.WARNING}.get(entry.tone, logging.INFO)

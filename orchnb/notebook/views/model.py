@@ -40,12 +40,20 @@ class TableCell:
     else is dropped."""
     plain: str = ""
     """The text twin's replacement for the words, such as a link that the words do not show."""
+    share: float | None = None
+    """The length of a bar before the words, from 0 to 1; None for no bar."""
 
     def __post_init__(self) -> None:
         _check_link(self)
 
     def __str__(self) -> str:
+        if self.share:
+            return f"{'━' * max(round(self.share * _BAR_WIDTH), 1)} {self.words}"
         return self.plain or (f"{self.words}: {self.why}" if self.why else self.words)
+
+
+_BAR_WIDTH = 8
+"""Characters of the longest bar before words."""
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,25 @@ from typing import Any
 
 import httpx
 
-from orchnb.api.models import Artifact, Event, EventPage, Log, Model, ModelList
+from orchnb.api.models import (
+    Artifact,
+    Event,
+    EventPage,
+    FlowRun,
+    Log,
+    Model,
+    ModelList,
+    TaskRun,
+)
 from orchnb.api.status import ServerStatus
 from orchnb.http.errors import text_of
 from orchnb.http.response import PrefectResponse
 from orchnb.notebook.views.artifacts import ARTIFACT_COLUMNS, artifact_card
-from orchnb.notebook.views.diagnosis import diagnosis_card as diagnosis_card
-from orchnb.notebook.views.failed_runs import failed_run_card as failed_run_card
-from orchnb.notebook.views.graph import graph_diagram as graph_diagram
-from orchnb.notebook.views.kinds import Around, field_cell, look_of
+from orchnb.notebook.views.kinds import look_of
+from orchnb.notebook.views.looks import Around, field_cell
 from orchnb.notebook.views.model import Card, Line, Table, TableCell, Tone, clean
-from orchnb.notebook.views.retries import retried_table as retried_table
+from orchnb.notebook.views.run_cells import run_seconds
 from orchnb.notebook.views.run_logs import log_card
-from orchnb.notebook.views.serving import served_flow_card as served_flow_card
-from orchnb.notebook.views.timeline import timeline_chart as timeline_chart
 from orchnb.notebook.views.words import exact, fields_with_values, in_words
 from orchnb.openapi.namespace import (
     AsyncOperations,
@@ -165,7 +170,7 @@ def model_table(
         return log_card(models, cut=models.cut)
     shown = list(models[:MOST_ROWS])
     columns = _columns(kind)
-    around = Around(present, models.ui_url)
+    around = Around(present, models.ui_url, _longest(models[:MOST_ROWS]))
     rows = [[_shown(show, model, around) for show in columns.values()] for model in shown]
     names = list(columns)
     kept = _kept(names, rows)
@@ -177,6 +182,12 @@ def model_table(
         [[row[place] for place in kept] for row in rows],
         f"{caption}, as of {exact(present)}",
     )
+
+
+def _longest(models: Sequence[Any]) -> float:
+    """Return the seconds of the longest run; 0 unless several runs can be compared."""
+    seconds = [run_seconds(one) for one in models if isinstance(one, (FlowRun, TaskRun))]
+    return max(seconds) if sum(each > 0 for each in seconds) > 1 else 0.0
 
 
 def _columns(kind: type[Model]) -> Mapping[str, Callable[[Any, Around], str | TableCell]]:

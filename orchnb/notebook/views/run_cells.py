@@ -74,6 +74,15 @@ def run_time(run: FlowRun | TaskRun, now: datetime) -> str:
     return duration((now - run.start_time).total_seconds())
 
 
+def run_seconds(run: FlowRun | TaskRun) -> float:
+    """Return how many seconds a run that has ended ran; 0 for others."""
+    if run.total_run_time:
+        return run.total_run_time.total_seconds()
+    if run.start_time is None or run.end_time is None:
+        return 0.0
+    return (run.end_time - run.start_time).total_seconds()
+
+
 def run_parameters(run: FlowRun, longest: int = 40) -> TableCell | str:
     """Return a run's parameters in short, and more of them in the tooltip."""
     short, whole = assignments(run.parameters, longest, 18), assignments(run.parameters, 500)

@@ -6,11 +6,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from orchnb.api.models import Log
-from orchnb.notebook.views.model import Card, LogEntry, Tone, clean
-from orchnb.notebook.views.words import local, preformatted
+from orchnb.api.models import FlowRun, Log
+from orchnb.api.related import related_objects
+from orchnb.notebook.views.model import Card, LogEntry, TableCell, Tone, clean
+from orchnb.notebook.views.run_cells import run_state, run_tone
+from orchnb.notebook.views.words import in_local_zone, preformatted
 from orchnb.runs.tracebacks_in_logs import traceback_in
 
 MOST_LINES = 200
@@ -21,7 +24,7 @@ _LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 _LONGEST_MESSAGE = 8_000
 _ALL_MESSAGES = 40_000
 """Characters; the longest messages are shortened if all together are more."""
-_USUAL_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+_USUAL_LOGGERS = (".flow_runs", ".task_runs")
 
 
 def log_card(logs: Sequence[Log], *, cut: bool = False, title: str = "") -> Card:
@@ -32,7 +35,7 @@ def log_card(logs: Sequence[Log], *, cut: bool = False, title: str = "") -> Card
     if shown:
         days = f"{_day(shown[0].timestamp)} to {_day(shown[-1].timestamp)}"
         first, _, last = days.partition(" to ")
-        zone = f"{local(shown[-1].timestamp):%Z}"
+        zone = f"{in_local_zone(shown[-1].timestamp):%Z}"
         notes.append(
             f"{first if first == last else days}, times in {zone}"
             + (". There may be more lines: iter_logs reads all of them." if cut else "")
@@ -40,8 +43,25 @@ def log_card(logs: Sequence[Log], *, cut: bool = False, title: str = "") -> Card
     return Card(title or _counted(logs, len(shown)), _tone(logs), entries=entries, notes=notes)
 
 
+def run_log_card(
+    run: FlowRun,
+    logs: Sequence[Log],
+    *,
+    cut: bool = False,
+    among: str = "",
+    notes: Sequence[str] = (),
+) -> Card:
+    """Return the log lines of one run under its name and state. ``among`` says which lines they are."""
+    state = run_state(run, 0)
+    card = log_card(logs, cut=cut)
+    name = clean(run.name or str(run.id), 80)
+    words = state.words if isinstance(state, TableCell) else str(state)
+    title = f"Log of {name} ({words.partition(' ')[2] or words}): {card.title}{clean(among, 80)}"
+    return replace(card, title=title, tone=run_tone(run), notes=[*card.notes, *notes])
+
+
 def _day(moment: datetime) -> str:
-    return f"{local(moment):%Y-%m-%d}"
+    return f"{in_local_zone(moment):%Y-%m-%d}"
 
 
 def _counted(logs: Sequence[Log], shown: int) -> str:
@@ -125,12 +145,15 @@ def _indented(words: str) -> str:
 
 
 def _milliseconds(moment: datetime) -> str:
-    here = local(moment)
+    here = in_local_zone(moment)
     return f"{here:%H:%M:%S}.{here.microsecond // 1000:03}"
 
 
 def _source(line: Log) -> str:
-    """Return which task or logger wrote a line: Prefect's own loggers only say that it is a run."""
+    """Return which task and logger wrote a line. Prefect's own loggers only say that it is a run."""
+    task = ""
     if line.task_run_id is not None:
-        return f"task {str(line.task_run_id)[:8]}" if line.name in _USUAL_LOGGERS else line.name
-    return "" if line.name in _USUAL_LOGGERS else line.name
+        name = related_objects.task_names.get(line.task_run_id)
+        task = clean(name, 40) if name else f"task {str(line.task_run_id)[:8]}"
+    logger = "" if line.name.endswith(_USUAL_LOGGERS) else line.name
+    return " ".join(filter(None, (task, logger)))

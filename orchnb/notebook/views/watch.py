@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from orchnb.notebook.views import model
@@ -30,6 +30,9 @@ MOST_TASKS_SHOWN = 12
 
 _LONGEST_NAME, _LONGEST_PARAMETERS, _LONGEST_WORDS = 60, 60, 160
 _LONGEST_FAILURE = 2_000
+
+_OLD = 5.0
+"""Seconds after which a view says that its runs were seen earlier."""
 
 _NOT_STARTED = "NOT STARTED"
 
@@ -165,6 +168,8 @@ def watch_view(snapshot: Snapshot, now: datetime, status: str = "") -> Watch:
         now: the present.
         status: what a screen reader says.
     """
+    if not snapshot.is_over and snapshot.age > _OLD:
+        now -= timedelta(seconds=snapshot.age)  # what is shown is as of then
     is_only = snapshot.total == 1 and len(snapshot.runs) == 1
     counts = _counts(snapshot)
     ended = sum(map(has_ended, snapshot.runs))

@@ -38,23 +38,28 @@ def in_words(value: Any, longest: int = 120) -> str:
             return clean(_limited((f"{item}, " for item in value), longest)[:-2], longest)
         if len(value) == 1 and not isinstance(next(iter(value)), Mapping):
             return in_words(next(iter(value)), longest)
-    if isinstance(value, Mapping):
-        return assignments(value, longest)
+    if isinstance(value, (Mapping, Model)):
+        fields = dict(fields_with_values(value)) if isinstance(value, Model) else value
+        return assignments(fields, longest)
     return clean(_limited(_json(value, 0), longest), longest)
 
 
 def assignments(values: Mapping[str, Any], longest: int, part: int = _LONGEST_PART) -> str:
     """Return names and values: ``day="2026-11-21", dry_run=false``. ``part`` limits each value."""
     pieces = (
-        f"{'' if not number else ', '}{name}={_middle_out(_limited(_json(value, 0), part), part)}"
+        f"{'' if not number else ', '}{name}={_part(value, part)}"
         for number, (name, value) in enumerate(values.items())
     )
     return clean(_limited(pieces, longest), longest)
 
 
-def _middle_out(text: str, longest: int) -> str:
-    """Return a text without its middle if it is too long: paths differ at their ends."""
-    whole = clean(text, 4 * longest)
+def _part(value: Any, longest: int) -> str:
+    """Return a value as JSON. A long text is without its middle: paths differ at their ends."""
+    if type(value) is not str:
+        return clean(_limited(_json(value, 0), longest), longest)
+    if len(value) > 4 * longest:
+        value = value[: 2 * longest] + value[-2 * longest :]
+    whole = clean("".join(_json(value, 0)), 8 * longest)
     if len(whole) <= longest:
         return whole
     return f"{whole[: longest // 2]}…{whole[-((longest - 1) // 2) :]}"
@@ -119,7 +124,7 @@ def short_id(ident: UUID | None) -> str | TableCell:
     return TableCell(str(ident)[:_SHORT_ID], ident=str(ident)) if ident is not None else ""
 
 
-def local(moment: datetime) -> datetime:
+def in_local_zone(moment: datetime) -> datetime:
     """Convert to the local time zone, except on the first and last representable day."""
     try:
         return moment.astimezone()
@@ -129,7 +134,7 @@ def local(moment: datetime) -> datetime:
 
 def exact(moment: datetime) -> str:
     """Return a point in time with its date and time zone."""
-    return f"{local(moment):%Y-%m-%d %H:%M:%S %Z}"
+    return f"{in_local_zone(moment):%Y-%m-%d %H:%M:%S %Z}"
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -139,8 +144,8 @@ def at(moment: datetime | None, now: datetime) -> str | TableCell:
     """Return a point in time for a table: without the year if it is this year's."""
     if moment is None:
         return ""
-    here = local(moment)
-    is_this_year = here.year == local(now).year
+    here = in_local_zone(moment)
+    is_this_year = here.year == in_local_zone(now).year
     day = f"{_MONTHS[here.month - 1]} {here.day}" if is_this_year else f"{here:%Y-%m-%d}"
     return TableCell(f"{day} {here:%H:%M:%S}", title=exact(moment), on_one_line=True)
 
