@@ -55,6 +55,8 @@ ANSWERS: dict[str, Any] = {
         "parameter_openapi_schema": SCHEMA,
     },
     "/create_flow_run": RUN,
+    "/flow_runs/filter": [RUN],
+    "/flows/filter": [],
     "/flow_runs/": RUN,
     "/hello": "👋",
 }
@@ -129,8 +131,10 @@ async def slots(both: Sides) -> None:
 
 
 async def names(both: Sides) -> None:
-    with pytest.raises(ValueError, match=r"client\.read_flow_runs"):
-        await both.ours.read_flow_run("fuzzy-fox")
+    with pytest.raises(ValueError, match=r"client\.read_task_runs\(name_like='fuzzy-fox'\)"):
+        await both.ours.read_task_run("fuzzy-fox")
+    assert both.sent[0] == []
+    assert str((await both.ours.read_flow_run("one")).id) == RUN_ID
     with pytest.raises(prefect.exceptions.ObjectNotFound):
         await both.peer.read_flow_run("fuzzy-fox")
 
