@@ -242,7 +242,7 @@ def test_the_table_of_magics_has_every_magic_and_all_that_it_takes() -> None:
     for line, effect in table("Magics"):
         name, *words = shlex.split(line.strip("`%"))
         valued = with_a_value(getattr(OrchMagics, name, None))
-        # The value of an option is the reader's own, and so is what is not a word of lower case: a name, a time.
+        # The value of an option is the reader's own, as is a name or a time.
         words = [
             word
             for before, word in zip(["", *words], words, strict=False)
