@@ -237,6 +237,7 @@ def test_the_table_of_magics_has_every_magic_and_all_that_it_takes() -> None:
     taken["orch_server_type"].update(SERVER_KINDS)
     taken["orch_display"].update(MODES, ["settings"])
     taken["orch_server_logs"].add("warning")
+    taken["orch_logs"].add("warning")
     taken["orch_watch"].add("1h")
     taken["orch_runs"].update({"failed", "24h", "picked", '"customer', "'acme'\""})
     taken["orch_track"].update(TRACK_WORDS)

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 from orchnb.api import models
@@ -24,6 +24,7 @@ from orchnb.notebook.pacer import Pacer
 from orchnb.notebook.track_options import TrackOptions, error_line, notebook_name
 from orchnb.notebook.views.model import Card, Line
 from orchnb.notebook.views.recorded import not_recorded_line, recorded_card
+from orchnb.prefect_server.parent_runs import ParentRuns
 from orchnb.redaction import Secrets
 from orchnb.runs.recorder import Recorder
 from orchnb.runs.records import Outcome, Record
@@ -62,6 +63,7 @@ class Recording:
         self.recorder: Recorder = recorder or Recorder()
         self.clock = clock
         self.pacer: Pacer = Pacer()
+        self.parents: ParentRuns = ParentRuns()
         self.flow_ids: dict[tuple[str, str], uuid.UUID] = {}
         """The ids of flows, by the server's address and the flow's name."""
         self.notebook: NotebookRecord | None = None
@@ -131,7 +133,7 @@ class RecordedCell:
         self._began = recording.clock()
         self._ended: float | None = None
         self._problems: list[str] = []
-        self._context: FlowRunContext | None = None
+        self._contexts: list[AbstractContextManager[Any]] = []
         self._overheard: Overheard | None = None
         self._drawing = threading.Lock()
 
@@ -163,8 +165,10 @@ class RecordedCell:
             created.result()
             assert record.run is not None, "it was created"
             recording.flow_ids[client.api_url, flow] = record.run.flow_id
-            self._context = FlowRunContext(client=get_client(), flow_run=record.run)
-            self._context.__enter__()
+            self._contexts.append(FlowRunContext(client=get_client(), flow_run=record.run))
+            self._contexts += self._prefects_context(record, settings, source)
+            for context in self._contexts:
+                context.__enter__()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the cell runs
             recording.flow_ids.clear()  # the flow may have been deleted, or the server be another
             self._show(not_recorded_line("This cell is", _reason(exc)))
@@ -179,14 +183,28 @@ class RecordedCell:
         self.draw()
         recording.pacer.add(self)
 
+    def _prefects_context(
+        self, record: Record, settings: Settings, source: str
+    ) -> Iterator[AbstractContextManager[Any]]:
+        """Yield the context that makes the run the parent of Prefect's flow runs, if there is one."""
+        assert record.run is not None, "it was created"
+        try:
+            found = self._recording.parents.context(
+                record.run.model_dump(mode="json"), settings, load="prefect" in source
+            )
+        except Exception as exc:  # noqa: BLE001 - of a version of Prefect that is not known
+            logger.debug("Prefect's flows get no parent run: %s", type(exc).__name__)
+        else:
+            yield from () if found is None else (found,)
+
     def end(self, outcome: Outcome, result: Any) -> None:
         """Finish the record."""
         recording = self._recording
         if self._overheard is not None:
             self._overheard.stop(result)
-        if self._context is not None:
+        for context in reversed(self._contexts):
             with suppress(ValueError):  # a cell that awaits ends in another context than its own
-                self._context.__exit__(None, None, None)
+                context.__exit__(None, None, None)
         if self._record is not None:
             finished = recording.recorder.end(self._record, outcome)
             if self._task is not None and recording.notebook is not None:

@@ -17,7 +17,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -254,7 +255,6 @@ def load_stored(serializer: dict[str, Any], content: bytes) -> Any:
 # The package.
 
 MODULES = (
-    "jsonschema",
     "sqlalchemy.ext.asyncio",
     "fastapi",
     "docket",
@@ -286,6 +286,56 @@ REQUIRED = (
 )
 """What a start needs."""
 
+# The context that is the parent of flow and task runs. All names are public; they moved between versions.
+
+_FLOW = Internal("prefect", "flow", required=False)
+_PARENT_CONTEXT = Internal("prefect.context", "FlowRunContext", required=False)
+_PARENT_RUN = Internal("prefect.client.schemas.objects", "FlowRun", required=False)
+_TASK_RUNNER = Internal("prefect.task_runners", "ThreadPoolTaskRunner", required=False)
+_RESULT_STORE = Internal("prefect.results", "get_result_store", required=False)
+_NEW_CLIENT = Internal("prefect.client.orchestration", "get_client", required=False)
+
+
+def are_flows_loaded(*, load: bool) -> bool:
+    """Return whether Prefect's flows are imported in this process. ``load``: import them if possible."""
+    if not load and "prefect.flows" not in sys.modules:
+        return False
+    # The package loads the rest with this name, and then completes the classes of contexts.
+    return is_installed() and _FLOW.get() is not None
+
+
+def new_client() -> Any:
+    """Return a new sync client of Prefect's, not opened, for the address in its settings."""
+    return _NEW_CLIENT.get()(sync_client=True)
+
+
+def run_context(run: Mapping[str, Any], client: Any) -> AbstractContextManager[Any] | None:
+    """Return Prefect's context of a flow run; None if this version of Prefect has another kind."""
+    kinds = [each.get() for each in (_PARENT_CONTEXT, _PARENT_RUN, _TASK_RUNNER, _RESULT_STORE)]
+    if None in kinds:
+        return None
+    context, flow_run, task_runner, result_store = kinds
+    return _RunContext(context, flow_run.model_validate(run), task_runner(), result_store(), client)
+
+
+class _RunContext(AbstractContextManager[Any]):
+    """Prefect's context, with the task runner for ``task.submit()``."""
+
+    def __init__(self, context: Any, run: Any, runner: Any, store: Any, client: Any) -> None:
+        self._runner = runner
+        self._context = context(flow_run=run, client=client, task_runner=runner, result_store=store)
+
+    def __enter__(self) -> object:
+        self._runner.__enter__()
+        return self._context.__enter__()
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self._context.__exit__(*exc_info)
+        finally:
+            self._runner.__exit__(None, None, None)
+
+
 EXTRAS = (
     CREATE_UI_APP,
     _STARTED_APPS,
@@ -297,6 +347,12 @@ EXTRAS = (
     _BLOCK,
     _BLOCK_DOCUMENT,
     _SERIALIZER,
+    _FLOW,
+    _PARENT_CONTEXT,
+    _PARENT_RUN,
+    _TASK_RUNNER,
+    _RESULT_STORE,
+    _NEW_CLIENT,
 )
 """What it does not need."""
 

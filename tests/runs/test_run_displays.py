@@ -94,9 +94,9 @@ def test_of_many_runs_those_that_need_attention_are_shown() -> None:
 
 def test_no_table_is_wider_than_what_it_says() -> None:
     assert "tasks" not in watch_text(view(DONE, DONE))
-    assert "<th>tasks" not in watch_html(view(DONE, DONE))
+    assert ">tasks</th>" not in watch_html(view(DONE, DONE))
     tasks = lambda run_id, now: [("load", "RUNNING")]  # noqa: E731 - a schedule
-    assert "<th>tasks" in watch_html(view(LONG, LONG, until=9, tasks=tasks))
+    assert ">tasks</th>" in watch_html(view(LONG, LONG, until=9, tasks=tasks))
 
 
 def test_a_thousand_runs_cost_a_front_end_no_more_than_ten() -> None:

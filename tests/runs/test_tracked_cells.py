@@ -158,6 +158,50 @@ def test_within_the_cell_functions_find_client_and_run(cell: Kernel, server: Any
     assert cell.value("FlowRunContext.get() is None") == "True"
 
 
+CHILDREN = """
+%%orch_track parent
+from prefect import flow, task
+@task
+def double(x):
+    return 2 * x
+@flow
+def child(x):
+    return double(x)
+@flow
+async def async_child(x):
+    return double(x)
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["child(2)", "await async_child(2)", "double(2)", "double.submit(2).result()"]
+)
+def test_prefects_flows_and_tasks_in_the_cell_are_its_children(
+    cell: Kernel, server: Any, call: str
+) -> None:
+    shown = cell(f"{CHILDREN.strip()}\n{call}", timeout=120)
+    assert shown.result == "4", shown.everything
+    run = last_run(server, "parent")
+    assert run.state_name == "Completed"
+    names = [row.name for row in server.read_timeline(run).rows]
+    deadline = time.monotonic() + 30
+    while not any(
+        name.startswith("double") for name in names
+    ):  # reported by events, which take a while
+        assert time.monotonic() < deadline, names
+        names = [row.name for row in server.read_timeline(run).rows]
+    if "child" in call:
+        (child,) = server.read_flow_runs(
+            flow_name=call.split("(")[0].split()[-1].replace("_", "-"),
+            sort="START_TIME_DESC",
+            limit=1,
+        )
+        assert child.name in names
+    # After the cell, flows have no parent.
+    cell("double(2)" if "child" not in call else call)
+    assert [row.name for row in server.read_timeline(run).rows] == names
+
+
 def test_what_other_cells_print_meanwhile_is_not_in_its_log(cell: Kernel, server: Any) -> None:
     cell(
         "import asyncio\n"

@@ -161,4 +161,4 @@ def preformatted(text: str, longest: int = 6000) -> str:
     text = text.replace("\t", "    ")
     if len(text) > longest:
         text = f"{text[: longest // 4]}\n…\n{text[-(3 * longest // 4) :]}"
-    return "\n".join(line.rstrip() for line in printable(text).splitlines())
+    return "\n".join(line.rstrip() for line in printable(text).splitlines()).strip("\n")

@@ -1,0 +1,1 @@
+"""orchnb next to Prefect's own client: the same code, and the differences."""
