@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from orchnb.notebook.display_output import Output
 
 
+ABOVE_BUTTONS = (
+    "<style>.jp-OutputArea-child:has(.orchnb-above)~* .jp-OutputArea-output:not(:has(*))"
+    '{display:none}</style><span class="orchnb-above"></span>'
+)
+"""HTML for the output above the buttons. A notebook can be saved while they are there; JupyterLab then
+says "Loading widget..." or "model not found" in their place, and this hides it. Where the notebook is not
+trusted, JupyterLab shows the HTML twin of the buttons, which is empty."""
+
+
 @dataclass(frozen=True)
 class ButtonSpec:
     """A button: its words, a tooltip, and the function it calls."""

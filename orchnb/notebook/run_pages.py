@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchnb.notebook._ipython import is_kernel
-from orchnb.notebook.buttons import Buttons, ButtonSpec
+from orchnb.notebook.buttons import ABOVE_BUTTONS, Buttons, ButtonSpec
 from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell
 from orchnb.notebook.display_mode import Mode
-from orchnb.notebook.display_output import Output
+from orchnb.notebook.display_output import Output, bundle
 from orchnb.notebook.views.browse import found_table
 from orchnb.notebook.views.objects import MOST_ROWS
 
@@ -56,19 +56,27 @@ class RunPages:
             return False
         first = 0
 
+        def show() -> None:
+            mode = self._mode()
+            if mode != "off":
+                data = bundle(found_table(found, first), mode)
+                if "text/html" in data:
+                    data["text/html"] += ABOVE_BUTTONS
+                output.put(data)
+
         def turn(pages: int) -> None:
             nonlocal first
             with self._lock:
                 last_page = (len(found) - 1) // MOST_ROWS * MOST_ROWS
                 first = min(max(first + pages * MOST_ROWS, 0), last_page)
-                output.show(found_table(found, first), self._mode())
+                show()
                 wanted = [
                     *(["Previous page"] if first else []),
                     *(["Next page"] if first < last_page else []),
                 ]
                 buttons.show_only(dict(zip(wanted, wanted, strict=True)))
 
-        output.show(found_table(found), self._mode())
+        show()
         buttons = Buttons(
             output.beside(),
             [

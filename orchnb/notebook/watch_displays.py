@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from orchnb.notebook.buttons import Buttons, ButtonSpec, awaits, hears_buttons
+from orchnb.notebook.buttons import ABOVE_BUTTONS, Buttons, ButtonSpec, awaits, hears_buttons
 from orchnb.notebook.cell_tracking import Cell
 from orchnb.notebook.display_mode import Mode
 from orchnb.notebook.display_output import Output
@@ -138,6 +138,8 @@ class WatchDisplay:
         data = {"text/plain": watch_text(view)}
         if mode in ("auto", "html"):
             data["text/html"] = watch_html(view)
+            if self._buttons is not None and not snapshot.is_over:
+                data["text/html"] += ABOVE_BUTTONS
         return data
 
     def _status_now(self, snapshot: Snapshot) -> str:

@@ -255,7 +255,6 @@ def load_stored(serializer: dict[str, Any], content: bytes) -> Any:
 # The package.
 
 MODULES = (
-    "jsonschema",
     "sqlalchemy.ext.asyncio",
     "fastapi",
     "docket",
@@ -372,6 +371,11 @@ def check() -> None:
 def is_installed() -> bool:
     """Return whether Prefect is installed."""
     return importlib.util.find_spec(_PREFECT) is not None
+
+
+def is_servers_logger(name: str) -> bool:
+    """Return whether a logger of this name is the server's, and not the client's or another package's."""
+    return f"{name}.".startswith(f"{_PREFECT}.server.")
 
 
 def version() -> str:

@@ -10,10 +10,10 @@ from orchnb.api import models
 from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import as_uuid
 from orchnb.api.operations.flow_runs import read_flow_runs
+from orchnb.api.operations.references import find_flow_run
 from orchnb.api.pagination import Paging, every, pages_of
 from orchnb.api.times import When
 from orchnb.http.calls import Call
-from orchnb.text import one_line
 
 if TYPE_CHECKING:
     from orchnb.api.models import FlowRun
@@ -34,7 +34,7 @@ def select_runs(
     """Return the flow runs that are meant, each once; those that were given by ids as ids.
 
     Args:
-        wanted: a run, an id or a name, or several of these. Without it and without a filter, the runs
+        wanted: a run, its id, short id or name, or several of these. Without it and a filter, the runs
             that are active.
         flow: the name of a flow, whose runs are meant.
         tag: a tag that the runs have.
@@ -82,6 +82,4 @@ def _meant(word: Any) -> Generator[Call[Any], Any, list[FlowRun | UUID]]:
     found: ModelList[FlowRun] = yield from read_flow_runs(
         flow_run_filter={"name": {"any_": [str(word)]}}, sort="EXPECTED_START_TIME_DESC"
     )
-    if not found:
-        raise ValueError(f"there is no flow run named {one_line(str(word), 80)!r}")
-    return list(found)
+    return list(found) or [(yield from find_flow_run(str(word)))]

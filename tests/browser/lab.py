@@ -173,6 +173,16 @@ class Notebook:
         expect(dialog).to_have_count(0)
         return reader
 
+    def open_without_kernel(self) -> Notebook:
+        """The saved file, trusted as it is here, but with no kernel."""
+        path = self.path.with_name(f"{self.path.stem}-later.ipynb")
+        path.write_bytes(self.path.read_bytes())
+        reader = Notebook(self.lab, self.page.context.new_page(), path)
+        reader.page.goto(
+            f"{self.lab.url}doc/tree/{path.name}?token={self.lab.token}&reset&kernel-name=none"
+        )
+        return reader
+
     def close(self) -> None:
         """Close the tab, end the kernel, and forget what was set, such as a theme."""
         self.page.close()

@@ -94,9 +94,9 @@ def test_of_many_runs_those_that_need_attention_are_shown() -> None:
 
 def test_no_table_is_wider_than_what_it_says() -> None:
     assert "tasks" not in watch_text(view(DONE, DONE))
-    assert "<th>tasks" not in watch_html(view(DONE, DONE))
+    assert ">tasks</th>" not in watch_html(view(DONE, DONE))
     tasks = lambda run_id, now: [("load", "RUNNING")]  # noqa: E731 - a schedule
-    assert "<th>tasks" in watch_html(view(LONG, LONG, until=9, tasks=tasks))
+    assert ">tasks</th>" in watch_html(view(LONG, LONG, until=9, tasks=tasks))
 
 
 def test_a_thousand_runs_cost_a_front_end_no_more_than_ten() -> None:
@@ -268,7 +268,7 @@ def test_the_log_of_a_run_is_shown(cell: Kernel) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("%orch_watch no-such-run", "there is no flow run named 'no-such-run'"),
+        ("%orch_watch no-such-run", "There is no flow run with the name or id 'no-such-run'"),
         ("%orch_watch --since yesteryear", "is not a point in time"),
         ("%orch_failed yesteryear", "is not a point in time"),
     ],

@@ -1,6 +1,6 @@
 """Artifacts: tables, progress, links, images and texts that runs have created for people.
 
-What an artifact contains is a server's text, so none of it becomes markup. Markdown is shown as its
+The contents of an artifact are a server's text, so none of it becomes markup. Markdown is shown as its
 source, which is made to be read: as ``text/markdown``, JupyterLab would render it in a trusted notebook
 with any HTML that is in it, scripts included. An image is a link: a page that loads it would tell its
 server who looks.
@@ -40,19 +40,24 @@ def artifact_card(artifact: Artifact) -> Card:
     if progress is None and table is None and kind not in ("link", "image"):
         data = artifact.data
         excerpt = preformatted(data if isinstance(data, str) else in_words(data, 2000))
-    if artifact.created is not None:
-        rows.append(("Created", exact(artifact.created)))
-    rows += [
-        (label, words)
-        for label, words in (
-            ("Flow run", short_id(artifact.flow_run_id)),
-            ("Task run", short_id(artifact.task_run_id)),
-            ("Id", str(artifact.id)),
-        )
-        if words
-    ]
     title = " ".join(filter(None, (_kind(artifact), clean(artifact.key or "", 120))))
-    return Card(title, rows=rows, table=table, excerpt=excerpt, fraction=progress)
+    return Card(
+        title,
+        rows=[(label, value) for label, value in rows if str(value)],
+        table=table,
+        excerpt=excerpt,
+        fraction=progress,
+        notes=_origin(artifact),
+    )
+
+
+def _origin(artifact: Artifact) -> tuple[str, ...]:
+    """Return when which run created an artifact, and its id."""
+    created = f"created {exact(artifact.created)}" if artifact.created is not None else ""
+    runs = (("flow run", artifact.flow_run_id), ("task run", artifact.task_run_id))
+    parts = [created, *(f"{name} {str(ident)[:8]}" for name, ident in runs if ident is not None)]
+    words = ", ".join([*filter(None, parts), f"id {artifact.id}"])
+    return (words[0].upper() + words[1:],)
 
 
 def _kind(artifact: Artifact) -> str:
@@ -80,7 +85,7 @@ def _link(data: Any) -> TableCell:
 
 
 def _table(data: Any) -> Table | None:
-    """Return the table in an artifact: rows as mappings or lists, or columns; None if it is none."""
+    """Return the table in an artifact: rows as mappings or lists, or columns; None if there is none."""
     if isinstance(data, str):
         try:
             data = json.loads(data)
