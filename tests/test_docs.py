@@ -87,10 +87,16 @@ def inline(page: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"`([^`]+)`", prose)))
 
 
-def table(heading: str) -> list[list[str]]:
-    """The rows of the table in that section of README, each as its cells."""
-    section = text_of("README.md").split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+MAGICS = "docs/magics.md"
+SETTINGS = "docs/settings.md"
+TOUR = "docs/tour.md"
+BEHAVIOR = "docs/explanation/behavior.md"
+
+
+def table(page: str) -> list[list[str]]:
+    """The rows of the table on that page, each as its cells."""
+    lines = text_of(page).splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
@@ -198,7 +204,8 @@ def test_the_site_has_only_what_is_tested() -> None:
 
 def test_the_python_in_the_prose(cell: Kernel) -> None:
     run_as_read(cell, "%load_ext orchnb\nclient = orchnb.get_client()")
-    lines = [code for code in inline("README.md") if re.search(r"\b(client|orchnb)\.\w.*\(", code)]
+    prose = [code for page in ("README.md", TOUR, BEHAVIOR) for code in inline(page)]
+    lines = {code for code in prose if re.search(r"\b(client|orchnb)\.\w.*\(", code)}
     assert len(lines) >= 5
     for line in sorted(lines, key=lambda line: "use_app" in line):
         source = line.replace("(...)", "()")
@@ -208,7 +215,8 @@ def test_the_python_in_the_prose(cell: Kernel) -> None:
 
 def test_every_magic_that_is_shown_is_one(cell: Kernel) -> None:
     is_one = re.compile(r"(\w+ = )?%(load_ext|orch_)")
-    lines = [code.removesuffix("?") for code in inline("README.md") if is_one.match(code)]
+    shown = [code for page in (MAGICS, "README.md", TOUR, BEHAVIOR) for code in inline(page)]
+    lines = dict.fromkeys(code.removesuffix("?") for code in shown if is_one.match(code))
     assert len(lines) > 20
     run_as_read(cell, "%load_ext orchnb")
     for line in lines:
@@ -239,7 +247,7 @@ def test_the_table_of_magics_has_every_magic_and_all_that_it_takes() -> None:
     taken["orch_track"].update(TRACK_WORDS)
 
     shown: dict[str, set[str]] = {"load_ext": set(), "unload_ext": set()}
-    for line, effect in table("Magics"):
+    for line, effect in table(MAGICS):
         name, *words = shlex.split(line.strip("`%"))
         valued = with_a_value(getattr(OrchMagics, name, None))
         # The value of an option is the reader's own, as is a name or a time.
@@ -277,7 +285,7 @@ def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
     }
     shown = {
         tuple(re.findall(r"`(\w+)`", names)): default.strip("`")
-        for names, _, default in table("Settings")
+        for names, _, default in table(SETTINGS)
     }
     assert sorted(shown) == sorted(known)
     for names, value in known.items():
@@ -295,10 +303,10 @@ def as_written(value: object) -> str:
 
 
 def test_every_variable_that_is_named_is_read() -> None:
-    pages = [text_of(page) for page in (*PAGES, "Makefile", ".ci/run")]
+    pages = [text_of(page) for page in (*PAGES, *SITE, "Makefile", ".ci/run")]
     named = {name for page in pages for name in re.findall(r"ORCHNB_[A-Z_]+", page)}
     assert {"ORCHNB_DISPLAY", "ORCHNB_SCALE_RUNS"} <= named
-    listed = {name for names, *_ in table("Settings") for name in re.findall(r"`(\w+)`", names)}
+    listed = {name for names, *_ in table(SETTINGS) for name in re.findall(r"`(\w+)`", names)}
     read_by = [*(ROOT / "tests/scale").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
     code = "".join(path.read_text(encoding="utf-8") for path in read_by)
     for name in named - listed:
