@@ -55,7 +55,12 @@ async def work():
 
 worker = asyncio.create_task(work())
 """
-READERS_OWN = {"NAME": "ephemeral", "URL": "http://127.0.0.1:1/api", "/any/path": "/hello"}
+READERS_OWN = {
+    "%orch_watch RUN": "%orch_watch --tag nobodys",
+    "NAME": "ephemeral",
+    "URL": "http://127.0.0.1:1/api",
+    "/any/path": "/hello",
+}
 
 # `make commands` runs every command of the two pages. These run for every change as well: by CI itself,
 # by the test of a notebook, or here, as they take little time.

@@ -12,6 +12,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
+from orchnb.errors import OrchnbError
 from orchnb.notebook.display_mode import MODES, DisplayMode
 from orchnb.notebook.magic_lines import completes, with_help
 from orchnb.notebook.magic_lines import parsed_line as _given
@@ -419,8 +420,11 @@ def track_options(line: str) -> TrackOptions:
 
 @contextmanager
 def _usage_errors(kind: type[ValueError] = InvalidChoice) -> Iterator[None]:
-    """Raise errors of this kind as IPython's error for a line that a magic does not accept."""
+    """Raise errors of this kind as IPython's error for a line that a magic does not accept; those of
+    orchnb have cards, and stay as they are."""
     try:
         yield
     except kind as error:
+        if isinstance(error, OrchnbError):
+            raise
         raise UsageError(str(error)) from None
