@@ -113,11 +113,14 @@ def _magics_page() -> str:
     parts = [
         "# Magics",
         "`%load_ext orchnb` loads them, `%unload_ext orchnb` removes everything again. "
-        "`%orch_server_type?` and so on show the same in the notebook.",
+        "`%orch_server_type -h` and so on show the same in the notebook, and Tab completes arguments. "
+        "One that begins with `%%` is the first line of a cell.",
     ]
-    for name in sorted(OrchMagics.magics["line"]):
+    for name in sorted({*OrchMagics.magics["line"], *OrchMagics.magics["cell"]}):
         parser = getattr(OrchMagics, name).parser
-        parts.append(f"## %{name}")
+        kinds = {"line": f"%{name}", "cell": f"%%{name}"}
+        spellings = [text for kind, text in kinds.items() if name in OrchMagics.magics[kind]]
+        parts.append(f"## {', '.join(spellings)}")
         parts.append(_markdown(inspect.cleandoc(parser.description or "")))
         rows = [
             f"| `{', '.join(action.option_strings) or action.dest}` | {_in_table(action.help or '')} |"

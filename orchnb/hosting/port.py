@@ -159,7 +159,7 @@ class Served:
     def _serve_or_close(self) -> None:
         try:
             self._serve()
-        except Exception:  # whoever connects has to be refused
+        except Exception:  # so that everyone who connects is refused
             logger.exception("The port %d could not be served", self.port)
             self.close()
 
@@ -209,7 +209,7 @@ class Served:
 
     @property
     def settings_file(self) -> Path:
-        """The file that sets the variables in a terminal. There is none before `open`."""
+        """The file that sets the variables in a terminal. It exists only after `open`."""
         assert self._settings_file is not None, "it was opened"
         return self._settings_file
 

@@ -12,7 +12,6 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from orchnb.errors import OrchnbError
 from orchnb.notebook.display_mode import MODES, DisplayMode
 from orchnb.notebook.magic_lines import completes, with_help
 from orchnb.notebook.magic_lines import parsed_line as _given
@@ -194,12 +193,14 @@ class OrchMagics(Magics):
     @line_magic
     def orch_logs(self, line: str) -> Card | None:
         """Show the last log lines of a flow run, or with ``-f`` its lines as they arrive."""
+        from orchnb.errors import ObjectNotFound
         from orchnb.notebook.log_displays import RunLog
 
         given = _given(OrchMagics.orch_logs, line)
         assert self.shell is not None, "magics are called by a shell"
         run = self.shell.user_ns.get(given.run, given.run)
-        log = RunLog(run, level=given.level, task=given.task)
+        with _usage_errors(ValueError, ObjectNotFound):
+            log = RunLog(run, level=given.level, task=given.task)
         if not given.f:
             return log.last(min(max(1, given.n), 200))
         self._displays().follow_log(log)
@@ -419,12 +420,11 @@ def track_options(line: str) -> TrackOptions:
 
 
 @contextmanager
-def _usage_errors(kind: type[ValueError] = InvalidChoice) -> Iterator[None]:
-    """Raise errors of this kind as IPython's error for a line that a magic does not accept; those of
-    orchnb have cards, and stay as they are."""
+def _usage_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Raise errors of these kinds, by default `InvalidChoice`, as IPython's error for a line that a magic
+    does not accept."""
+    expected = kinds or (InvalidChoice,)
     try:
         yield
-    except kind as error:
-        if isinstance(error, OrchnbError):
-            raise
+    except expected as error:
         raise UsageError(str(error)) from None

@@ -35,6 +35,7 @@ from orchnb.prefect_server.database_address import (
     place_of,
 )
 from orchnb.prefect_server.database_template import file_of, made_from_an_empty_one
+from orchnb.prefect_server.quick_imports import import_jsonschema
 from orchnb.prefect_server.routing import remember_routes
 from orchnb.prefect_server.services import well_behaved_services
 from orchnb.prefect_server.sqlite import sqlite_configuration
@@ -98,6 +99,7 @@ def import_modules() -> None:
     """
     # Its telemetry starts when it is imported, and logs an error if there is no internet connection.
     with _environment(_NO_TELEMETRY):
+        import_jsonschema()
         import_each(internals.MODULES)
         with importing():
             internals.check()

@@ -255,7 +255,6 @@ def load_stored(serializer: dict[str, Any], content: bytes) -> Any:
 # The package.
 
 MODULES = (
-    "jsonschema",
     "sqlalchemy.ext.asyncio",
     "fastapi",
     "docket",

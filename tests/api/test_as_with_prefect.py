@@ -12,7 +12,13 @@ import httpx
 import pytest
 
 import orchnb
-from orchnb import PrefectClient, SyncPrefectClient, temporary_settings
+from orchnb import (
+    AmbiguousReference,
+    PrefectClient,
+    ReferenceNotFound,
+    SyncPrefectClient,
+    temporary_settings,
+)
 from orchnb.api.client import API_VERSION
 from orchnb.api.models import EventTrigger, IntervalSchedule, State
 from tests.api import both
@@ -173,26 +179,29 @@ def test_the_anchor_of_an_interval_is_kept(client: Any, name: str) -> None:
     assert kept.schedule.anchor_date == theirs.anchor_date
 
 
-# What is not an id.
+# Names in place of ids.
 
 
 @pytest.mark.parametrize(
     "operation", ["read_deployment", "pause_deployment", "resume_deployment", "delete_deployment"]
 )
 @pytest.mark.filterwarnings("error:There is no flow")
-def test_a_name_in_place_of_a_deployments_id(client: Any, name: str, operation: str) -> None:
+def test_a_deployment_is_called_by_its_name(client: Any, name: str, operation: str) -> None:
     name = name[:13]
-    for not_an_id in ("nope", f"{name}/{name}", "ab cd/x/y"):
-        with pytest.raises(ValueError, match=f"deployment_id .* and '{not_an_id}' is not one"):
+    for not_an_id in ("nope", f"{name}/{name}", "ab cd/x/y", "abcd1234"):
+        with pytest.raises(ReferenceNotFound, match=f"no deployment .* id '{not_an_id}'"):
             getattr(client, operation)(not_an_id)
-    its_id = client.create_deployment(name, name)
-    for text in (name, f"{name}/{name}"):
-        with pytest.raises(ValueError) as caught:
-            getattr(client, operation)(text)
-        assert f"deployment_id should be an id (a UUID), and {text!r} is not one. " in str(
-            caught.value
-        )
-        assert f"Deployment '{name}/{name}' has the id {its_id}" in str(caught.value)
+    for reference in (name, f"{name}/{name}", 13, None):
+        its_id = client.create_deployment(name, name)
+        if reference is None:
+            getattr(client, operation)(client.read_deployment(its_id))
+        else:
+            getattr(client, operation)(str(its_id)[:13] if reference == 13 else reference)
+    other = client.create_flow_from_name(f"{name}-other")
+    both_ids = {client.create_deployment(name, name), client.create_deployment(other, name)}
+    with pytest.raises(AmbiguousReference, match=f"'{name}-other/{name}'") as caught:
+        getattr(client, operation)(name)
+    assert set(caught.value.candidates) == both_ids
 
 
 # Requests and clients.

@@ -1,5 +1,5 @@
-"""A name in place of an id finds a flow run, and for any other object says how to find it; an unknown
-flow's name suggests others."""
+"""A name in place of an id finds a flow run or a deployment, and for any other object says how to find
+it; an unknown flow's name suggests others."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ def test_a_name_is_not_an_id(operation_name: str, argument: str) -> None:
     elif operation_name.startswith("update_") and not required:
         others = _a_change(operation_name)
     words = f"{argument} should be an id .*'fuzzy-fox' is not one"
-    if argument == "flow_run_id":  # a name is looked up
-        words = "There is no flow run with the name or id 'fuzzy-fox'"
+    if argument in ("flow_run_id", "deployment_id"):  # a name is looked up
+        kind = argument.removesuffix("_id").replace("_", " ")
+        words = f"There is no {kind} with the name or id 'fuzzy-fox'"
     with pytest.raises(ValueError, match=words):
         method("fuzzy-fox", **others)
 

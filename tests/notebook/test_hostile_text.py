@@ -1146,6 +1146,7 @@ _OUR_TAGS = {
     "span",
     "code",
     "progress",
+    *(f"{{http://www.w3.org/2000/svg}}{tag}" for tag in ("svg", "rect")),
 }
 
 

@@ -53,7 +53,8 @@ def test_each_state_has_a_sign_an_edge_and_its_word(kind: str) -> None:
     assert state.tone is not None, "all states are in line"
     assert state.words[1:] == f" {kind.capitalize()}"
     assert not state.words[0].isalnum()
-    assert f'<span class="orchnb-tone orchnb-{state.tone}">{state.words}</span>' in html(view)
+    on_one_line = state.words.replace(" ", "\u00a0")
+    assert f'<span class="orchnb-tone orchnb-{state.tone}">{on_one_line}</span>' in html(view)
 
 
 def test_the_signs_differ_where_the_outcome_does() -> None:

@@ -267,12 +267,18 @@ def test_the_log_of_a_run_is_shown(cell: Kernel) -> None:
     assert re.search(r"^train/here .* [✓✗] \w+, \w+ \d+ ", deployments, re.MULTILINE)
 
 
-def test_what_cannot_be_watched_is_an_error(cell: Kernel) -> None:
-    unknown = cell("%orch_watch no-such-run")
-    assert "There is no flow run with the name or id 'no-such-run'" in unknown.everything
-    invalid = cell("%orch_watch --since yesteryear")
-    assert "is not a point in time" in invalid.everything
-    assert "UsageError" in invalid.everything
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("%orch_watch no-such-run", "There is no flow run with the name or id 'no-such-run'"),
+        ("%orch_watch --since yesteryear", "is not a point in time"),
+        ("%orch_failed yesteryear", "is not a point in time"),
+    ],
+)
+def test_what_cannot_be_watched_is_a_usage_error(cell: Kernel, source: str, words: str) -> None:
+    shown = cell(source)
+    assert words in shown.everything
+    assert "UsageError" in shown.everything
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
-from typing_extensions import Unpack
+from typing_extensions import ParamSpec, Unpack
 
 from orchnb.api import models
 from orchnb.api.answers import a, list_of
@@ -39,6 +38,13 @@ from orchnb.api.operations.payloads import (
     without_none,
 )
 from orchnb.api.operations.queries import filters_of
+from orchnb.api.operations.references import (
+    DeploymentRef,
+    begins,
+    is_short_id,
+    only,
+    resolving,
+)
 from orchnb.api.operations.related import with_last_runs
 from orchnb.api.operations.schedules import ScheduleLike, as_schedule, as_schedules
 from orchnb.api.operations.suggestions import Names, first_pages, or_near, or_none
@@ -81,6 +87,7 @@ _MOST_NAMED = 3
 
 _created_runs = a(lambda: models.FlowRunCreateResults)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -181,53 +188,50 @@ def create_deployment(
     return deployment.id
 
 
-def _by_id(
-    deployment_id: UUID | str, call_for: Callable[[str], Call[T]]
-) -> Generator[Call[Any], Any, T]:
-    """Make a call for the deployment with an id.
+def _find_deployment(reference: DeploymentRef) -> Generator[Call[Any], Any, UUID]:
+    """Return the id of a deployment that is called by its name or the beginning of its id.
 
     Raises:
-        ValueError: it is not an id; the message names the deployments that are called so.
+        AmbiguousReference: it fits several.
+        ReferenceNotFound: it fits none; the hint suggests similar names.
     """
-    try:
-        call = call_for(as_id(deployment_id, "deployment_id"))
-    except ValueError as exc:
-        words = [f"{exc}."]
-    else:
-        result: T = yield from call
-        return result
-    for known, its_id in (yield from or_none(_named(str(deployment_id)))):
-        words.append(
-            f"Deployment {quoted(known)} has the id {its_id}; to read it, call "
-            f"read_deployment_by_name({quoted(known)})."
-        )
-    raise ValueError(" ".join(words))
-
-
-def _named(name: str) -> Generator[Call[Any], Any, Iterable[tuple[str, UUID]]]:
-    """Return the first deployments with this name, each with its flow's name, and their ids."""
-    flow_name, _, own_name = name.rpartition("/")
-    found = yield from read_deployments(
+    text = str(reference).strip()
+    flow_name, _, own_name = text.rpartition("/")
+    found: list[Deployment] = yield from read_deployments(
         flow_filter={"name": {"any_": [flow_name]}} if flow_name else None,
         deployment_filter={"name": {"any_": [own_name]}},
-        limit=_MOST_NAMED,
     )
-    names = yield from _flow_names(found)
-    return [
-        (f"{names[each.flow_id]}/{each.name}", each.id) for each in found if each.flow_id in names
-    ]
+    known = list(found)
+    if not known:
+        known = yield from first_pages(lambda offset: read_deployments(offset=offset))
+        found = [each for each in known if is_short_id(text) and begins(each.id, text)]
+    flows = yield from _flow_names(found or known)
+    names = {each.id: f"{flows.get(each.flow_id, '')}/{each.name}" for each in known}
+    fitting = [(quoted(names[each.id]), each.id) for each in found]
+    return only(
+        "deployment", text, fitting, [*names.values(), *(each.name or "" for each in known)]
+    )
+
+
+def of_deployment(function: Callable[P, T]) -> Callable[P, T]:
+    """Let the argument ``deployment_id`` of an operation be a `DeploymentRef`."""
+    return resolving("deployment_id", "deployment", _find_deployment)(function)
 
 
 @operation
-def read_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, Deployment]:
+@of_deployment
+def read_deployment(deployment_id: DeploymentRef) -> Generator[Call[Any], Any, Deployment]:
     """Read a deployment by its id.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
-        ValueError: it is not an id; the message names the deployments that are called so.
+        AmbiguousReference: several deployments have that name; the message lists them.
+        ReferenceNotFound: none has that name; the message suggests similar ones.
     """
 
-    return (yield from _by_id(deployment_id, partial(_deployment_call, after=with_last_runs())))
+    return (
+        yield from _deployment_call(as_id(deployment_id, "deployment_id"), after=with_last_runs())
+    )
 
 
 def _deployment_call(
@@ -342,8 +346,9 @@ def count_deployments(**query: Unpack[DeploymentQuery]) -> Call[int]:
 
 
 @operation
+@of_deployment
 def update_deployment(
-    deployment_id: UUID | str,
+    deployment_id: DeploymentRef,
     deployment: Data | None = None,
     *,
     version: str | Unchanged | None = UNCHANGED,
@@ -417,28 +422,32 @@ def update_deployment(
 
 
 @operation
-def pause_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, None]:
+@of_deployment
+def pause_deployment(deployment_id: DeploymentRef) -> Generator[Call[Any], Any, None]:
     """Pause a deployment's schedules; scheduled runs that have not started are deleted.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
-        ValueError: it is not an id; the message names the deployments that are called so.
+        AmbiguousReference: several deployments have that name; the message lists them.
+        ReferenceNotFound: none has that name; the message suggests similar ones.
     """
     yield from _switch_schedules(deployment_id, "pause_deployment")
 
 
 @operation
-def resume_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, None]:
+@of_deployment
+def resume_deployment(deployment_id: DeploymentRef) -> Generator[Call[Any], Any, None]:
     """Resume a paused deployment's schedules.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
-        ValueError: it is not an id; the message names the deployments that are called so.
+        AmbiguousReference: several deployments have that name; the message lists them.
+        ReferenceNotFound: none has that name; the message suggests similar ones.
     """
     yield from _switch_schedules(deployment_id, "resume_deployment")
 
 
-def _switch_schedules(deployment_id: UUID | str, action: str) -> Generator[Call[Any], Any, None]:
+def _switch_schedules(deployment_id: DeploymentRef, action: str) -> Generator[Call[Any], Any, None]:
     def call_for(found: str) -> Call[None]:
         return Call(
             "POST",
@@ -448,12 +457,13 @@ def _switch_schedules(deployment_id: UUID | str, action: str) -> Generator[Call[
             missing=with_id("deployment", found),
         )
 
-    yield from _by_id(deployment_id, call_for)
+    yield from call_for(as_id(deployment_id, "deployment_id"))
 
 
 @operation
+@of_deployment
 def set_deployment_paused_state(
-    deployment_id: UUID | str, paused: bool
+    deployment_id: DeploymentRef, paused: bool
 ) -> Generator[Call[Any], Any, None]:
     """Pause or resume a deployment; prefer `pause_deployment` and `resume_deployment`.
 
@@ -466,8 +476,9 @@ def set_deployment_paused_state(
 
 
 @operation
+@of_deployment
 def create_deployment_branch(
-    deployment_id: UUID | str,
+    deployment_id: DeploymentRef,
     branch: str,
     options: Data | None = None,
     overrides: Data | None = None,
@@ -503,18 +514,20 @@ def create_deployment_branch(
 
 
 @operation
-def delete_deployment(deployment_id: UUID | str) -> Generator[Call[Any], Any, None]:
+@of_deployment
+def delete_deployment(deployment_id: DeploymentRef) -> Generator[Call[Any], Any, None]:
     """Delete a deployment.
 
     Raises:
         ObjectNotFound: there is no deployment with that id.
-        ValueError: it is not an id; the message names the deployments that are called so.
+        AmbiguousReference: several deployments have that name; the message lists them.
+        ReferenceNotFound: none has that name; the message suggests similar ones.
     """
 
     def call_for(found: str) -> Call[None]:
         return delete(api_path("/deployments/{}", found), with_id("deployment", found))
 
-    yield from _by_id(deployment_id, call_for)
+    yield from call_for(as_id(deployment_id, "deployment_id"))
 
 
 @operation
@@ -537,8 +550,9 @@ def bulk_delete_deployments(
 
 
 @operation
+@of_deployment
 def create_deployment_schedules(
-    deployment_id: UUID | str,
+    deployment_id: DeploymentRef,
     schedules: Iterable[ScheduleLike],
     max_scheduled_runs: int | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -567,7 +581,8 @@ def create_deployment_schedules(
 
 
 @operation
-def read_deployment_schedules(deployment_id: UUID | str) -> Call[ModelList[DeploymentSchedule]]:
+@of_deployment
+def read_deployment_schedules(deployment_id: DeploymentRef) -> Call[ModelList[DeploymentSchedule]]:
     """Read a deployment's schedules.
 
     Raises:
@@ -581,8 +596,9 @@ def read_deployment_schedules(deployment_id: UUID | str) -> Call[ModelList[Deplo
 
 
 @operation
+@of_deployment
 def update_deployment_schedule(
-    deployment_id: UUID | str,
+    deployment_id: DeploymentRef,
     schedule_id: UUID | str,
     active: bool | None = None,
     schedule: ScheduleLike | None = None,
@@ -620,7 +636,8 @@ def update_deployment_schedule(
 
 
 @operation
-def delete_deployment_schedule(deployment_id: UUID | str, schedule_id: UUID | str) -> Call[None]:
+@of_deployment
+def delete_deployment_schedule(deployment_id: DeploymentRef, schedule_id: UUID | str) -> Call[None]:
     """Delete one of a deployment's schedules.
 
     Raises:
@@ -696,7 +713,7 @@ def create_flow_run_from_deployment(
         ValueError: the text is neither an id nor a name.
     """
     fields = run_of_deployment(**run)
-    found = as_uuid(deployment_id)
+    found = as_uuid(getattr(deployment_id, "id", deployment_id))
     deployment: Deployment | None = None
     if found is None:
         deployment = yield from read_deployment_by_name(str(deployment_id))
@@ -723,8 +740,9 @@ def create_flow_run_from_deployment(
 
 
 @operation
+@of_deployment
 def bulk_create_flow_runs_from_deployment(
-    deployment_id: UUID | str, flow_runs: Iterable[Mapping[str, Any]]
+    deployment_id: DeploymentRef, flow_runs: Iterable[Mapping[str, Any]]
 ) -> Generator[Call[Any], Any, ModelList[FlowRunCreateResult]]:
     """Create flow runs of a deployment, at most 100 per call; there is one result for each.
 

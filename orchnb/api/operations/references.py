@@ -41,6 +41,10 @@ read: ten requests at most."""
 _MOST_NAMED = 5
 
 
+DeploymentRef: TypeAlias = UUID | str | HasId
+"""A deployment: its id, at least the first four characters of its id, its name, with or without that of
+its flow (``flow/deployment``), or the deployment itself."""
+
 FlowRunRef: TypeAlias = UUID | str | HasId
 """A flow run: its id, at least the first four characters of its id, its name, or the run itself."""
 
@@ -91,8 +95,16 @@ def find_flow_runs(references: Iterable[FlowRunRef]) -> Generator[Call[Any], Any
         for run in (yield from every(_newest(PAGE, name={"any_": texts[start : start + PAGE]}))):
             fitting.get(run.name or "", {})[run.id] = run
     names = yield from _find_short(fitting)
-    ids = {text: _only(text, list(runs.values()), names) for text, runs in fitting.items()}
+    hint = f"A short id is looked for among the {_NEWEST:,} newest runs; a whole id finds any."
+    ids = {
+        text: only("flow run", text, [_described(run) for run in runs.values()], names, hint=hint)
+        for text, runs in fitting.items()
+    }
     return [ids[str(each).strip()] if found is None else found for each, found in given]
+
+
+def _described(run: FlowRun) -> tuple[str, UUID]:
+    return f"{quoted(run.name)} {one_line(run.state_name or 'without a state', 40)}", run.id
 
 
 def _newest(most: int, **conditions: Any) -> Paging[FlowRun]:
@@ -114,7 +126,7 @@ def _find_short(
 ) -> Generator[Call[Any], Any, set[str]]:
     """Add the runs whose ids begin with a text that is no name; return the names of the runs seen."""
     missing = [text for text, runs in fitting.items() if not runs]
-    digits = {text: _digits(text) for text in missing if _SHORT_ID.fullmatch(text.lower())}
+    digits = {text: _digits(text) for text in missing if is_short_id(text)}
     names: set[str] = set()
     pages = _newest(_NEWEST)
     # One page is read for the names in any case, if something was not found.
@@ -134,54 +146,80 @@ def _digits(text: str) -> str:
     return text.lower().replace("-", "")
 
 
-def _only(text: str, fitting: Sequence[FlowRun], names: Iterable[str]) -> UUID:
-    if len(fitting) == 1:
-        return fitting[0].id
-    if not fitting:
-        question = did_you_mean(near_names(text, names))
-        raise ReferenceNotFound(
-            f"There is no flow run with the name or id {quoted(text)}",
-            hint=question
-            or f"A short id is looked for among the {_NEWEST:,} newest runs; a whole id finds any.",
-        )
-    shown = ", ".join(
-        f"{quoted(run.name)} ({run.state_name or 'no state'}, {run.id})"
-        for run in fitting[:_MOST_NAMED]
-    )
-    more = len(fitting) - _MOST_NAMED
-    at_least = "at least " if len(fitting) >= PAGE else ""
-    raise AmbiguousReference(
-        f"{quoted(text)} fits {at_least}{len(fitting)} flow runs: {shown}"
-        + (f" and {more} more" if more > 0 else ""),
-        candidates=[run.id for run in fitting],
-        hint="Give more characters of the id, or the whole id.",
-    )
+def is_short_id(text: str) -> bool:
+    """Return whether a text can be the beginning of an id."""
+    return _SHORT_ID.fullmatch(text.lower()) is not None
+
+
+def begins(its_id: UUID, text: str) -> bool:
+    """Return whether an id begins with a short id."""
+    return its_id.hex.startswith(_digits(text))
+
+
+def resolving(
+    argument: str, kind: str, find: Callable[[Any], Generator[Call[Any], Any, UUID]]
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator for operations: their argument with this name can be a reference, which ``find``
+    looks up if it is not an id; the function gets the id."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        (first, *_) = inspect.signature(function).parameters
+
+        @functools.wraps(function)
+        def with_reference(*args: P.args, **kwargs: P.kwargs) -> T:
+            is_first = first == argument and bool(args)
+            reference: Any = args[0] if is_first else kwargs.get(argument)
+            if reference is None and not (first == argument and (args or kwargs)):
+                return function(*args, **kwargs)
+
+            def call(found: UUID) -> T:
+                if is_first:
+                    return function(found, *args[1:], **kwargs)  # type: ignore[arg-type] # in its place
+                return function(*args, **{**kwargs, argument: found})  # type: ignore[arg-type] # likewise
+
+            found = known_id(reference, kind)
+            if found is not None:
+                return call(found)
+            deferred: Any = Deferred(lambda: find(reference), call)
+            return deferred  # type: ignore[no-any-return] # steps, as the function's own
+
+        return with_reference
+
+    return decorate
 
 
 def of_flow_run(function: Callable[P, T]) -> Callable[P, T]:
-    """Let the argument ``flow_run_id`` of an operation be a `FlowRunRef`: the function gets the id."""
-    (first, *_) = inspect.signature(function).parameters
-
-    @functools.wraps(function)
-    def with_reference(*args: P.args, **kwargs: P.kwargs) -> T:
-        is_first = first == _ARGUMENT and bool(args)
-        reference: Any = args[0] if is_first else kwargs.get(_ARGUMENT)
-        is_required = first == _ARGUMENT and (args or kwargs)
-        if reference is None and not is_required:
-            return function(*args, **kwargs)
-
-        def call(run_id: UUID) -> T:
-            if is_first:
-                return function(run_id, *args[1:], **kwargs)  # type: ignore[arg-type] # in the place of one
-            return function(*args, **{**kwargs, _ARGUMENT: run_id})  # type: ignore[arg-type] # likewise
-
-        found = known_id(reference, "flow run")
-        if found is not None:
-            return call(found)
-        deferred: Any = Deferred(lambda: find_flow_run(reference), call)
-        return deferred  # type: ignore[no-any-return] # steps, as the function's own
-
-    return with_reference
+    """Let the argument ``flow_run_id`` of an operation be a `FlowRunRef`."""
+    return resolving("flow_run_id", "flow run", find_flow_run)(function)
 
 
-_ARGUMENT = "flow_run_id"
+def only(
+    kind: str,
+    text: str,
+    fitting: Sequence[tuple[str, UUID]],
+    names: Iterable[str],
+    *,
+    hint: str = "",
+) -> UUID:
+    """Return the id of the one object that a text fits; ``fitting`` has a description of each.
+
+    Raises:
+        AmbiguousReference: it fits several.
+        ReferenceNotFound: it fits none; similar ``names`` are suggested.
+    """
+    if len(fitting) == 1:
+        return fitting[0][1]
+    if not fitting:
+        question = did_you_mean(near_names(text, names))
+        raise ReferenceNotFound(
+            f"There is no {kind} with the name or id {quoted(text)}", hint=question or hint
+        )
+    shown = ", ".join(f"{name} ({its_id})" for name, its_id in fitting[:_MOST_NAMED])
+    more = len(fitting) - _MOST_NAMED
+    at_least = "at least " if len(fitting) >= PAGE else ""
+    raise AmbiguousReference(
+        f"{quoted(text)} fits {at_least}{len(fitting)} {kind}s: {shown}"
+        + (f" and {more} more" if more > 0 else ""),
+        candidates=[its_id for _, its_id in fitting],
+        hint="Give more of the name or the id, or the whole id.",
+    )

@@ -40,19 +40,24 @@ def artifact_card(artifact: Artifact) -> Card:
     if progress is None and table is None and kind not in ("link", "image"):
         data = artifact.data
         excerpt = preformatted(data if isinstance(data, str) else in_words(data, 2000))
-    if artifact.created is not None:
-        rows.append(("Created", exact(artifact.created)))
-    rows += [
-        (label, words)
-        for label, words in (
-            ("Flow run", short_id(artifact.flow_run_id)),
-            ("Task run", short_id(artifact.task_run_id)),
-            ("Id", str(artifact.id)),
-        )
-        if words
-    ]
     title = " ".join(filter(None, (_kind(artifact), clean(artifact.key or "", 120))))
-    return Card(title, rows=rows, table=table, excerpt=excerpt, fraction=progress)
+    return Card(
+        title,
+        rows=[(label, value) for label, value in rows if str(value)],
+        table=table,
+        excerpt=excerpt,
+        fraction=progress,
+        notes=_origin(artifact),
+    )
+
+
+def _origin(artifact: Artifact) -> tuple[str, ...]:
+    """Return when which run created an artifact, and its id."""
+    created = f"created {exact(artifact.created)}" if artifact.created is not None else ""
+    runs = (("flow run", artifact.flow_run_id), ("task run", artifact.task_run_id))
+    parts = [created, *(f"{name} {str(ident)[:8]}" for name, ident in runs if ident is not None)]
+    words = ", ".join([*filter(None, parts), f"id {artifact.id}"])
+    return (words[0].upper() + words[1:],)
 
 
 def _kind(artifact: Artifact) -> str:

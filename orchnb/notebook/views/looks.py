@@ -90,7 +90,7 @@ def status_cell(status: object, *, paused: object = False) -> Shown:
     if not text:
         return ""
     sign, words, tone = _STATUSES.get(text, ("○", clean(text, 40), "idle"))
-    return TableCell(f"{sign} {words}", tone)
+    return TableCell(f"{sign} {words}", tone, on_one_line=text in _STATUSES)
 
 
 def status_tone(status: object, *, paused: object = False) -> Tone:

@@ -25,11 +25,14 @@ STATE_TONES: dict[str, tuple[str, Tone]] = {
 }
 """The sign and the tone of each type of state. A sign is a shape: it is there without colours."""
 
+_SHORT = 20
+"""Characters of a state's name that are kept on one line."""
+
 _ALONE = frozenset({"COMPLETED", "RUNNING"})
 """States whose message is not shown, because it says nothing more."""
 
 
-def state_cell(kind: str, name: str | None, reason: str = "", longest: int = 60) -> TableCell | str:
+def state_cell(kind: str, name: str | None, reason: str = "", longest: int = 44) -> TableCell | str:
     """Return a state's name with its sign and tone, and the reason for it."""
     if not kind and not name:
         return ""
@@ -37,10 +40,16 @@ def state_cell(kind: str, name: str | None, reason: str = "", longest: int = 60)
     same = kind in STATE_TONES or name is None or name.upper() == kind
     words = clean(str(name or kind.capitalize()) if same else f"{name} ({kind})", 40)
     why = "" if kind in _ALONE else clean(reason, longest)
-    return TableCell(f"{sign} {words}", tone, title=clean(reason) if why else "", why=why)
+    return TableCell(
+        f"{sign} {words}",
+        tone,
+        title=clean(reason) if why else "",
+        why=why,
+        on_one_line=len(words) <= _SHORT,
+    )
 
 
-def run_state(run: FlowRun | TaskRun, longest: int = 60) -> TableCell | str:
+def run_state(run: FlowRun | TaskRun, longest: int = 44) -> TableCell | str:
     """Return the state of a run, and the reason for it."""
     name = run.state_name or (run.state.name if run.state is not None else None)
     return state_cell(state_type(run), name, reason_of(run), longest)
