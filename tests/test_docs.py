@@ -71,6 +71,7 @@ picked = await client.read_flow_runs(flow_name="kept", limit=1)
 kept_run = picked[0]
 """
 READERS_OWN = {
+    "%orch_watch RUN": "%orch_watch --tag nobodys",
     "NAME": "ephemeral",
     "URL": "http://127.0.0.1:1/api",
     "/any/path": "/hello",
