@@ -179,7 +179,7 @@ class OrchMagics(Magics):
         return log_view(max(1, given.n), given.level)
 
     @magic_arguments()
-    @argument("run", help="the flow run: its id, or a variable that holds the run")
+    @argument("run", help="the flow run: its name or id, or a variable that holds the run")
     @argument("-n", type=int, default=200, help="show at most this many lines; the default is 200")
     @argument("-f", action="store_true", help="show lines as they arrive, until the run has ended")
     @argument(
