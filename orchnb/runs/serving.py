@@ -81,7 +81,7 @@ class FlowProcess:
             process.terminate()
 
     def stop(self, patience: float = _STOP_PATIENCE) -> None:
-        """End it, and wait until it has ended; kill it if that takes too long (``patience``, in seconds)."""
+        """End it, and wait until it has ended. It is killed after ``patience`` seconds."""
         self.ask_to_end()
         try:
             self._process.wait(patience)
