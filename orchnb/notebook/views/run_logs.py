@@ -13,7 +13,7 @@ from orchnb.api.models import FlowRun, Log
 from orchnb.api.related import related_objects
 from orchnb.notebook.views.model import Card, LogEntry, TableCell, Tone, clean
 from orchnb.notebook.views.run_cells import run_state, run_tone
-from orchnb.notebook.views.words import in_local_zone, preformatted
+from orchnb.notebook.views.words import as_local, preformatted
 from orchnb.runs.tracebacks_in_logs import traceback_in
 
 MOST_LINES = 200
@@ -35,7 +35,7 @@ def log_card(logs: Sequence[Log], *, cut: bool = False, title: str = "") -> Card
     if shown:
         days = f"{_day(shown[0].timestamp)} to {_day(shown[-1].timestamp)}"
         first, _, last = days.partition(" to ")
-        zone = f"{in_local_zone(shown[-1].timestamp):%Z}"
+        zone = f"{as_local(shown[-1].timestamp):%Z}"
         notes.append(
             f"{first if first == last else days}, times in {zone}"
             + (". There may be more lines: iter_logs reads all of them." if cut else "")
@@ -61,7 +61,7 @@ def run_log_card(
 
 
 def _day(moment: datetime) -> str:
-    return f"{in_local_zone(moment):%Y-%m-%d}"
+    return f"{as_local(moment):%Y-%m-%d}"
 
 
 def _counted(logs: Sequence[Log], shown: int) -> str:
@@ -145,7 +145,7 @@ def _indented(words: str) -> str:
 
 
 def _milliseconds(moment: datetime) -> str:
-    here = in_local_zone(moment)
+    here = as_local(moment)
     return f"{here:%H:%M:%S}.{here.microsecond // 1000:03}"
 
 

@@ -19,6 +19,8 @@ from orchnb.text import LONGEST_LOOKED_AT, printable
 _SHORT_ID = 8
 _DEEPEST = 12
 _LONGEST_PART = 60
+_LARGEST = 200_000
+"""Characters of a preformatted text that are looked at."""
 
 
 def in_words(value: Any, longest: int = 120) -> str:
@@ -124,7 +126,7 @@ def short_id(ident: UUID | None) -> str | TableCell:
     return TableCell(str(ident)[:_SHORT_ID], ident=str(ident)) if ident is not None else ""
 
 
-def in_local_zone(moment: datetime) -> datetime:
+def as_local(moment: datetime) -> datetime:
     """Convert to the local time zone, except on the first and last representable day."""
     try:
         return moment.astimezone()
@@ -134,7 +136,7 @@ def in_local_zone(moment: datetime) -> datetime:
 
 def exact(moment: datetime) -> str:
     """Return a point in time with its date and time zone."""
-    return f"{in_local_zone(moment):%Y-%m-%d %H:%M:%S %Z}"
+    return f"{as_local(moment):%Y-%m-%d %H:%M:%S %Z}"
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -144,8 +146,8 @@ def at(moment: datetime | None, now: datetime) -> str | TableCell:
     """Return a point in time for a table: without the year if it is this year's."""
     if moment is None:
         return ""
-    here = in_local_zone(moment)
-    is_this_year = here.year == in_local_zone(now).year
+    here = as_local(moment)
+    is_this_year = here.year == as_local(now).year
     day = f"{_MONTHS[here.month - 1]} {here.day}" if is_this_year else f"{here:%Y-%m-%d}"
     return TableCell(f"{day} {here:%H:%M:%S}", title=exact(moment), on_one_line=True)
 
@@ -158,7 +160,9 @@ def length(span: timedelta | None) -> str:
 
 def preformatted(text: str, longest: int = 6000) -> str:
     """Return a text of several lines for display; of a long one the beginning and the end."""
-    text = text.replace("\t", "    ")
+    if len(text) > _LARGEST:
+        text = f"{text[: _LARGEST // 2]}\n…\n{text[-_LARGEST // 2 :]}"
+    text = printable(text.replace("\t", "    ")).rstrip()
     if len(text) > longest:
         text = f"{text[: longest // 4]}\n…\n{text[-(3 * longest // 4) :]}"
-    return "\n".join(line.rstrip() for line in printable(text).splitlines()).strip("\n")
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
