@@ -14,13 +14,13 @@ import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import AsyncGeneratorType, CoroutineType, FrameType, ModuleType
-from typing import Any
+from types import CoroutineType, FrameType, ModuleType
+from typing import Any, get_origin
 
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _PACKAGE = __name__.partition(".")[0]
 
-_FORGOTTEN = re.compile(r"\b(coroutine|async_generator)\b")
+_FORGOTTEN = re.compile(r"\b(coroutine)\b|'Async\w+' object is not")
 # In the words of Python 3.10 to 3.13, and of 3.14.
 _NEEDLESS = re.compile(r"can't be used in 'await'|can't be awaited|'async for' requires")
 
@@ -41,9 +41,13 @@ def is_unawaited(value: object) -> bool:
     if isinstance(value, CoroutineType):
         is_new = inspect.getcoroutinestate(value) == inspect.CORO_CREATED
         return is_new and value.cr_code.co_filename.startswith(_OWN_FOLDER)
-    if isinstance(value, AsyncGeneratorType):
-        return value.ag_frame is not None and value.ag_code.co_filename.startswith(_OWN_FOLDER)
-    return False
+    return is_async_iterator(value)
+
+
+def is_async_iterator(value: object) -> bool:
+    """Return whether this iterates over results of orchnb with ``async for``."""
+    kind = type(value)
+    return kind.__module__.startswith(f"{_PACKAGE}.") and hasattr(kind, "__anext__")
 
 
 def advice_on_result(source: str, value: Any) -> AwaitAdvice:
@@ -51,13 +55,13 @@ def advice_on_result(source: str, value: Any) -> AwaitAdvice:
     code = _Code.of(source, {})
     last = code.tree.body[-1] if code is not None and code.tree.body else None
     if code is None or not isinstance(last, ast.Expr):
-        return AwaitAdvice(_awaited(f"client.{value.__name__}(...)", value))
+        return AwaitAdvice(_awaited(f"client.{_name_of(value)}(...)", value))
     calls = [
         node
         for node in ast.walk(code.tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and node.func.attr == value.__name__
+        and node.func.attr == _name_of(value)
     ]
     result = last.value
     if isinstance(result, ast.Call) and calls and result not in calls:
@@ -69,7 +73,7 @@ def advice_on_name(source: str, name: str, value: Any) -> AwaitAdvice:
     """Return what to write for such a call that a cell with this source has assigned to a name."""
     code = _Code.of(source, {})
     assigned = None if code is None else code.assignment(name)
-    if isinstance(value, AsyncGeneratorType):
+    if is_async_iterator(value):
         return AwaitAdvice(_awaited(name, value))
     return AwaitAdvice(assigned or f"{name} = await {name}")
 
@@ -114,9 +118,13 @@ def advice_on_error(error: BaseException, is_own: Callable[[str], bool]) -> Awai
     return AwaitAdvice(write, is_missing) if write else None
 
 
+def _name_of(value: Any) -> str:
+    return str(getattr(value, "__name__", "iter_flow_runs"))
+
+
 def _awaited(text: str, value: Any) -> str:
-    if isinstance(value, AsyncGeneratorType):
-        return f"async for each in {text}: print(each)"
+    if is_async_iterator(value):
+        return f"await {text}.to_list()"
     return f"await {text}"
 
 
@@ -230,9 +238,10 @@ class _Code:
         if not kind.is_async:
             return "sync"
         method = getattr(kind, call.func.attr, None)
-        if inspect.isasyncgenfunction(method):
-            return "iterator"
-        return "coroutine" if inspect.iscoroutinefunction(method) else ""
+        if inspect.iscoroutinefunction(method):
+            return "coroutine"
+        result = inspect.signature(method).return_annotation if callable(method) else None
+        return "iterator" if hasattr(get_origin(result) or result, "__anext__") else ""
 
     # What to write.
 
@@ -254,7 +263,7 @@ class _Code:
         for node in ast.walk(statement):
             if isinstance(node, ast.Name) and is_unawaited(self._names.get(node.id)):
                 value = self._names[node.id]
-                if isinstance(value, AsyncGeneratorType):
+                if is_async_iterator(value):
                     return self._iterated(statement, node, parents.get(node))
                 return self.assignment(node.id) or f"{node.id} = await {node.id}"
         return ""
@@ -262,12 +271,12 @@ class _Code:
     def _iterated(self, statement: ast.stmt, node: ast.expr, parent: ast.AST | None) -> str:
         if isinstance(statement, ast.For) and parent is statement:
             return f"async {self.replaced(statement, node, self.text(node))}"
-        items = f"each async for each in {self.text(node)}"
+        items = f"await {self.text(node)}.to_list()"
         if isinstance(parent, ast.Call) and _is_name(parent.func, "list"):
-            return self.replaced(statement, parent, f"[{items}]")
+            return self.replaced(statement, parent, items)
         if isinstance(parent, ast.comprehension):
             return f"async for {self.text(parent.target)} in {self.text(node)}"
-        return self.replaced(statement, node, f"[{items}]")
+        return self.replaced(statement, node, items)
 
     def without_needless(self, statement: ast.stmt) -> str:
         """Return the statement without the ``await`` that is too many; "" if it is not found."""

@@ -94,7 +94,8 @@ class OrchMagics(Magics):
         recording: Callable[[], Recording],
     ) -> None:
         super().__init__(shell)
-        self.magics = {kind: with_help(methods) for kind, methods in self.magics.items()}
+        for methods in self.magics.values():
+            methods.update(with_help(methods))
         self._session = session
         self._mode = mode
         self._displays = displays

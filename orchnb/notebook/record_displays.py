@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchnb.api import models
@@ -215,13 +216,14 @@ class RecordedCell:
         for context in reversed(self._contexts):
             with suppress(ValueError):  # a cell that awaits ends in another context than its own
                 context.__exit__(None, None, None)
+        finished: ThreadFuture[None] | None = None
         if self._record is not None:
             self._ended = recording.clock()
             finished = recording.recorder.end(self._record, outcome)
-            finished.when_done(lambda: self._settle(finished))
+            finished.when_done(partial(self._settle, finished))
         if self._task is not None and recording.notebook is not None:
             recording.notebook.end_cell(self._task, outcome)
-        if self._record is not None and not finished.wait(_PATIENCE):
+        if finished is not None and not finished.wait(_PATIENCE):
             self._problems = ["The server is slow; the end of this run is still being sent."]
             if finished.done():
                 self._settle(finished)

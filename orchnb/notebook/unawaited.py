@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import sys
 from collections.abc import Callable
-from types import AsyncGeneratorType, CoroutineType
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from orchnb.notebook.await_advice import (
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchnb.notebook.views.model import Card
 
 _MOST_KEPT = 1000
+_ITERATOR = ("orchnb.api.pagination", "AsyncRows")
 
 
 class UnawaitedCalls:
@@ -50,32 +51,38 @@ class UnawaitedCalls:
         self._sources: list[str] = []  # of the cells that are running: they can be nested
         self._shown: list[AwaitAdvice] = []
         self._hooks = CellHooks(shell, before=self._begin, after=self._end)
-        self._earlier: list[tuple[Any, type, Any]] = []
-        for kind in (CoroutineType, AsyncGeneratorType):
-            self._format(kind, "text/plain", self._as_text)
-            self._format(kind, "text/html", self._as_html)
+        self._earlier: list[tuple[Any, Any]] = []
+        for mime, make in (("text/plain", self._as_text), ("text/html", self._as_html)):
+            self._format(mime, make)
+            # By name, so that nothing is imported yet.
+            self._formatter(mime).for_type_by_name(*_ITERATOR, make(None))
         # Otherwise Python reports them when a terminal's IPython exits.
         atexit.register(self._close_kept)
 
     def remove(self) -> None:
         """Remove everything from the shell, and close the calls that were never awaited."""
         self._hooks.remove()
-        for formatter, kind, earlier in self._earlier:
-            formatter.pop(kind, None)
+        for formatter, earlier in self._earlier:
+            formatter.pop(CoroutineType, None)
             if earlier is not None:
-                formatter.for_type(kind, earlier)
+                formatter.for_type(CoroutineType, earlier)
+        for mime in ("text/plain", "text/html"):
+            self._formatter(mime).pop(".".join(_ITERATOR), None)
         self._close_kept()
         atexit.unregister(self._close_kept)
 
     # Results.
 
-    def _format(self, kind: type, mime: str, make: Callable[[Any], Any]) -> None:
-        shell_formatter = self._shell.display_formatter
-        assert shell_formatter is not None, "a shell always has one"
-        formatter = shell_formatter.formatters[mime]
-        earlier = formatter.for_type(kind)
-        formatter.for_type(kind, make(earlier))
-        self._earlier.append((formatter, kind, earlier))
+    def _formatter(self, mime: str) -> Any:
+        formatter = self._shell.display_formatter
+        assert formatter is not None, "a shell always has one"
+        return formatter.formatters[mime]
+
+    def _format(self, mime: str, make: Callable[[Any], Any]) -> None:
+        formatter = self._formatter(mime)
+        earlier = formatter.for_type(CoroutineType)
+        formatter.for_type(CoroutineType, make(earlier))
+        self._earlier.append((formatter, earlier))
 
     def _as_text(self, earlier: Any) -> Callable[[Any, Any, bool], None]:
         def show(value: Any, printer: Any, cycle: bool) -> None:

@@ -153,13 +153,16 @@ def test_something_else_is_a_type_error(client: Any, reference: Any) -> None:
 
 
 class Runs:
-    """A server with these runs, the newest first."""
+    """A server with these runs, the newest first, and with others that are scheduled."""
 
-    def __init__(self, names: dict[str, str]) -> None:
-        self.runs = [
-            FlowRun.model_validate({"id": id, "flow_id": uuid.UUID(int=1), "name": name})
-            for id, name in names.items()
-        ]
+    def __init__(self, names: dict[str, str], future: dict[str, str] | None = None) -> None:
+        self.runs, self.future = (
+            [
+                FlowRun.model_validate({"id": id, "flow_id": uuid.UUID(int=1), "name": name})
+                for id, name in each.items()
+            ]
+            for each in (names, future or {})
+        )
         self.requests = 0
 
     def find(self, *references: str) -> list[str]:
@@ -171,8 +174,12 @@ class Runs:
             except StopIteration as done:
                 return [str(each) for each in done.value]
             self.requests += 1
-            wanted = (call.json["flow_runs"].get("name") or {}).get("any_")
-            found = [run for run in self.runs if wanted is None or run.name in wanted]
+            conditions = call.json["flow_runs"]
+            wanted = (conditions.get("name") or {}).get("any_")
+            runs = self.runs
+            if "expected_start_time" in conditions:
+                runs = self.future if "after_" in conditions["expected_start_time"] else self.runs
+            found = [run for run in runs if wanted is None or run.name in wanted]
             start = call.json["offset"]
             answer = ModelList(found[start : start + call.json["limit"]])
 
@@ -188,10 +195,10 @@ FILL = {str(uuid.UUID(int=(0xB << 124) + number)): f"run-{number}" for number in
         (A[:8], [A], 2),
         (A[:13].upper(), [A], 2),
         (A, [A], 0),
-        ("aaaa1", [A], 4),
+        ("aaaa1", [A], 5),
         ("aaaa2222", [B], 4),
-        ("aaaa", AmbiguousReference, 4),
-        ("cccc", ReferenceNotFound, 4),
+        ("aaaa", AmbiguousReference, 5),
+        ("cccc", ReferenceNotFound, 5),
         ("bbbb-name", ReferenceNotFound, 2),
         ("aaa", ReferenceNotFound, 2),
         ("run-7", [list(FILL)[7]], 1),
@@ -208,6 +215,14 @@ def test_a_short_id_is_looked_for_among_the_newest_runs(
         with pytest.raises(ids):
             server.find(reference)
     assert server.requests == requests
+
+
+def test_a_scheduled_run_is_found_after_those_that_were_due() -> None:
+    server = Runs({B: "due"}, {A: "scheduled", **FILL})
+    assert server.find(A[:8]) == [A]
+    assert server.requests == 3
+    assert server.find(B[:8]) == [B]
+    assert server.requests == 5
 
 
 def test_a_name_takes_precedence_over_a_short_id() -> None:
@@ -227,4 +242,4 @@ def test_at_most_two_thousand_runs_are_read() -> None:
     server = Runs({str(uuid.UUID(int=number)): "same" for number in range(3_000)})
     with pytest.raises(ReferenceNotFound, match="2,000 newest runs; a whole id finds any"):
         server.find("dddd")
-    assert server.requests <= 13
+    assert server.requests <= 14

@@ -49,7 +49,7 @@ RESULTS: dict[str, str] = {
     "display(client.hello())": "await client.hello()",
     "%time 1\nclient.hello()": "await client.hello()",
     "client.hello() if 1 else 2": "await (client.hello() if 1 else 2)",
-    "client.iter_flow_runs(limit=1)": "async for each in client.iter_flow_runs(limit=1): print(each)",
+    "client.iter_flow_runs(limit=1)": "await client.iter_flow_runs(limit=1).to_list()",
     "theirs": "",
 }
 
@@ -95,6 +95,7 @@ OTHERS: dict[str, list[str]] = {
     "def later():\n    client.hello()\n": [],
     "_private = theirs()\nawait _private": [],
     "pages = client.iter_flow_runs()": [],
+    "len(await client.iter_flow_runs(limit=0).to_list())": [],
     "plain.hello();": [],
     "other = theirs()\nother.close()": [],
 }
@@ -128,7 +129,7 @@ ERRORS: dict[str, str] = {
     "import json\njson.dumps(client.hello())": "json.dumps(await client.hello())",
     "def count():\n    return len(client.hello())\ncount()": "return len(await client.hello())",
     "for run in client.iter_flow_runs():\n    print(run)": "async for run in client.iter_flow_runs():",
-    "list(client.iter_flow_runs())": "[each async for each in client.iter_flow_runs()]",
+    "list(client.iter_flow_runs())": "await client.iter_flow_runs().to_list()",
     "[run.name for run in client.iter_flow_runs()]": "async for run in client.iter_flow_runs()",
     "await plain.hello()": "plain.hello()",
     "answer = await plain.hello()": "answer = plain.hello()",

@@ -238,6 +238,7 @@ def test_another_machines_clock_is_not_compared(skew: float) -> None:
     world = World()
     theirs = world.orchnb("there")
     looker = world.orchnb()
+    labels: dict[str, Any] = {}
     for _ in range(5):  # it lives
         labels = {**theirs.labels(), "orchnb.heartbeat": world.now + skew}
         assert not world.found(looker, labels)

@@ -38,9 +38,13 @@ def cell(
         if not version_folder(version).exists():
             pytest.skip(f"ipykernel {version} is not there: make test installs it")
         paths.insert(0, str(version_folder(version)))
-    settings = {"PREFECT_API_URL": site[0], "PREFECT_API_AUTH_STRING": SECRET}
     folder = tmp_path_factory.mktemp("kernel")
-    with kernel(folder, PYTHONPATH=os.pathsep.join(paths), **settings) as started:
+    with kernel(
+        folder,
+        PYTHONPATH=os.pathsep.join(paths),
+        PREFECT_API_URL=site[0],
+        PREFECT_API_AUTH_STRING=SECRET,
+    ) as started:
         started("%load_ext orchnb\nfrom orchnb.api.context import FlowRunContext")
         started("await orchnb.get_client().hello();")
         yield started
@@ -328,8 +332,12 @@ def test_every_cell_is_a_task_run_while_that_is_on(cell: Kernel, server: Any) ->
 def test_the_record_of_a_notebook_ends_with_orchnb(
     site: tuple[str, Path], server: Any, tmp_path: Path, last: str, words: str
 ) -> None:
-    settings = {"PREFECT_API_URL": site[0], "JPY_SESSION_NAME": f"/work/{words}.ipynb"}
-    with kernel(tmp_path, PYTHONPATH=str(ROOT), **settings) as started:
+    with kernel(
+        tmp_path,
+        PYTHONPATH=str(ROOT),
+        PREFECT_API_URL=site[0],
+        JPY_SESSION_NAME=f"/work/{words}.ipynb",
+    ) as started:
         started("%load_ext orchnb\n%orch_track on")
         started("x = 1")
         if last:
@@ -373,7 +381,7 @@ def test_the_run_of_a_killed_kernel_is_found(
     assert run.id in [each.id for each in server.perform(later.find())]
     assert last_run(server, "killed").state_name == "Crashed"
     whole = last_run(server, "notebook")  # every cell of it was on the record too
-    tasks = server.read_task_runs(flow_run_id=whole.id)
+    tasks = server.read_task_runs(flow_run_id=whole.id, sort="EXPECTED_START_TIME_ASC")
     assert (whole.state_name, tasks[-1].state_name) == ("Crashed", "Crashed")
 
 

@@ -6,9 +6,11 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
 
+import httpx
 from typing_extensions import ParamSpec
 
 from orchnb.api import models
@@ -16,7 +18,7 @@ from orchnb.api.answers import list_of
 from orchnb.api.operations.coercion import HasId, as_uuid
 from orchnb.api.operations.payloads import quoted
 from orchnb.api.pagination import PAGE, Paging, every
-from orchnb.errors import AmbiguousReference, ReferenceNotFound
+from orchnb.errors import AmbiguousReference, OrchnbError, ReferenceNotFound
 from orchnb.http.calls import Call, Deferred, path
 from orchnb.text import did_you_mean, near_names, one_line
 
@@ -37,6 +39,9 @@ _SHORT_ID = re.compile(rf"[0-9a-f-]{{{SHORTEST},36}}")
 _NEWEST = 2_000
 """Runs among which a short id is looked for. The API cannot filter by the beginning of an id, so they are
 read: ten requests at most."""
+
+_SOONEST = 400
+"""Runs of the future among which it is looked for then: two requests at most."""
 
 _MOST_NAMED = 5
 
@@ -77,7 +82,7 @@ def find_flow_runs(references: Iterable[FlowRunRef]) -> Generator[Call[Any], Any
     """Return the ids of flow runs, in the order given. Only names and short ids make requests.
 
     A name takes precedence over a short id. The API cannot search for the beginning of an id, so it is
-    looked for among the 2,000 runs that start last.
+    looked for among the newest 2,000 runs, and the next 400 that are scheduled.
 
     Raises:
         AmbiguousReference: a name or a short id fits several runs.
@@ -107,8 +112,10 @@ def _described(run: FlowRun) -> tuple[str, UUID]:
     return f"{quoted(run.name)} {one_line(run.state_name or 'without a state', 40)}", run.id
 
 
-def _newest(most: int, **conditions: Any) -> Paging[FlowRun]:
-    body = {"flow_runs": conditions, "sort": "EXPECTED_START_TIME_DESC"}
+def _newest(
+    most: int, sort: str = "EXPECTED_START_TIME_DESC", **conditions: Any
+) -> Paging[FlowRun]:
+    body = {"flow_runs": conditions, "sort": sort}
     return Paging(
         lambda offset, limit: Call(
             "POST",
@@ -124,21 +131,33 @@ def _newest(most: int, **conditions: Any) -> Paging[FlowRun]:
 def _find_short(
     fitting: dict[str, dict[UUID, FlowRun]],
 ) -> Generator[Call[Any], Any, set[str]]:
-    """Add the runs whose ids begin with a text that is no name; return the names of the runs seen."""
+    """Add the runs whose ids begin with a text that is no name; return the names of the runs seen.
+
+    Runs of the future come last: a scheduled deployment has up to a hundred of them.
+    """
     missing = [text for text, runs in fitting.items() if not runs]
     digits = {text: _digits(text) for text in missing if is_short_id(text)}
     names: set[str] = set()
-    pages = _newest(_NEWEST)
-    # One page is read for the names in any case, if something was not found.
-    while not pages.done and (
-        any(len(digits[text]) < _DISPLAYED or not fitting[text] for text in digits)
-        or (missing and not names)
-    ):
-        for run in pages.take((yield from pages.call())):
-            names.add(run.name or "")
-            for text, beginning in digits.items():
-                if run.id.hex.startswith(beginning):
-                    fitting[text][run.id] = run
+    now = datetime.now(timezone.utc).isoformat()
+    past = _newest(_NEWEST, expected_start_time={"before_": now})
+    future = _newest(_SOONEST, "EXPECTED_START_TIME_ASC", expected_start_time={"after_": now})
+    for pages in (past, future):
+        # A text as long as those in tables is one run's. For names, one page is read to suggest others.
+        while not pages.done and (
+            any(len(digits[text]) < _DISPLAYED or not fitting[text] for text in digits)
+            or (missing and not names and pages is past)
+        ):
+            try:
+                page = pages.take((yield from pages.call()))
+            except (OrchnbError, httpx.HTTPError):
+                if digits:
+                    raise
+                return names  # they only add to an error
+            for run in page:
+                names.add(run.name or "")
+                for text, beginning in digits.items():
+                    if run.id.hex.startswith(beginning):
+                        fitting[text][run.id] = run
     return names
 
 

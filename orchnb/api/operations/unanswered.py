@@ -57,7 +57,7 @@ class FailedKeys:
         self._kept.append((self._now(), digest, key))
 
 
-failed_keys = FailedKeys()
+failed_keys: FailedKeys = FailedKeys()
 
 
 def created_with_keys(
