@@ -38,10 +38,15 @@ os.environ["DO_NOT_TRACK"] = "1"
 async def app(scope, receive, send):
     "One of the reader's own."
 """
+# Deployments, a failed run that can be retried, a worker, and a run whose result is stored.
 MEANWHILE = """
 import asyncio
 for name in ("etl", "train"):
     await client.create_deployment(name, "nightly" if name == "etl" else "gpu")
+
+failed_run = await client.create_flow_run_from_deployment("etl/nightly", parameters={})
+await client.set_flow_run_state(failed_run.id, "FAILED", force=True)
+failed_run = await client.read_flow_run(failed_run.id)
 
 async def work():
     "As the reader's own worker."
@@ -54,8 +59,25 @@ async def work():
         pass
 
 worker = asyncio.create_task(work())
+
+from prefect import flow
+
+@flow(persist_result=True)
+def kept():
+    return 42
+
+kept()
+picked = await client.read_flow_runs(flow_name="kept", limit=1)
+kept_run = picked[0]
 """
-READERS_OWN = {"NAME": "ephemeral", "URL": "http://127.0.0.1:1/api", "/any/path": "/hello"}
+READERS_OWN = {
+    "%orch_watch RUN": "%orch_watch --tag nobodys",
+    "NAME": "ephemeral",
+    "URL": "http://127.0.0.1:1/api",
+    "/any/path": "/hello",
+    "read_failed_run(run)": "read_failed_run(failed_run)",
+    "read_result(run)": "read_result(kept_run)",
+}
 
 # `make commands` runs every command of the two pages. These run for every change as well: by CI itself,
 # by the test of a notebook, or here, as they take little time.
@@ -130,14 +152,10 @@ def test_the_snippets_in_their_order(cell: Kernel) -> None:
             run_as_read(cell, MEANWHILE)
 
 
-# What a page takes for granted: besides the deployments, and a worker, a failed run that can be retried.
 BEFORE_A_PAGE = f"""
 %load_ext orchnb
 %orch_server_type auto
 client = orchnb.get_client()
-await client.create_deployment("etl", "nightly")
-run = await client.create_flow_run_from_deployment("etl/nightly", parameters={{}})
-await client.set_flow_run_state(run.id, "FAILED", force=True)
 {MEANWHILE}
 """
 
@@ -236,21 +254,29 @@ def test_the_table_of_magics_has_every_magic_and_all_that_it_takes() -> None:
     taken = {name: options(getattr(OrchMagics, name)) for name in OrchMagics.magics["line"]}
     taken["orch_server_type"].update(SERVER_KINDS)
     taken["orch_display"].update(MODES, ["settings"])
-    taken["orch_server_logs"].add("warning")
-    taken["orch_logs"].add("warning")
-    taken["orch_watch"].add("1h")
-    taken["orch_runs"].update({"failed", "24h", "picked", '"customer', "'acme'\""})
     taken["orch_track"].update(TRACK_WORDS)
 
     shown: dict[str, set[str]] = {"load_ext": set(), "unload_ext": set()}
     for line, effect in table("Magics"):
-        name, *words = line.strip("`%").split()
-        # What is neither an option nor a word of lower case is the reader's own: a name, a number.
-        words = [word for word in words if word.startswith("-") or word.islower()]
+        name, *words = shlex.split(line.strip("`%"))
+        valued = with_a_value(getattr(OrchMagics, name, None))
+        # The value of an option is the reader's own, as is a name or a time.
+        words = [
+            word
+            for before, word in zip(["", *words], words, strict=False)
+            if before not in valued
+            and (word.startswith("-") or (word.isalpha() and word.islower()))
+        ]
         shown.setdefault(name, set()).update(words)
         if "--level" in line:
             assert re.findall(r"`(\w+)`", effect) == [*LEVELS[1:]]
     assert shown == {"load_ext": {"orchnb"}, "unload_ext": {"orchnb"}, **taken}
+
+
+def with_a_value(magic: Any) -> set[str]:
+    """The options of a magic that take a value."""
+    actions = magic.parser._actions if magic is not None else ()
+    return {option for action in actions if action.nargs != 0 for option in action.option_strings}
 
 
 def options(magic: Any) -> set[str]:

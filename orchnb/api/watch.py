@@ -37,14 +37,16 @@ async def watch(
     most two requests per second.
 
     Args:
-        runs: a flow run, its id or its name, or several of these; by default all that are active.
+        runs: a flow run, its id or the beginning of it, its name, or several of these; by default all
+            that are active.
         timeout: seconds to watch; None watches without a limit. When they are over, the runs are returned
             as last seen.
         client: the client to use; by default the one that `get_or_create_client` finds.
 
     Raises:
         ObjectNotFound: there is no flow run with that id.
-        ValueError: there is no flow run with that name.
+        ReferenceNotFound: there is no flow run with that name, or whose id begins so.
+        AmbiguousReference: several flow runs have that name, or ids that begin so.
     """
     seconds = in_seconds(timeout)
     found, is_there = get_or_create_client(client)

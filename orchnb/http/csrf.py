@@ -15,7 +15,7 @@ from orchnb.concealed import ConcealedText
 from orchnb.errors import UnexpectedAnswer
 from orchnb.forks import in_forked_child
 from orchnb.http.effects import RequestFlow, SendRequest, Sleep
-from orchnb.http.errors import status_error, text_of
+from orchnb.http.errors import aside_of, status_error, text_of
 from orchnb.http.retry import RESENT
 from orchnb.redaction import shown_url
 
@@ -89,7 +89,11 @@ class CsrfGuard:
         refreshes = 0
         resent = False
         while True:
-            token = yield from self._valid_token(inner)
+            try:
+                token = yield from self._valid_token(request, inner)
+            except httpx.TransportError as exc:  # it names the request that the user made
+                exc.request = aside_of(exc.request, request)
+                raise
             if token is not None:
                 request.headers[TOKEN_HEADER] = token.text
                 request.headers[CLIENT_HEADER] = self.client_id
@@ -104,7 +108,7 @@ class CsrfGuard:
                 self._token = None
 
     def _valid_token(
-        self, inner: InnerFlow
+        self, users: httpx.Request, inner: InnerFlow
     ) -> Generator[SendRequest | Sleep, httpx.Response | None, _Token | None]:
         # The server keeps one token per client, so concurrent fetches would invalidate each other's.
         while self.enabled and not self._is_valid(self._token):
@@ -115,7 +119,7 @@ class CsrfGuard:
                     self._token
                 ):  # otherwise another request has just fetched one
                     request = self._build_token_request(self.client_id)
-                    self._token = self._read_token((yield from inner(request, aside=True)))
+                    self._token = self._read_token((yield from inner(request, aside=True)), users)
                     return self._token
             finally:
                 if self._fetcher.get("is") is me:
@@ -127,14 +131,14 @@ class CsrfGuard:
     def _is_valid(self, token: _Token | None) -> bool:
         return token is not None and (token.expires is None or self._now() < token.expires)
 
-    def _read_token(self, response: httpx.Response) -> _Token | None:
+    def _read_token(self, response: httpx.Response, users: httpx.Request) -> _Token | None:
         if response.status_code == 404 or (
             response.status_code == 422 and "CSRF protection is disabled." in text_of(response)
         ):
             self.enabled = False
             return None
         if not response.is_success:
-            raise status_error(response)
+            raise status_error(response, token_for=users)
         try:
             answer = response.json()
         except (ValueError, RecursionError):
@@ -142,7 +146,8 @@ class CsrfGuard:
         text = answer.get("token") if isinstance(answer, dict) else None
         if not isinstance(text, str) or not re.fullmatch(_TOKEN, text):
             raise UnexpectedAnswer(
-                f"{shown_url(response.request.url)} did not return a CSRF token",
+                "The server did not return a CSRF token, which "
+                f"{users.method} {shown_url(users.url)} needs",
                 hint="Check that PREFECT_API_URL ends in /api and that no login page or proxy "
                 "is in between.",
             )

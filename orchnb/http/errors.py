@@ -63,8 +63,35 @@ _NO_SUCH_PATH = "Not Found"
 """Starlette's message for an unknown path; for a missing object, APIs say more."""
 
 
-def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
-    """Return the error for a response with a status other than 2xx, without secrets."""
+# A server's 403 about CSRF tokens, by a word that it contains.
+_CSRF_HINTS = (
+    (
+        "Missing",
+        "This client sends none: set PREFECT_CLIENT_CSRF_SUPPORT_ENABLED=true. If it is set already, "
+        "the server started to require tokens after this client's first request: %reload_ext orchnb "
+        "creates a new client.",
+    ),
+    (
+        "Invalid",
+        "New tokens were fetched and refused as well, so the server that checks tokens does not know "
+        "the ones that were issued: several servers behind one address need one shared database, and "
+        "a proxy must not cache responses of /csrf-token.",
+    ),
+)
+
+
+def is_about_csrf(detail: str) -> bool:
+    """Return whether a server's explanation of a 403 is about CSRF tokens."""
+    return "CSRF token" in detail or "Missing client identifier" in detail
+
+
+def status_error(
+    response: httpx.Response, *, token_for: httpx.Request | None = None
+) -> PrefectHTTPStatusError:
+    """Return the error for a response with a status other than 2xx, without secrets.
+
+    ``token_for`` is the user's request, if the response is to a request for its CSRF token.
+    """
     request = response.request
     secrets = secrets_of(request, *(earlier.request for earlier in response.history))
     unread = response.extensions.get(UNREAD)
@@ -83,8 +110,10 @@ def status_error(response: httpx.Response) -> PrefectHTTPStatusError:
     status = f"{response.status_code} {httpx.codes.get_reason_phrase(response.status_code)}".strip()
     # After a redirect the server chose the URL, and may repeat what was sent in it.
     url = secrets.mask(without_query(request.url)) if response.history else request.url
-    bare = bare_request(request, url)
+    bare = bare_request(request, url) if token_for is None else aside_of(request, token_for)
     message = f"{status} for {bare.method} {shown_url(bare.url)}"
+    if token_for is not None:
+        message += ", which needs a CSRF token"
     if detail:
         message += f": {detail}"
     if unread:
@@ -190,6 +219,8 @@ def _rows(problems: Iterable[Any]) -> Iterable[tuple[str, str, str]]:
 
 def _hint(response: httpx.Response, body: Any, line: Callable[[str], str]) -> str:
     code = response.status_code
+    if code == 403 and isinstance(body, dict) and is_about_csrf(str(body.get("detail"))):
+        return next((hint for word, hint in _CSRF_HINTS if word in str(body["detail"])), "")
     if 300 <= code < 400:
         return redirect_hint(response, line)
     if code == 400 and response.request.url.scheme == "http" and _WANTS_HTTPS.search(str(body)):
@@ -221,6 +252,18 @@ def bare_request(request: httpx.Request, url: object = None) -> httpx.Request:
         redact_url(url or request.url)[:_LONGEST_URL],
         headers=_as_bytes(redact_headers(request.headers, Secrets())),
         extensions=extensions,
+    )
+
+
+def aside_of(request: httpx.Request, users: httpx.Request) -> httpx.Request:
+    """Return the user's request without secrets, for an error of another request that it needs. It is
+    marked: it was not sent itself."""
+    sent = bare_request(request)
+    return httpx.Request(
+        users.method,
+        bare_request(users).url,
+        headers=sent.headers,
+        extensions={**request.extensions, ASIDE: True},
     )
 
 

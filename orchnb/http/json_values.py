@@ -270,9 +270,9 @@ class _Converter:
         if value != value:  # pandas' NaT
             raise _Refused("NaT", "it is no time; send None")
         if isinstance(value, datetime):
-            value = plain_datetime(value) if users_own else in_local_zone(value)
+            value = plain_datetime(value) if users_own else with_local_zone(value)
         elif not users_own and self._dates_are_times and isinstance(value, date):
-            value = in_local_zone(datetime(value.year, value.month, value.day))
+            value = with_local_zone(datetime(value.year, value.month, value.day))
         return str(to_jsonable_python(value))
 
     def _secret(self, value: Any, users_own: bool) -> Any:
@@ -319,7 +319,7 @@ def plain_datetime(when: datetime) -> datetime:
     )
 
 
-def in_local_zone(when: datetime) -> datetime:
+def with_local_zone(when: datetime) -> datetime:
     """Return the datetime with a time zone: local time, if it has none.
 
     Raises:

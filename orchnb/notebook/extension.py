@@ -126,7 +126,6 @@ class Extension:
             own.for_type_by_name(*kind, show_own)
             out.callback(own.pop, ".".join(kind), None)
         out.callback(_end_runners)
-        out.callback(_stop_serving_flows)
         out.callback(_NotebookLoop(shell).remove)
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = self._package
@@ -257,12 +256,6 @@ def _end_runners() -> None:
     run = loaded_module("orchnb.runtime.run")
     if run is not None:
         run.end_runners()
-
-
-def _stop_serving_flows() -> None:
-    serving = loaded_module("orchnb.runs.serving")
-    if serving is not None:
-        serving.stop_all()
 
 
 def _uses_prefect(shell: InteractiveShell) -> bool:

@@ -29,6 +29,7 @@ from orchnb.redaction import Secrets
 from orchnb.runs.recorder import Recorder
 from orchnb.runs.records import Outcome, Record
 from orchnb.runs.rich_output import output_artifact, source_artifact
+from orchnb.server_type import ServerType
 from orchnb.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -119,6 +120,15 @@ def sync_client() -> SyncPrefectClient:
         return client
 
 
+def reopened(client: SyncPrefectClient) -> Callable[[], SyncPrefectClient] | None:
+    """Return what makes another client of the same server; None for an in-kernel server, which would
+    start again."""
+    if client.server_type is ServerType.EPHEMERAL:
+        return None
+    url, settings = client.api_url, client.settings
+    return lambda: SyncPrefectClient(url, settings=settings)
+
+
 class RecordedCell:
     """The record of one cell, and its card. ``task`` is its task run in the record of the notebook."""
 
@@ -159,7 +169,7 @@ class RecordedCell:
                 secrets=Secrets(secret_texts(settings)),
             )
             record.add_artifact(source_artifact(source))
-            created = recording.recorder.begin(record, client)
+            created = recording.recorder.begin(record, client, reopened(client))
             if not created.wait(_PATIENCE) and record.abandon():
                 raise TimeoutError(f"the server did not respond within {_PATIENCE:g} s")
             created.result()
@@ -206,33 +216,30 @@ class RecordedCell:
             with suppress(ValueError):  # a cell that awaits ends in another context than its own
                 context.__exit__(None, None, None)
         if self._record is not None:
-            finished = recording.recorder.end(self._record, outcome)
-            if self._task is not None and recording.notebook is not None:
-                recording.notebook.end_cell(self._task, outcome)
-            if not finished.wait(_PATIENCE):
-                self._problems.append(
-                    "The server is slow; the end of this run is still being sent."
-                )
-                finished.when_done(lambda: self._settle(finished))
-            self._settle(finished)
             self._ended = recording.clock()
-            self.draw()
-        elif self._task is not None and recording.notebook is not None:
+            finished = recording.recorder.end(self._record, outcome)
+            finished.when_done(lambda: self._settle(finished))
+        if self._task is not None and recording.notebook is not None:
             recording.notebook.end_cell(self._task, outcome)
+        if self._record is not None and not finished.wait(_PATIENCE):
+            self._problems = ["The server is slow; the end of this run is still being sent."]
+            if finished.done():
+                self._settle(finished)
+            self.draw()
 
     def _settle(self, finished: ThreadFuture[None]) -> None:
-        """Record what could not be sent."""
+        """Show how the run ended, on the thread that sends it, and what could not be sent."""
         record = self._record
         assert record is not None, "it was begun"
-        if not finished.done():
-            return
-        self._problems.clear()
+        self._problems = []
         if finished.error is not None:
-            self._problems.append(f"The end was not recorded: {_reason(finished.error)}")
+            self._problems = [f"The end was not recorded: {_reason(finished.error)}"]
         elif record.lost_lines:
-            self._problems.append(f"{record.lost_lines:,} printed lines were not recorded.")
-        if self._ended is not None:
+            self._problems = [f"{record.lost_lines:,} printed lines were not recorded."]
+        try:
             self.draw()
+        except Exception:  # functions of the shell can raise anything
+            logger.exception("The card of a recorded cell could not be drawn")
 
     def draw(self) -> bool:
         """Show the run, and return whether the cell is running."""
@@ -366,12 +373,13 @@ def _finished(task: CellTask, state: Any) -> Generator[Call[Any], Any, None]:
 
 
 def cell_name(source: str, number: int) -> str:
-    """Return a name for a cell: its first line that says something."""
+    """Return a name for a cell: its first line that is not an import, if there is one."""
     from orchnb.text import one_line
 
-    lines = (one_line(line, 60) for line in source.splitlines())
-    first = next((line for line in lines if line and not line.startswith("%%orch_track")), "")
-    return f"[{number}] {first}".strip()
+    lines = [one_line(line, 60) for line in source.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("%%orch_track")]
+    first = [line for line in lines if not line.startswith(("import ", "from "))] or lines
+    return f"[{number}] {first[0] if first else ''}".strip()
 
 
 def secret_texts(settings: Settings) -> Iterator[str]:

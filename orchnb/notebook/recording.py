@@ -115,7 +115,9 @@ class CellRecords:
             options = None if place is None else self._options(lines[place])
         stack = self._open.setdefault(self._key(), [])
         stack.append(None)
-        if options is not None or (self._session is not None and self._session.is_on):
+        # Front ends run code, such as a variable inspector's, without storing it.
+        is_on = self._session is not None and self._session.is_on
+        if options is not None or (is_on and getattr(info, "store_history", False)):
             recorded = self.session.begin(options, source)
             stack[-1] = recorded
 

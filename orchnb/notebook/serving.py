@@ -48,9 +48,9 @@ async def serve(
     """Deploy a flow from the cell that defines it, and execute its runs in a process on this machine.
 
     The flow's source goes to a file, with the imports and definitions of other cells that it uses. The
-    process uses the current server, and ends with the notebook; then Prefect pauses the schedules. To
-    serve the same name again replaces the deployment and the process. The arguments that are not listed
-    here are those of Prefect's ``Flow.serve``.
+    process uses the current server. It ends with the notebook, and when you switch to another server;
+    then Prefect pauses the schedules. To serve the same name again replaces the deployment and the
+    process. The arguments that are not listed here are those of Prefect's ``Flow.serve``.
 
     Args:
         flow: the flow. It may also be defined in a module.

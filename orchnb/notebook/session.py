@@ -205,6 +205,7 @@ class Session:
         The choice of server stays as it is. An interrupt ends only the wait for things to close.
         """
         try:
+            _stop_served_flows()
             with self._following:
                 self._is_closed = True
                 self._path.remove()
@@ -242,9 +243,12 @@ class Session:
         before, self._fresh = self._fresh, fresh
         try:
             try:
-                self.follow()
+                _stop_served_flows()
             finally:
-                _close_clients()
+                try:
+                    self.follow()
+                finally:
+                    _close_clients()
         finally:
             if before is not None:
                 from orchnb.hosting.ephemeral import forget_app
@@ -252,6 +256,13 @@ class Session:
                 app, folder = before
                 forget_app(app)
                 app.when_down(folder.remove)
+
+
+def _stop_served_flows() -> None:
+    """End the processes that serve flows, while the server is there to pause their schedules."""
+    serving = loaded_module("orchnb.runs.serving")
+    if serving is not None:
+        serving.stop_all()
 
 
 def _close_clients() -> None:

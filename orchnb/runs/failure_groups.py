@@ -23,7 +23,7 @@ from orchnb.text import one_line
 if TYPE_CHECKING:
     from orchnb.api.models import FlowRun
 
-MOST_RUNS = 2_000
+MOST_FAILED_RUNS = 2_000
 """Failed runs that are read at most."""
 
 _MOST_VALUES = 3
@@ -122,7 +122,7 @@ class FailureGroups:
 
 @operation
 def read_failures(
-    since: When = "24h", flow_name: str | None = None, *, max_runs: int = MOST_RUNS
+    since: When = "24h", flow_name: str | None = None, *, max_runs: int = MOST_FAILED_RUNS
 ) -> Generator[Call[Any], Any, FailureGroups]:
     """Read the flow runs that failed or crashed, grouped by cause.
 

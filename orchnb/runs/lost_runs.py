@@ -21,9 +21,10 @@ from uuid import UUID
 
 from orchnb.api import models
 from orchnb.api.operations.flow_runs import read_flow_runs, set_flow_run_state
+from orchnb.api.operations.task_runs import read_task_runs, set_task_run_state
 
 if TYPE_CHECKING:
-    from orchnb.api.models import FlowRun
+    from orchnb.api.models import FlowRun, TaskRun
     from orchnb.http.calls import Call
 
 RECORD_TAG = "notebook"
@@ -116,6 +117,11 @@ class LostRuns:
         lost = [run for run in running if self._is_lost(run)]
         state = models.State(type=models.StateType.CRASHED, message=_LOST)
         for run in lost:
+            tasks: list[TaskRun] = yield from read_task_runs(
+                flow_run_id=run.id, state="RUNNING", limit=_MOST_READ
+            )
+            for task in tasks:
+                yield from set_task_run_state(task.id, state)
             yield from set_flow_run_state(run.id, state)
         return lost
 

@@ -11,11 +11,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from orchnb.errors import PrefectHTTPStatusError
+from orchnb.errors import ClientClosed, PrefectHTTPStatusError
 from orchnb.http.calls import Call, LongSteps, Steps
 from orchnb.http.effects import Sleep
 from orchnb.runs.lost_runs import HEARTBEAT_INTERVAL, LostRuns
@@ -43,6 +43,9 @@ class Performer(Protocol):
     def perform(self, steps: LongSteps[Any], operation: str = "") -> Any: ...
 
 
+Again = Callable[[], AbstractContextManager[Performer]]
+
+
 class Recorder:
     """Sends the records of one notebook.
 
@@ -65,17 +68,24 @@ class Recorder:
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._active: dict[Record, Performer] = {}
+        self._again: dict[Record, Again | None] = {}
         self._sent = self._beaten = clock()
         self._looked = float("-inf")
         self._thread: threading.Thread | None = None
 
-    def begin(self, record: Record, client: Performer) -> ThreadFuture[None]:
-        """Create a record's run; the result is there when it exists."""
+    def begin(
+        self, record: Record, client: Performer, again: Again | None = None
+    ) -> ThreadFuture[None]:
+        """Create a record's run; the result is there when it exists.
+
+        ``again`` opens another client of the same server, if this one is closed before the end.
+        """
 
         def created() -> None:
             _perform(client, record.begin(self._lost.labels()))
             if record.run is not None:
                 self._active[record] = client
+                self._again[record] = again
 
         return self._soon(created)
 
@@ -84,12 +94,20 @@ class Recorder:
 
         def finished() -> None:
             client = self._active.pop(record, None)
-            if client is not None:
-                try:
-                    _perform(client, record.end(outcome))
-                finally:
-                    self._soon(lambda: _perform(client, record.send_artifacts()))
-                    self._soon(lambda: self._look(client))
+            again = self._again.pop(record, None)
+            if client is None:
+                return
+            try:
+                _perform(client, record.end(outcome))
+            except ClientClosed:
+                if again is None:
+                    raise
+                with again() as other:
+                    _perform(other, record.end(outcome))
+                    _perform(other, record.send_artifacts())
+                return
+            self._soon(lambda: _perform(client, record.send_artifacts()))
+            self._soon(lambda: self._look(client))
 
         return self._soon(finished)
 

@@ -70,21 +70,29 @@ class Record:
         parent_task_run_id: Any = None,
         secrets: Secrets | None = None,
     ) -> None:
-        self.flow: str = flow
+        self._secrets = secrets or Secrets()
+        self.flow: str = self._secrets.mask(flow)
         self.flow_id: UUID | None = flow_id
         self.run: FlowRun | None = None
         """The run as the server last reported it; None if it was not created."""
         self.printed: Printed = Printed()
         self.lost_lines: int = 0
         """How many lines could not be sent."""
-        self._secrets = secrets or Secrets()
-        self._parameters = self._secrets.mask_json(dict(parameters or {}))
-        self._tags = [RECORD_TAG, *tags]
+        self._parameters = self._masked(dict(parameters or {}))
+        self._tags = [RECORD_TAG, *self._masked(list(tags))]
         self._parent = parent_task_run_id
         self._lock = threading.Lock()
         self._artifacts: list[ArtifactContent] = []
         self._outputs = 0
         self._is_unwanted = False
+        self._is_printed = False
+
+    def _masked(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {self._secrets.mask(key): self._masked(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._masked(item) for item in value]
+        return self._secrets.mask(value) if isinstance(value, str) else value
 
     def abandon(self) -> bool:
         """Do without the run if it does not exist yet; return whether that is so."""
@@ -163,9 +171,11 @@ class Record:
         """Send the lines that are left, and set the run's last state. Artifacts can be sent later."""
         if self.run is None:
             return
-        if outcome.traceback:
-            self.printed.add("traceback", logging.ERROR, outcome.traceback)
-        self.printed.finish()
+        if not self._is_printed:  # this may be the second try
+            self._is_printed = True
+            if outcome.traceback:
+                self.printed.add("traceback", logging.ERROR, outcome.traceback)
+            self.printed.finish()
         yield from self.send_lines()
         state = models.State(
             type=outcome.type,

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchnb.api import models
-from orchnb.api.models.base import ModelList
-from orchnb.api.operations.coercion import as_uuid
 from orchnb.api.operations.flow_runs import read_flow_runs
-from orchnb.api.operations.references import find_flow_run
+from orchnb.api.operations.references import find_flow_runs
 from orchnb.api.pagination import Paging, every, pages_of
 from orchnb.api.times import When
 from orchnb.http.calls import Call
@@ -34,19 +32,20 @@ def select_runs(
     """Return the flow runs that are meant, each once; those that were given by ids as ids.
 
     Args:
-        wanted: a run, its id, short id or name, or several of these. Without it and a filter, the runs
-            that are active.
+        wanted: a run, its id, the beginning of its id, its name, or several of these. Without it and
+            without a filter, the runs that are active.
         flow: the name of a flow, whose runs are meant.
         tag: a tag that the runs have.
         since: runs that were expected to start since then.
 
     Raises:
-        ValueError: there is no run of that name.
+        ReferenceNotFound: there is no run of that name or short id.
+        AmbiguousReference: several runs have that name or short id.
     """
     words = _several(wanted)
     found: list[FlowRun | UUID] = []
-    for word in words:
-        found += yield from _meant(word)
+    ids = iter((yield from find_flow_runs(each for each in words if not _is_run(each))))
+    found += [each if _is_run(each) else next(ids) for each in words]
     if flow is not None or tag is not None or since is not None:
         tags = None if tag is None else [tag]
         query = read_flow_runs(
@@ -61,7 +60,7 @@ def select_runs(
     return list({getattr(run, "id", run): run for run in found}.values())
 
 
-def _several(wanted: object) -> list[object]:
+def _several(wanted: object) -> list[Any]:
     if wanted is None:
         return []
     if isinstance(wanted, (str, UUID)) or hasattr(wanted, "id"):
@@ -73,13 +72,5 @@ def _several(wanted: object) -> list[object]:
     return list(wanted)
 
 
-def _meant(word: Any) -> Generator[Call[Any], Any, list[FlowRun | UUID]]:
-    if isinstance(word, models.FlowRun):
-        return [word]
-    run_id = as_uuid(getattr(word, "id", word))
-    if run_id is not None:
-        return [run_id]
-    found: ModelList[FlowRun] = yield from read_flow_runs(
-        flow_run_filter={"name": {"any_": [str(word)]}}, sort="EXPECTED_START_TIME_DESC"
-    )
-    return list(found) or [(yield from find_flow_run(str(word)))]
+def _is_run(word: object) -> bool:
+    return isinstance(word, models.FlowRun)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,20 +72,22 @@ class FlowProcess:
         """The exit code; None while it is running."""
         return self._process.poll()
 
-    def stop(self, patience: float = _STOP_PATIENCE) -> None:
-        """End it: its runs are cancelled, and its schedules are paused."""
+    def ask_to_end(self) -> None:
+        """Ask it to end, without waiting. It cancels its runs and pauses its schedules."""
         process = self._process
-        if process.poll() is None:
-            if process.stdin is not None:
-                process.stdin.close()
-            process.terminate()
-            try:
-                process.wait(patience)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
         if process.stdin is not None:
             process.stdin.close()
+        if process.poll() is None:
+            process.terminate()
+
+    def stop(self, patience: float = _STOP_PATIENCE) -> None:
+        """End it, and wait until it has ended. It is killed after ``patience`` seconds."""
+        self.ask_to_end()
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def log_lines(self, most: int = _LOG_SHOWN) -> list[str]:
         """Return the last lines that it has written, without empty ones."""
@@ -209,6 +212,10 @@ def remember(process: FlowProcess) -> None:
 def stop_all() -> None:
     """End all processes that are not detached."""
     with _lock:
-        ended, _processes[:] = list(_processes), []
-    for process in ended:
+        running = list(_processes)
+    for process in running:
+        process.ask_to_end()
+    for process in running:
         process.stop()
+        with _lock, suppress(ValueError):  # one was stopped in the meantime, in another thread
+            _processes.remove(process)

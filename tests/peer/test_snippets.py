@@ -124,7 +124,7 @@ async def reschedule_late_runs(get_client: Any, name: str) -> None:
             await client.delete_flow_run(flow_run_id=run.id)
         delays = [
             new.expected_start_time - old.expected_start_time
-            for new, old in zip(moved, ordered, strict=False)
+            for new, old in zip(moved, ordered[:2], strict=True)
         ]
         assert delays == [timedelta(hours=6)] * 2
 

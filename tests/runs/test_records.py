@@ -198,7 +198,11 @@ class World:
         steps = looker.find()
         call = next(steps)
         assert call.json["flow_runs"]["tags"] == {"all_": ["notebook"]}
-        change = next_call(steps, [run])
+        tasks = next_call(steps, [run])
+        if tasks is None:
+            return False
+        assert tasks.json["task_runs"]["state"] == {"type": {"any_": ["RUNNING"]}}
+        change = next_call(steps, [])
         assert change is None or change.json["state"]["type"] == "CRASHED"
         return change is not None
 

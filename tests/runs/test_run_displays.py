@@ -201,6 +201,8 @@ def last_of(shown: Shown) -> tuple[int, str]:
         ("await client.wait_for_flow_runs(runs);", "4 flow runs: 4 done"),
         ("await orchnb.watch(runs)", "4 flow runs: 4 done"),
         ("%orch_watch {run.id}", ": Failed"),
+        ("%orch_watch {str(run.id)[:8]}", ": Failed"),
+        ("%orch_watch {run.name}", ": Failed"),
         ("%orch_watch --flow train --since 1h", " flow runs: "),
     ],
 )

@@ -123,39 +123,53 @@ def cell(site: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> It
         yield running
 
 
-def test_a_flow_is_deployed_from_its_cell_and_ends_with_the_kernel(
-    cell: Kernel, site: tuple[str, Path]
-) -> None:
-    assert not cell("import json\nfrom prefect import flow\nFACTOR = 3").traceback
-    assert not cell("def scaled(x):\n    return json.loads(str(x)) * FACTOR").traceback
-    shown = cell(
+@pytest.fixture(scope="module")
+def serving(cell: Kernel) -> Kernel:
+    """A kernel in which ``served`` is a flow that is served from its cell."""
+    for source in (
+        "import json\nfrom prefect import flow\nFACTOR = 3",
+        "def scaled(x):\n    return json.loads(str(x)) * FACTOR",
         "@flow(name='scaling', persist_result=True)\n"
         "def scale(x: int = 1) -> int:\n"
-        "    print('scaling', x)\n"
         "    return scaled(x)\n"
-        "served = await orchnb.serve(scale, 'nightly', cron='0 6 * * *', parameters={'x': 5})\n"
-        "served"
+        "served = await orchnb.serve(scale, 'nightly', cron='0 6 * * *', parameters={'x': 5})",
+    ):
+        shown = cell(source)
+        assert not shown.traceback, shown.traceback
+    return cell
+
+
+def test_a_flow_is_deployed_from_its_cell(serving: Kernel) -> None:
+    assert "scaling/nightly is served" in serving("served").text
+    assert "FACTOR = 3\n" in serving("print(served.file.read_text())").streams
+
+
+def test_its_runs_are_executed(serving: Kernel) -> None:
+    shown = serving(
+        "run = await client.run_deployment(served)\nprint(await client.read_result(run))"
     )
-    assert not shown.traceback, shown.traceback
-    assert "scaling/nightly is served" in shown.text
-    shown = cell("run = await client.run_deployment(served)\nprint(run.state_name, run.parameters)")
-    assert "Completed {'x': 5}" in shown.streams, shown.everything
-    shown = cell("print(served.file.read_text())")
-    assert "FACTOR = 3\n" in shown.streams
-    pid = int(cell("print(served.process.pid)").streams)
+    assert "15" in shown.streams, shown.everything
+
+
+def test_serving_it_again_replaces_the_process(serving: Kernel, site: tuple[str, Path]) -> None:
+    pid = int(serving("print(served.process.pid)").streams)
     with SyncPrefectClient(site[0]) as client:
         deployment = client.read_deployment_by_name("scaling/nightly")
-        assert not deployment.paused
-        # It is served again under the same name: the first process ends, a new one runs.
-        shown = cell("served = await orchnb.serve(scale, 'nightly', cron='0 7 * * *')\nserved")
+        shown = serving("served = await orchnb.serve(scale, 'nightly', cron='0 7 * * *')\nserved")
         assert not shown.traceback, shown.traceback
         assert ended(pid)
         again = client.read_deployment_by_name("scaling/nightly")
-        assert again.id == deployment.id
+        assert (again.id, again.paused) == (deployment.id, False)
         assert "0 7" in str(again.schedules)
-        pid = int(cell("print(served.process.pid)").streams)
-        os.kill(int(cell("import os\nprint(os.getpid())").streams), signal.SIGKILL)
-        assert ended(pid), "it outlives a killed kernel"
+
+
+def test_its_process_ends_with_a_killed_kernel_and_pauses_its_schedules(
+    serving: Kernel, site: tuple[str, Path]
+) -> None:
+    pid = int(serving("print(served.process.pid)").streams)
+    os.kill(int(serving("import os\nprint(os.getpid())").streams), signal.SIGKILL)
+    assert ended(pid), "it outlives the kernel"
+    with SyncPrefectClient(site[0]) as client:
         assert client.read_deployment_by_name("scaling/nightly").paused
 
 

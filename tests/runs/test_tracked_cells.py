@@ -296,7 +296,7 @@ def test_without_a_server_the_cell_runs_and_says_that_it_is_not_recorded(cell: K
 def test_every_cell_is_a_task_run_while_that_is_on(cell: Kernel, server: Any) -> None:
     assert "not recorded" in cell("%orch_track").text
     assert ": Running" in cell("%orch_track on").text
-    cell("first = 1")
+    cell("\nimport os\nfirst = 1\n")
     cell("1 / 0")
     cell("%%orch_track inner\nprint('in both')")
     shown = cell("%orch_track off")
@@ -320,13 +320,46 @@ def test_every_cell_is_a_task_run_while_that_is_on(cell: Kernel, server: Any) ->
     ]
 
 
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [("%unload_ext orchnb", "2 cells"), ("", "1 cell")],
+    ids=["unloaded", "the kernel ends"],
+)
+def test_the_record_of_a_notebook_ends_with_orchnb(
+    site: tuple[str, Path], server: Any, tmp_path: Path, last: str, words: str
+) -> None:
+    settings = {"PREFECT_API_URL": site[0], "JPY_SESSION_NAME": f"/work/{words}.ipynb"}
+    with kernel(tmp_path, PYTHONPATH=str(ROOT), **settings) as started:
+        started("%load_ext orchnb\n%orch_track on")
+        started("x = 1")
+        if last:
+            started(last)
+        else:
+            started.manager.shutdown_kernel(now=False)
+    run = last_run(server, words)
+    assert (run.state_name, run.state.message) == ("Completed", words)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["%orch_server_type server http://127.0.0.1:1/api", "%unload_ext orchnb\n%load_ext orchnb"],
+)
+def test_a_cell_that_closes_the_clients_is_recorded_to_its_end(
+    cell: Kernel, server: Any, source: str
+) -> None:
+    shown = cell(f"%%orch_track closing\n{source}\nprint('after')")
+    assert "after" in shown.streams
+    cell("%orch_server_type auto")
+    assert last_run(server, "closing").state_name == "Completed"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX's")
 def test_the_run_of_a_killed_kernel_is_found(
     site: tuple[str, Path], server: Any, tmp_path: Path
 ) -> None:
     later = LostRuns(now=lambda: time.time() + STOPPED_AFTER)
     with kernel(tmp_path, PREFECT_API_URL=site[0], PYTHONPATH=str(ROOT)) as started:
-        started("%load_ext orchnb\nimport os")
+        started("%load_ext orchnb\nimport os\n%orch_track on")
         process = int(started.value("os.getpid()"))
         started.begin("%%orch_track killed\nprint('started')\nimport time; time.sleep(60)")
         while started.client.get_iopub_msg(timeout=60)["content"].get("text") != "started\n":
@@ -339,6 +372,9 @@ def test_the_run_of_a_killed_kernel_is_found(
     ]  # a fresh heartbeat
     assert run.id in [each.id for each in server.perform(later.find())]
     assert last_run(server, "killed").state_name == "Crashed"
+    whole = last_run(server, "notebook")  # every cell of it was on the record too
+    tasks = server.read_task_runs(flow_run_id=whole.id)
+    assert (whole.state_name, tasks[-1].state_name) == ("Crashed", "Crashed")
 
 
 def test_papermill_saves_the_card_as_it_ended(

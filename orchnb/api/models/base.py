@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticUseDefault, core_schema
 
-from orchnb.http.json_values import in_local_zone
+from orchnb.http.json_values import with_local_zone
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -40,7 +40,7 @@ def aware(moment: datetime, info: ValidationInfo) -> datetime:
     return (
         moment.replace(tzinfo=timezone.utc)
         if info.context is FROM_SERVER
-        else in_local_zone(moment)
+        else with_local_zone(moment)
     )
 
 

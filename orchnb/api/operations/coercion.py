@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -73,6 +73,10 @@ def as_id(value: object, name: str) -> str:
         return str(found)
     if value == "":
         return ""  # `path` refuses it
+    if isinstance(value, Awaitable):
+        raise ValueError(
+            f"{name} should be an id (a UUID), not {type(value).__name__}; await it first"
+        )
     kind = name.removesuffix("_id")
     shown = repr(one_line(str(value), 80))
     words = f"{name} should be an id (a UUID), and {shown} is not one"

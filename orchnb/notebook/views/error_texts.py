@@ -152,19 +152,3 @@ AFTERWARDS = (
         "It may have been done anyway: read it back before running this again.",
     ),
 )
-
-# A server's 403 about CSRF tokens, by a word that it contains.
-CSRF_HINTS = (
-    (
-        "Missing",
-        "This client sends none: set PREFECT_CLIENT_CSRF_SUPPORT_ENABLED=true. If it is set already, "
-        "the server started to require tokens after this client's first request: %reload_ext orchnb "
-        "creates a new client.",
-    ),
-    (
-        "Invalid",
-        "New tokens were fetched and refused as well, so the server that checks tokens does not know "
-        "the ones that were issued: several servers behind one address need one shared database, and "
-        "a proxy must not cache responses of /csrf-token.",
-    ),
-)

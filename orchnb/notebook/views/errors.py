@@ -20,10 +20,11 @@ from orchnb.errors import (
     PrefectHTTPStatusError,
     ServerStartFailed,
 )
+from orchnb.http.errors import is_about_csrf
 from orchnb.http.failures import Explanation, explain
+from orchnb.http.retry import ASIDE
 from orchnb.notebook.views.error_texts import (
     AFTERWARDS,
-    CSRF_HINTS,
     KINDS,
     UNANSWERED,
     UNCONNECTED,
@@ -145,6 +146,8 @@ def _request_of(error: BaseException | None) -> httpx.Request | None:
 
 
 def _afterwards(request: httpx.Request) -> str:
+    if ASIDE in request.extensions:
+        return "This request was not sent: it needs a CSRF token first."
     what = f"{request.method} {request.url.path}"
     for pattern, words in AFTERWARDS:
         if re.match(pattern if pattern.endswith(" ") else f"{pattern}$", what):
@@ -247,7 +250,7 @@ def _refusal_title(error: PrefectHTTPStatusError) -> str:
 def _refusal_hint(error: PrefectHTTPStatusError) -> str:
     """Return what to do if that depends on more than the status; otherwise ""."""
     if _is_about_csrf(error):
-        return next((hint for word, hint in CSRF_HINTS if word in error.detail), "")
+        return ""  # the error itself has it
     if error.status_code == 500 and error.request.url.host == IN_PROCESS_HOST:
         return "%orch_server_logs shows why it failed."
     if not _is_about_credentials(error):
@@ -268,8 +271,7 @@ def _refusal_hint(error: PrefectHTTPStatusError) -> str:
 
 
 def _is_about_csrf(error: PrefectHTTPStatusError) -> bool:
-    words = ("CSRF token", "Missing client identifier")
-    return error.status_code == 403 and any(word in error.detail for word in words)
+    return error.status_code == 403 and is_about_csrf(error.detail)
 
 
 def _is_about_credentials(error: PrefectHTTPStatusError) -> bool:
