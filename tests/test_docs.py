@@ -38,10 +38,15 @@ os.environ["DO_NOT_TRACK"] = "1"
 async def app(scope, receive, send):
     "One of the reader's own."
 """
+# Deployments, a failed run that can be retried, a worker, and a run whose result is stored.
 MEANWHILE = """
 import asyncio
 for name in ("etl", "train"):
     await client.create_deployment(name, "nightly" if name == "etl" else "gpu")
+
+failed_run = await client.create_flow_run_from_deployment("etl/nightly", parameters={})
+await client.set_flow_run_state(failed_run.id, "FAILED", force=True)
+failed_run = await client.read_flow_run(failed_run.id)
 
 async def work():
     "As the reader's own worker."
@@ -54,12 +59,24 @@ async def work():
         pass
 
 worker = asyncio.create_task(work())
+
+from prefect import flow
+
+@flow(persist_result=True)
+def kept():
+    return 42
+
+kept()
+picked = await client.read_flow_runs(flow_name="kept", limit=1)
+kept_run = picked[0]
 """
 READERS_OWN = {
     "%orch_watch RUN": "%orch_watch --tag nobodys",
     "NAME": "ephemeral",
     "URL": "http://127.0.0.1:1/api",
     "/any/path": "/hello",
+    "read_failed_run(run)": "read_failed_run(failed_run)",
+    "read_result(run)": "read_result(kept_run)",
 }
 
 # `make commands` runs every command of the two pages. These run for every change as well: by CI itself,
@@ -135,14 +152,10 @@ def test_the_snippets_in_their_order(cell: Kernel) -> None:
             run_as_read(cell, MEANWHILE)
 
 
-# What a page takes for granted: besides the deployments, and a worker, a failed run that can be retried.
 BEFORE_A_PAGE = f"""
 %load_ext orchnb
 %orch_server_type auto
 client = orchnb.get_client()
-await client.create_deployment("etl", "nightly")
-run = await client.create_flow_run_from_deployment("etl/nightly", parameters={{}})
-await client.set_flow_run_state(run.id, "FAILED", force=True)
 {MEANWHILE}
 """
 

@@ -37,7 +37,7 @@ def code_cells(path: Path) -> list[Any]:
 
 
 def test_they_are_numbered_in_reading_order() -> None:
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"{n:02}_" for n in range(1, 6)]
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{n:02}_" for n in range(1, 7)]
 
 
 @by_name

@@ -179,7 +179,7 @@ class OrchMagics(Magics):
         return log_view(max(1, given.n), given.level)
 
     @magic_arguments()
-    @argument("run", help="the flow run: its id, or a variable that holds the run")
+    @argument("run", help="the flow run: its name, its id or the beginning of it, or a variable")
     @argument("-n", type=int, default=200, help="show at most this many lines; the default is 200")
     @argument("-f", action="store_true", help="show lines as they arrive, until the run has ended")
     @argument(
@@ -193,12 +193,16 @@ class OrchMagics(Magics):
     @line_magic
     def orch_logs(self, line: str) -> Card | None:
         """Show the last log lines of a flow run, or with ``-f`` its lines as they arrive."""
+        from uuid import UUID
+
         from orchnb.errors import ObjectNotFound
         from orchnb.notebook.log_displays import RunLog
 
         given = _given(OrchMagics.orch_logs, line)
         assert self.shell is not None, "magics are called by a shell"
-        run = self.shell.user_ns.get(given.run, given.run)
+        run = self.shell.user_ns.get(given.run)
+        if not (isinstance(run, (str, UUID)) or hasattr(run, "flow_id")):
+            run = given.run
         with _usage_errors(ValueError, ObjectNotFound):
             log = RunLog(run, level=given.level, task=given.task)
         if not given.f:

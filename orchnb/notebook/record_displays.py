@@ -373,12 +373,13 @@ def _finished(task: CellTask, state: Any) -> Generator[Call[Any], Any, None]:
 
 
 def cell_name(source: str, number: int) -> str:
-    """Return a name for a cell: its first line that says something."""
+    """Return a name for a cell: its first line that is not an import, if there is one."""
     from orchnb.text import one_line
 
-    lines = (one_line(line, 60) for line in source.splitlines())
-    first = next((line for line in lines if line and not line.startswith("%%orch_track")), "")
-    return f"[{number}] {first}".strip()
+    lines = [one_line(line, 60) for line in source.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("%%orch_track")]
+    first = [line for line in lines if not line.startswith(("import ", "from "))] or lines
+    return f"[{number}] {first[0] if first else ''}".strip()
 
 
 def secret_texts(settings: Settings) -> Iterator[str]:

@@ -122,7 +122,7 @@ def _log_levels_kept() -> Iterator[None]:
     loggers = [
         each
         for name, each in known.items()
-        if isinstance(each, logging.Logger) and not f"{name}.".startswith("prefect.server.")
+        if isinstance(each, logging.Logger) and not internals.is_servers_logger(name)
     ]
     levels = [(each, each.level) for each in (logging.root, *loggers)]
     try:

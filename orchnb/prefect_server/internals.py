@@ -373,6 +373,11 @@ def is_installed() -> bool:
     return importlib.util.find_spec(_PREFECT) is not None
 
 
+def is_servers_logger(name: str) -> bool:
+    """Return whether a logger of this name is the server's, and not the client's or another package's."""
+    return f"{name}.".startswith(f"{_PREFECT}.server.")
+
+
 def version() -> str:
     """Return the version of Prefect."""
     return str(getattr(importlib.import_module(_PREFECT), "__version__", "(unknown version)"))

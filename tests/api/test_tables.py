@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -24,6 +25,7 @@ from orchnb.api.models import (
     TaskRun,
     WorkPool,
 )
+from orchnb.api.related import related_objects
 from orchnb.notebook.views.model import Card, Line, Table, TableCell, html, text
 from orchnb.notebook.views.objects import (
     model_card,
@@ -289,6 +291,54 @@ def test_a_list_that_was_read_knows_its_server(server_url: str) -> None:
         flows = client.read_flows(name_like="tables-")
         assert (len(flows), flows.cut) == (2, False)
         assert flows.ui_url == server_url.removesuffix("/api")
+
+
+def test_an_iterator_gives_a_list_of_all_that_is_left(server_url: str) -> None:
+    with SyncPrefectClient(server_url) as client:
+        for name in "abc":
+            client.create_flow_from_name(f"listed-{name}")
+        rows = client.iter_flows(name_like="listed-")
+        assert next(rows).name == "listed-a"
+        left = rows.to_list()
+        assert isinstance(left, ModelList)
+        assert ([flow.name for flow in left], left.model) == (["listed-b", "listed-c"], Flow)
+        assert client.iter_flows(name_like="listed-").to_list().to_pandas().shape[0] == 3
+        assert client.iter_flows(name_like="no-such-flow").to_list() == []
+
+    async def read() -> list[Flow]:
+        async with PrefectClient(server_url) as client:
+            return await client.iter_flows(name_like="listed-").to_list()
+
+    assert [flow.name for flow in asyncio.run(read())] == ["listed-a", "listed-b", "listed-c"]
+
+
+def test_names_are_asked_for_only_where_results_are_looked_at(server_url: str) -> None:
+    with SyncPrefectClient(server_url) as client:
+        flow_id = client.create_flow_from_name("looked-at")
+        client.create_flow_run(flow_id)
+        requests: list[str] = []
+        client._http.event_hooks = {"request": [lambda sent: requests.append(sent.url.path)]}
+        client.read_flow_runs(flow_name="looked-at", limit=5)
+        assert requests == ["/api/flow_runs/filter"]
+        related_objects.wanted = True
+        try:
+            requests.clear()
+            for _ in range(2):  # what is known is not asked for again
+                client.read_flow_runs(flow_name="looked-at", limit=5)
+        finally:
+            related_objects.wanted = False
+        asked = ["/api/flow_runs/filter", "/api/flows/filter", "/api/flow_runs/filter"]
+        assert requests == asked
+        assert related_objects.flow_names.get(flow_id) == "looked-at"
+
+
+def test_the_newest_flow_runs_are_first(server_url: str) -> None:
+    with SyncPrefectClient(server_url) as client:
+        flow_id = client.create_flow_from_name("newest-first")
+        for number in range(8):
+            client.create_flow_run(flow_id, name=f"run-{number}")
+        found = client.read_flow_runs(flow_name="newest-first", limit=3)
+        assert [each.name for each in found] == ["run-7", "run-6", "run-5"]
 
 
 # What a server can do.

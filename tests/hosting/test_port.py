@@ -238,20 +238,24 @@ def test_a_forked_child_does_not_keep_the_port(on_demand: Served, asked: bool) -
     if asked:
         get(on_demand)
     reading, writing = os.pipe()
+    told, telling = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(writing)
         on_demand.close()
+        os.write(telling, b"x")
         os.read(reading, 1)  # until the parent has looked
         os._exit(0)
     os.close(reading)
     try:
+        os.read(told, 1)
         assert get(on_demand).status_code == 200, "the parent's is as it was"
         on_demand.close()
         with socket.socket() as tried:
             assert tried.connect_ex(("127.0.0.1", on_demand.port)) != 0
     finally:
-        os.close(writing)
+        for pipe in (writing, told, telling):
+            os.close(pipe)
         os.waitpid(child, 0)
 
 

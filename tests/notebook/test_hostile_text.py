@@ -442,7 +442,7 @@ def failed_of(said: str) -> FailedRun:
 def groups_of(said: str) -> FailureGroups:
     runs = [run_of(said), run_of(said)]
     since = datetime(2026, 11, 28, tzinfo=timezone.utc)
-    return FailureGroups(grouped(runs, {runs[0].flow_id: said}), since, True, said)
+    return FailureGroups(grouped(runs, {runs[0].flow_id: said}), since, True)
 
 
 def comparison_of(said: str) -> RunComparison:

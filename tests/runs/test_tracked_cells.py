@@ -296,7 +296,7 @@ def test_without_a_server_the_cell_runs_and_says_that_it_is_not_recorded(cell: K
 def test_every_cell_is_a_task_run_while_that_is_on(cell: Kernel, server: Any) -> None:
     assert "not recorded" in cell("%orch_track").text
     assert ": Running" in cell("%orch_track on").text
-    cell("first = 1")
+    cell("\nimport os\nfirst = 1\n")
     cell("1 / 0")
     cell("%%orch_track inner\nprint('in both')")
     shown = cell("%orch_track off")

@@ -1,6 +1,6 @@
 """Artifacts: tables, progress, links, images and texts that runs have created for people.
 
-What an artifact contains is a server's text, so none of it becomes markup. Markdown is shown as its
+The contents of an artifact are a server's text, so none of it becomes markup. Markdown is shown as its
 source, which is made to be read: as ``text/markdown``, JupyterLab would render it in a trusted notebook
 with any HTML that is in it, scripts included. An image is a link: a page that loads it would tell its
 server who looks.
@@ -85,7 +85,7 @@ def _link(data: Any) -> TableCell:
 
 
 def _table(data: Any) -> Table | None:
-    """Return the table in an artifact: rows as mappings or lists, or columns; None if it is none."""
+    """Return the table in an artifact: rows as mappings or lists, or columns; None if there is none."""
     if isinstance(data, str):
         try:
             data = json.loads(data)

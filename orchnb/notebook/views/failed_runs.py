@@ -70,7 +70,7 @@ def _entries(failed: FailedRun) -> list[LogEntry]:
 
 
 def _notes(failed: FailedRun) -> tuple[str, ...]:
-    ident = str(failed.run.id)
+    ident = str(failed.run.id)[:8]
     if failed.run.deployment_id is None:
         retry = "It has no deployment, so it cannot be retried: call its flow again."
     else:

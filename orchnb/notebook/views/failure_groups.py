@@ -40,7 +40,7 @@ def _row(group: FailureGroup, found: FailureGroups, now: datetime) -> tuple[str 
         f"{group.count:,}",
         TableCell(clean(group.cause, 160), "error", title=clean(group.cause)),
         clean(", ".join(group.flows), 80),
-        TableCell(parameters, title=everything) if parameters != everything else parameters,
+        TableCell(parameters, title=everything),
         at(group.last, now),
         page_link(
             clean(newest.name or str(newest.id), 60), found.ui_url, "runs/flow-run", newest.id
