@@ -2,8 +2,7 @@
 
 A `Watching` accompanies a `Following` and makes its requests between the looks, at the same pace, so
 that both together make at most two requests per second, also for a thousand runs. It reads details only
-for the runs that a display shows. What a person asks for with a button is done by the same steps, and so
-by the same client.
+for the runs that a display shows. The same steps, and so the same client, do what the buttons ask for.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import httpx
+from typing_extensions import LiteralString
 
 from orchnb.api import models
 from orchnb.api.answers import list_of
@@ -107,5 +108,5 @@ def _any(ids: Sequence[UUID]) -> dict[str, list[str]]:
     return {"any_": [str(each) for each in ids]}
 
 
-def _filtered(place: str, read: Callable[[Any], T], **body: Any) -> Call[T]:
+def _filtered(place: LiteralString, read: Callable[[Any], T], **body: Any) -> Call[T]:
     return Call("POST", path(place), read, json=body, repeatable=True, timeout=_PATIENCE)

@@ -17,7 +17,14 @@ from typing import Any
 from orchnb.api.models import Artifact
 from orchnb.notebook.views.looks import Around, field_cell
 from orchnb.notebook.views.model import Card, Table, TableCell, clean
-from orchnb.notebook.views.words import exact, in_words, preformatted, short_id, shortened
+from orchnb.notebook.views.words import (
+    exact,
+    in_words,
+    preformatted,
+    short_form,
+    short_id,
+    shortened,
+)
 
 _MOST_ROWS = 20
 _MOST_COLUMNS = 12
@@ -55,7 +62,7 @@ def _origin(artifact: Artifact) -> tuple[str, ...]:
     """Return when which run created an artifact, and its id."""
     created = f"created {exact(artifact.created)}" if artifact.created is not None else ""
     runs = (("flow run", artifact.flow_run_id), ("task run", artifact.task_run_id))
-    parts = [created, *(f"{name} {str(ident)[:8]}" for name, ident in runs if ident is not None)]
+    parts = [created, *(f"{name} {short_form(ident)}" for name, ident in runs if ident is not None)]
     words = ", ".join([*filter(None, parts), f"id {artifact.id}"])
     return (words[0].upper() + words[1:],)
 

@@ -13,8 +13,9 @@ from orchnb.notebook.views.run_cells import (
     run_time,
 )
 from orchnb.notebook.views.run_logs import log_entries
-from orchnb.notebook.views.words import preformatted
+from orchnb.notebook.views.words import preformatted, short_form
 from orchnb.runs.failures import FailedRun
+from orchnb.runs.tracebacks_in_logs import traceback_in
 
 
 def failed_run_card(failed: FailedRun, now: datetime | None = None) -> Card:
@@ -58,19 +59,18 @@ def _task(failed: FailedRun, now: datetime) -> str | TableCell:
 
 
 def _entries(failed: FailedRun) -> list[LogEntry]:
-    """Return the last log lines; the traceback that is shown already is left out of them."""
-    shown = failed.traceback
+    """Return the last log lines, without their tracebacks: the one that explains the failure is above."""
     lines = [
-        line.model_copy(update={"message": line.message.replace(shown.text, "").rstrip()})
-        if shown is not None and shown.text in line.message
-        else line
+        line
+        if (found := traceback_in(line.message)) is None
+        else line.model_copy(update={"message": found.before or found.error})
         for line in failed.log_lines
     ]
     return log_entries(lines)
 
 
 def _notes(failed: FailedRun) -> tuple[str, ...]:
-    ident = str(failed.run.id)[:8]
+    ident = short_form(failed.run.id)
     if failed.run.deployment_id is None:
         retry = "It has no deployment, so it cannot be retried: call its flow again."
     else:

@@ -13,7 +13,7 @@ from orchnb.api.models import FlowRun, Log
 from orchnb.api.related import related_objects
 from orchnb.notebook.views.model import Card, LogEntry, TableCell, Tone, clean
 from orchnb.notebook.views.run_cells import run_state, run_tone
-from orchnb.notebook.views.words import as_local, preformatted
+from orchnb.notebook.views.words import as_local, preformatted, short_form
 from orchnb.runs.tracebacks_in_logs import traceback_in
 
 MOST_LINES = 200
@@ -154,6 +154,6 @@ def _source(line: Log) -> str:
     task = ""
     if line.task_run_id is not None:
         name = related_objects.task_names.get(line.task_run_id)
-        task = clean(name, 40) if name else f"task {str(line.task_run_id)[:8]}"
+        task = clean(name, 40) if name else f"task {short_form(line.task_run_id)}"
     logger = "" if line.name.endswith(_USUAL_LOGGERS) else line.name
     return " ".join(filter(None, (task, logger)))

@@ -152,7 +152,10 @@ def _rrule(rule: str) -> str:
     """Return a recurrence rule in words if it has only a frequency and an interval."""
     lines = [line for line in rule[:500].splitlines() if not line.upper().startswith("DTSTART")]
     text = lines[0].upper().removeprefix("RRULE:") if len(lines) == 1 else ""
-    parts = dict(part.partition("=")[::2] for part in text.split(";"))
+    parts: dict[str, str] = {}
+    for part in text.split(";"):
+        name, _, value = part.partition("=")
+        parts[name] = value
     unit = _FREQUENCIES.get(parts.pop("FREQ", ""))
     interval = parts.pop("INTERVAL", "1")
     if unit is None or parts or not re.fullmatch(r"[1-9]\d{0,3}", interval):

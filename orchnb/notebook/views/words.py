@@ -17,6 +17,7 @@ from orchnb.notebook.views.model import TableCell, clean, duration
 from orchnb.text import LONGEST_LOOKED_AT, printable
 
 _SHORT_ID = 8
+_SHORT_ID_OF_TIME = 13
 _DEEPEST = 12
 _LONGEST_PART = 60
 _LARGEST = 200_000
@@ -121,9 +122,14 @@ def shortened(text: str, longest: int) -> str | TableCell:
     return short if short == whole else TableCell(short, title=whole)
 
 
+def short_form(ident: UUID) -> str:
+    """Return the beginning of an id. Ids of version 7 begin with the time, which has twelve digits."""
+    return str(ident)[: _SHORT_ID_OF_TIME if ident.version == 7 else _SHORT_ID]
+
+
 def short_id(ident: UUID | None) -> str | TableCell:
-    """Return the first eight characters of an id, with the whole one in the tooltip."""
-    return TableCell(str(ident)[:_SHORT_ID], ident=str(ident)) if ident is not None else ""
+    """Return the beginning of an id, with the whole one in the tooltip."""
+    return TableCell(short_form(ident), ident=str(ident)) if ident is not None else ""
 
 
 def as_local(moment: datetime) -> datetime:
