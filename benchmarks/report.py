@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,15 @@ README = RESULTS.parents[1] / "README.md"
 PACKAGES = ("orchnb", "prefect", "httpx", "httpx-retries", "anyio", "pydantic")
 CONTESTANTS = (ORCHNB, PREFECT, HTTPX, HTTPX_RETRIES)
 IN_README = re.compile(r"(?<=<!-- made by make bench -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+README_ROWS = (
+    "A client ready in a fresh process",
+    "A cell that wants one answer",
+    "A request in a warm cell",
+    "From loading it to the first answer of a separate server",
+    "Memory for a list of 2,000 flow runs",
+)
+"""What README shows of the comparisons."""
 
 
 def results_page(rows: Iterable[str], over: Iterable[str], command: str) -> str:
@@ -95,13 +104,13 @@ def amount(value: float, unit: str) -> str:
     return f"{value * factor:.3g} {name}"
 
 
-def readme_table(results: str) -> str:
+def readme_table(results: str, shown_rows: Sequence[str] = README_ROWS) -> str:
     """For README, from the text of RESULTS.md: a contestant a column, the amounts and the ratios."""
     amounts: dict[tuple[str, str], dict[str, str]] = {}
     for line in results.splitlines():
         what, name, ratio, shown = ([*line.strip("| ").split(" | "), "", "", "", ""])[:4]
         contestant, _, manner = name.partition(", ")
-        if contestant in CONTESTANTS:
+        if contestant in CONTESTANTS and what in shown_rows:
             found = amounts.setdefault((what, manner), {})
             found[contestant] = f"{shown} ({float(ratio.split(' ')[0]):.3g})"
     lines = [f"| | {' | '.join(CONTESTANTS)} |", "|---" * (1 + len(CONTESTANTS)) + "|"]

@@ -24,7 +24,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_readme_shows_the_figures_of_the_results(report: Any) -> None:
     (shown,) = report.IN_README.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     assert shown == report.readme_table(report.RESULTS.read_text(encoding="utf-8"))
-    assert len(shown.splitlines()) > 10
+    assert all(f"| {title} |" in shown for title in report.README_ROWS)
 
 
 def test_every_case_is_in_the_results_and_every_limit_counts(report: Any) -> None:
@@ -57,7 +57,7 @@ def test_a_table_is_made_of_what_was_measured(report: Any) -> None:
         "An answer, orchnb: 0.5 is more than 0.4",
         "",
     ]
-    assert report.readme_table("\n".join(["# Results", *rows])).splitlines()[2:] == [
+    assert report.readme_table("\n".join(["# Results", *rows]), ["An answer"]).splitlines()[2:] == [
         "| An answer | 1 s (0.5) | 4 s (1) |  |  |",
         "| An answer, with ten seconds to read in between | 200 ms (0.05) | 4 s (1) |  |  |",
     ]

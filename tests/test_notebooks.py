@@ -37,7 +37,7 @@ def code_cells(path: Path) -> list[Any]:
 
 
 def test_they_are_numbered_in_reading_order() -> None:
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"{n:02}_" for n in range(1, 7)]
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{n:02}_" for n in range(1, 8)]
 
 
 @by_name
@@ -110,11 +110,6 @@ def test_it_runs_and_does_what_it_should(path: Path, clone: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("notebook", "starts", "words"),
     [
-        (
-            "03_runs_and_deployments",
-            "serving = subprocess.Popen",
-            "the serving process has ended",
-        ),
         ("04_your_own_server", "server = subprocess.Popen", "the server has ended"),
     ],
 )
