@@ -489,7 +489,7 @@ def test_everything_was_shown(session: Session) -> None:
     for name, words in {
         "status, up": "up, answered",
         "async, detail/400": ORDINARY,
-        "run not made": "**********",
+        "run not made": "a wrapped secret",
         "plain, fields": "What is wrong",
         "url, redirect": "redirected the request",
         "recovers": "recovered after 3 tries",
