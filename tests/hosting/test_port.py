@@ -262,7 +262,7 @@ def test_a_forked_child_does_not_keep_the_port(on_demand: Served, asked: bool) -
 def test_a_port_whose_loop_was_ended_by_something_else_is_served_again(
     on_demand: Served, app: App
 ) -> None:
-    get(on_demand)
+    on_demand.open()  # returns when the port is served
     left = host._tenancy.host
     assert left is not None
     left.stop()
