@@ -223,9 +223,7 @@ def test_the_site_has_only_what_is_tested() -> None:
 def test_the_python_in_the_prose(cell: Kernel) -> None:
     run_as_read(cell, "%load_ext orchnb\nclient = orchnb.get_client()")
     prose = [code for page in ("README.md", TOUR, BEHAVIOR) for code in inline(page)]
-    lines = dict.fromkeys(
-        code for code in prose if re.search(r"\b(client|orchnb)\.\w.*\(", code)
-    )
+    lines = dict.fromkeys(code for code in prose if re.search(r"\b(client|orchnb)\.\w.*\(", code))
     assert len(lines) >= 5
     for line in sorted(lines, key=lambda line: "use_app" in line):
         source = line.replace("(...)", "()")

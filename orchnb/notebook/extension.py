@@ -60,7 +60,7 @@ _SHOWN = {
     ("orchnb.notebook.views.model", "Line"): "as_it_is",
 }
 
-# Lists that have a display of their own.
+# Lists that have their own display.
 _WATCHED = ("orchnb.runs.watching", "WatchedRuns")
 _FOUND = ("orchnb.runs.browsing", "FoundRuns")
 

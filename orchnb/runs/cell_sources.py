@@ -95,7 +95,7 @@ def _problem(function: str, problems: Mapping[str, str]) -> str:
     listed = [f"{name}: {reason}" for name, reason in list(problems.items())[:_MOST_NAMED]]
     more = len(problems) - len(listed)
     return (
-        f"{function} cannot be written to a module of its own. "
+        f"{function} cannot be written to a separate module. "
         + "; ".join(listed)
         + (f"; and {more} more" if more > 0 else "")
     )
