@@ -115,8 +115,8 @@ def warm_modules() -> None:
 def _log_levels_kept() -> Iterator[None]:
     """Keep the levels of all loggers but the server's own.
 
-    Creating an app sets those of Prefect's loggers and of the root logger again. Levels that the person has
-    set since the import would be lost, at some moment of a start in the background.
+    Creating an app sets those of Prefect's loggers and of the root logger again. Levels that the person
+    has set since the import would be lost, at some moment of a start in the background.
     """
     known = logging.root.manager.loggerDict
     loggers = [
