@@ -41,7 +41,7 @@ def failed(message: str, minutes: float = 0, **fields: Any) -> FlowRun:
         ("loss is nan at lr=1.6e-05", "loss is nan at lr=…"),
         ("loss is nan at lr=-2", "loss is nan at lr=…"),
         ("took 1,234.5 s, at 12:30:01", "took … s, at …"),
-        (f"run {uuid.uuid4()} is gone", "run … is gone"),
+        (f"run {uuid.UUID(int=2**127 + 12345)} is gone", "run … is gone"),
         ("at 0x7f3a2b91 and deadbeefdeadbeef", "at … and …"),
         ("No such file: '/data/7/x.csv'", "No such file: '…'"),
         (r"No such file: 'C:\data\x.csv'", "No such file: '…'"),
