@@ -93,6 +93,7 @@ class Extension:
         out.callback(Pulse(shell).remove)
         out.callback(AwaitingCells(shell).remove)
         out.callback(self._close_displays)
+        out.callback(CellHooks(shell, before=self._cell_begins).remove)
         out.enter_context(retry_observers.observe(self._retried))
         out.enter_context(startup_observers.observe(self._started))
         out.enter_context(follow_observers.observe(self._followed))
@@ -130,12 +131,13 @@ class Extension:
         if "orchnb" not in shell.user_ns:  # so that the next cell can say orchnb.get_client()
             shell.user_ns["orchnb"] = self._package
             out.callback(self._forget_name)
-        following = CellHooks(shell, before=lambda _: self.session.follow())
-        out.callback(following.remove)
         if _uses_prefect(shell):
             self.session.follow()
         prewarm = Prewarm(shell, self.session.follow, after_cell=self.cells.in_a_cell)
         out.callback(prewarm.remove)
+        # After the hook that waits for imports, which the stop button ends.
+        following = CellHooks(shell, before=lambda _: self.session.follow())
+        out.callback(following.remove)
         out.callback(self.session.forget_choice)
 
     @property
@@ -180,6 +182,11 @@ class Extension:
         from orchnb.notebook.display_output import display_here
 
         display_here(card, self.mode(), self._pid)
+
+    def _cell_begins(self, info: Any) -> None:
+        del info
+        if self._displays is not None:
+            self._displays.pages.close()
 
     def _cell_ended(self, cell: Cell, interrupted: bool) -> None:
         if self._displays is not None:

@@ -74,7 +74,7 @@ class LiveDisplays:
 
     def close(self) -> None:
         """Bring all displays to their final state."""
-        self.pages.remove()
+        self.pages.close()
         self._pacer.close()
         with self._lock:
             displays = list(self._retries.values())

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchnb.notebook._ipython import is_kernel
 from orchnb.notebook.buttons import ABOVE_BUTTONS, Buttons, ButtonSpec
-from orchnb.notebook.cell_hooks import CellHooks
 from orchnb.notebook.cell_tracking import Cell
 from orchnb.notebook.display_mode import Mode
 from orchnb.notebook.display_output import Output, bundle
@@ -39,7 +38,6 @@ class RunPages:
         self._mode = mode
         self._lock = threading.Lock()
         self._buttons: list[Buttons] = []
-        self._hooks = CellHooks(shell, before=self._close)
 
     def show(self, found: FoundRuns) -> bool:
         """Show the first page of the runs with buttons; return False if there is no need or no way."""
@@ -88,13 +86,8 @@ class RunPages:
         self._buttons.append(buttons)
         return True
 
-    def remove(self) -> None:
-        """Remove the buttons, and unregister from the shell's events."""
-        self._hooks.remove()
-        self._close()
-
-    def _close(self, info: Any = None) -> None:
-        del info
+    def close(self) -> None:
+        """Remove the buttons. This is called before each cell."""
         with self._lock:
             buttons, self._buttons = self._buttons, []
         for each in buttons:

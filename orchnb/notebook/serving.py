@@ -49,8 +49,9 @@ async def serve(
 
     The flow's source goes to a file, with the imports and definitions of other cells that it uses. The
     process uses the current server. It ends with the notebook, and when you switch to another server;
-    then Prefect pauses the schedules. To serve the same name again replaces the deployment and the
-    process. The arguments that are not listed here are those of Prefect's ``Flow.serve``.
+    then Prefect pauses the schedules, if it gets the time: a kernel that is killed may leave them active.
+    To serve the same name again replaces the deployment and the process. The arguments that are not
+    listed here are those of Prefect's ``Flow.serve``.
 
     Args:
         flow: the flow. It may also be defined in a module.

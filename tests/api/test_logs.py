@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchnb import PrefectHTTPStatusError
+from orchnb import PrefectHTTPStatusError, ReferenceNotFound
 from orchnb.api.models import Log, ModelList
 from tests.api import both
 
@@ -87,5 +87,7 @@ def test_what_is_wrong_is_told_before_anything_is_sent(client: Any) -> None:
 def test_what_the_server_refuses_is_told(client: Any) -> None:
     with pytest.raises(PrefectHTTPStatusError, match="422"):
         client.read_logs({"flow_run_id": {"any_": ["nope"]}})
-    with pytest.raises(ValueError, match="flow_run_id should be an id"):
+    with pytest.raises(ReferenceNotFound, match="no flow run with the name or id 'nope'"):
         client.read_logs(flow_run_id="nope")
+    with pytest.raises(ValueError, match="task_run_id should be an id"):
+        client.read_logs(task_run_id="nope")

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from orchnb import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
+from orchnb import (
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    PrefectHTTPStatusError,
+    ReferenceNotFound,
+)
 from orchnb.api.models import (
     Flow,
     FlowRun,
@@ -323,7 +328,7 @@ def test_a_run_of_a_flow_that_is_not_there_is_not_said_to_exist_already(client: 
 
 def test_what_cannot_be_an_id_is_refused(client: Any) -> None:
     with pytest.raises(ValueError, match=r"should be an id \(a UUID\), and 'nope' is not one"):
-        client.read_flow_run("nope")
+        client.read_task_run("nope")
 
 
 def test_a_422_tells_the_fields(client: Any, name: str) -> None:
@@ -351,8 +356,11 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_hostile_text_in_a_path_names_nothing_else(server_url: str, kind: str, text: str) -> None:
     with opened(kind, server_url) as client:
-        for operation in ("read_flow", "read_flow_run", "delete_flow_run"):
+        for operation in ("read_flow", "read_task_run", "delete_task_run"):
             with pytest.raises(ValueError, match="should be an id"):
+                getattr(client, operation)(text)
+        for operation in ("read_flow_run", "delete_flow_run"):  # it may be a name
+            with pytest.raises(ReferenceNotFound, match="There is no flow run with the name or id"):
                 getattr(client, operation)(text)
         for operation in ("read_work_pool", "delete_work_pool", "read_flow_by_name"):
             with pytest.raises(PrefectHTTPStatusError) as caught:

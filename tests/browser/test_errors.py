@@ -29,7 +29,9 @@ def test_an_error_is_one_card_in_both_themes_and_on_a_narrow_page(
 
     card = notebook.page.locator(".orchnb-card")
     expect(card).to_have_count(1)
-    expect(notebook.outputs(1).locator(".orchnb-card")).to_contain_text("409")
+    expect(notebook.outputs(1).locator(".orchnb-card")).to_contain_text("It exists already")
+    expect(card).not_to_contain_text("409")
+    expect(notebook.outputs(1)).to_contain_text("409 Conflict")  # in the traceback
     expect(card).to_contain_text("<script>alert(1)</script>")
 
     for theme in (LIGHT, DARK):

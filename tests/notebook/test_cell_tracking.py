@@ -287,7 +287,7 @@ def test_profiles(cell: Kernel, tmp_path: Path) -> None:
     [
         ("nonsense", "not one of them"),
         ("server", "the URL is missing"),
-        ("http://127.0.0.1:9/api", "not one of them"),
+        ("http://127.0.0.1:9/api http://127.0.0.1:9/api", "not one of them"),
         ("ephemeral http://127.0.0.1:9/api", "to use an address, add `server`"),
         ("ephemeral http://127.0.0.1:9/api --fresh", "to use an address, add `server`"),
         ("cloud", "no Prefect Cloud workspace is configured"),

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from IPython.core.error import UsageError
-from IPython.core.magic import line_magic
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from orchnb.notebook.magic_lines import candidates_for, completes, parsed_line, split_line
@@ -32,7 +31,6 @@ PREFECT_API_URL = "http://me:canary@127.0.0.1:9/api"
 @argument("-f", "--follow", action="store_true")
 @argument("--tag", dest="tags", action="append")
 @completes(names=lambda: ["one", "two words"], tags=["a", "b"])
-@line_magic
 def example(self: Any, line: str) -> None:
     """Do nothing."""
     del self, line

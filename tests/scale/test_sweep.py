@@ -1,7 +1,7 @@
 """A sweep of a deployment that logs, fails at random and retries, on a real worker, watched to the end.
 
 The server is restarted in the middle. ``make scale`` starts two hundred runs, or as many as
-ORCHNB_SCALE_RUNS says, on PostgreSQL; a plain run of the tests starts a few on SQLite.
+ORCHNB_SCALE_RUNS says, on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from tests.notebook.frontend import Page
 from tests.notebook.kernels import kernel
 from tests.scale.processes import environment_in, free_port, server, worker
 from tests.scale.test_two_workers import ALL_RUNS, ENGINE, RUNS, result_of
-from tests.servers import prefect_home
 
-A_FEW = 4
 SECONDS_FOR_A_RUN = 15  # several times what one takes where nothing else runs
 
 pytestmark = pytest.mark.skipif(
@@ -170,14 +168,6 @@ def _done(text: str) -> int:
     """How many runs have ended by what a display says."""
     title = text.splitlines()[0]
     return sum(int(n) for n in re.findall(r"(\d+) (?:done|failed|crashed|cancelled)", title))
-
-
-@pytest.mark.timeout(300)
-def test_a_few_runs_of_a_sweep_are_watched_to_the_end(
-    folder: Path, tell: Callable[[str], None]
-) -> None:
-    home = prefect_home(folder / "database")
-    sweep(folder, f"sqlite+aiosqlite:///{home / 'prefect.db'}", A_FEW, 2, tell)
 
 
 @pytest.mark.scale

@@ -6,6 +6,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -15,10 +16,11 @@ from typing_extensions import ParamSpec
 
 from orchnb.api import models
 from orchnb.api.answers import list_of
+from orchnb.api.models.base import ModelList
 from orchnb.api.operations.coercion import HasId, as_uuid
 from orchnb.api.operations.payloads import quoted
 from orchnb.api.pagination import PAGE, Paging, every
-from orchnb.errors import AmbiguousReference, OrchnbError, ReferenceNotFound
+from orchnb.errors import AmbiguousReference, OrchnbError, PrefectHTTPStatusError, ReferenceNotFound
 from orchnb.http.calls import Call, Deferred, path
 from orchnb.text import did_you_mean, near_names, one_line
 
@@ -45,6 +47,9 @@ _SOONEST = 400
 
 _MOST_NAMED = 5
 
+_MOST_FAILURES = 50
+"""Requests that may fail while others are tried: about eight of them skip one run."""
+
 
 DeploymentRef: TypeAlias = UUID | str | HasId
 """A deployment: its id, at least the first four characters of its id, its name, with or without that of
@@ -61,8 +66,11 @@ def known_id(reference: object, kind: str) -> UUID | None:
 
     Raises:
         TypeError: it is something else.
+        ValueError: it is an empty string.
     """
-    if isinstance(reference, str) and reference.strip():
+    if isinstance(reference, str):
+        if not reference.strip():
+            raise ValueError("An empty string is not a valid id or name")
         return as_uuid(reference.strip())
     found = as_uuid(getattr(reference, "id", reference))
     if found is None:
@@ -96,8 +104,11 @@ def find_flow_runs(references: Iterable[FlowRunRef]) -> Generator[Call[Any], Any
     if not texts:
         return [found for _, found in given if found is not None]
     fitting: dict[str, dict[UUID, FlowRun]] = {text: {} for text in texts}
-    for start in range(0, len(texts), PAGE):
-        for run in (yield from every(_newest(PAGE, name={"any_": texts[start : start + PAGE]}))):
+    sendable = [text for text in texts if _can_be_sent(text)]
+    for start in range(0, len(sendable), PAGE):
+        named = {"any_": sendable[start : start + PAGE]}
+        pages: Paging[FlowRun] = Paging(_page_of(name=named), PAGE)
+        for run in (yield from every(pages)):
             fitting.get(run.name or "", {})[run.id] = run
     names = yield from _find_short(fitting)
     hint = f"A short id is looked for among the {_NEWEST:,} newest runs; a whole id finds any."
@@ -108,24 +119,62 @@ def find_flow_runs(references: Iterable[FlowRunRef]) -> Generator[Call[Any], Any
     return [ids[str(each).strip()] if found is None else found for each, found in given]
 
 
+def _can_be_sent(text: str) -> bool:
+    """Return whether a text can be a name. Half a character cannot, and Prefect's server fails at it."""
+    return text.encode(errors="replace").decode() == text
+
+
 def _described(run: FlowRun) -> tuple[str, UUID]:
     return f"{quoted(run.name)} {one_line(run.state_name or 'without a state', 40)}", run.id
 
 
-def _newest(
-    most: int, sort: str = "EXPECTED_START_TIME_DESC", **conditions: Any
-) -> Paging[FlowRun]:
+def _page_of(
+    sort: str = "EXPECTED_START_TIME_DESC", **conditions: Any
+) -> Callable[[int, int], Call[ModelList[FlowRun]]]:
     body = {"flow_runs": conditions, "sort": sort}
-    return Paging(
-        lambda offset, limit: Call(
-            "POST",
-            path("/flow_runs/filter"),
-            _runs,
-            json={**body, "offset": offset, "limit": limit},
-            repeatable=True,
-        ),
-        most,
+    return lambda offset, limit: Call(
+        "POST",
+        path("/flow_runs/filter"),
+        _runs,
+        json={**body, "offset": offset, "limit": limit},
+        repeatable=True,
     )
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """A run that the server fails to list, such as one with an integer beyond 64 bits."""
+
+    id: int
+    """Where it is in the list."""
+
+
+class _Listing:
+    """The newest runs, also if the server fails at some of them: then they are read in smaller parts."""
+
+    def __init__(self, most: int, runs: Callable[[int, int], Call[ModelList[FlowRun]]]) -> None:
+        self._runs = runs
+        self.pages: Paging[Any] = Paging(self._page, most)
+        self.failure: PrefectHTTPStatusError | None = None
+        """The server's first failure, if there was one."""
+        self._failures = 0
+
+    def _page(self, offset: int, limit: int) -> Generator[Call[Any], Any, ModelList[Any]]:
+        try:
+            return (yield from self._runs(offset, limit))
+        except PrefectHTTPStatusError as exc:
+            self._failures += 1
+            if exc.status_code != 500 or self._failures > _MOST_FAILURES:
+                raise
+            self.failure = self.failure or exc
+        if limit == 1:
+            return ModelList([_Unreadable(offset)])
+        half = limit // 2
+        first = yield from self._page(offset, half)
+        if len(first) < half:
+            return first
+        second = yield from self._page(offset + half, limit - half)
+        return ModelList([*first, *second])
 
 
 def _find_short(
@@ -139,13 +188,16 @@ def _find_short(
     digits = {text: _digits(text) for text in missing if is_short_id(text)}
     names: set[str] = set()
     now = datetime.now(timezone.utc).isoformat()
-    past = _newest(_NEWEST, expected_start_time={"before_": now})
-    future = _newest(_SOONEST, "EXPECTED_START_TIME_ASC", expected_start_time={"after_": now})
-    for pages in (past, future):
+    past = _Listing(_NEWEST, _page_of(expected_start_time={"before_": now}))
+    future = _Listing(
+        _SOONEST, _page_of("EXPECTED_START_TIME_ASC", expected_start_time={"after_": now})
+    )
+    for listing in (past, future):
+        pages = listing.pages
         # A text as long as those in tables is one run's. For names, one page is read to suggest others.
         while not pages.done and (
             any(len(digits[text]) < _DISPLAYED or not fitting[text] for text in digits)
-            or (missing and not names and pages is past)
+            or (missing and not names and listing is past)
         ):
             try:
                 page = pages.take((yield from pages.call()))
@@ -154,10 +206,15 @@ def _find_short(
                     raise
                 return names  # they only add to an error
             for run in page:
+                if isinstance(run, _Unreadable):
+                    continue
                 names.add(run.name or "")
                 for text, beginning in digits.items():
                     if run.id.hex.startswith(beginning):
                         fitting[text][run.id] = run
+    failure = past.failure or future.failure
+    if failure and any(len(digits[text]) < _DISPLAYED or not fitting[text] for text in digits):
+        raise failure  # the id may be, or may also be, that of a run that the server fails to list
     return names
 
 

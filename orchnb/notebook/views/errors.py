@@ -19,6 +19,7 @@ from orchnb.errors import (
     OutcomeUnknown,
     PrefectHTTPStatusError,
     ServerStartFailed,
+    ServingFailed,
 )
 from orchnb.http.errors import is_about_csrf
 from orchnb.http.failures import Explanation, explain
@@ -79,14 +80,21 @@ def error_card(error: Exception) -> Card:
         table = _fields_table(error.fields)
     if isinstance(error, ServerStartFailed):
         rows.append(("Phase", error.phase))
-        texts = error.log_lines[-_LOG_LINES:]
-        lines = [clean(line, 200) for text in texts for line in text[-20_000:].splitlines()]
-        log = lines[-_LOG_LINES:]
+        log = _last_lines(error.log_lines)
+    if isinstance(error, ServingFailed):
+        log = _last_lines(error.log)
     if isinstance(error, UNANSWERED) and request is not None:
         rows.append(("On the server", _afterwards(request)))
     if hint:
         rows.append(("What to do", clean(hint)))
     return Card(kind.title, "error", rows, table, log, (_WHOLE,))
+
+
+def _last_lines(texts: Sequence[str]) -> Sequence[str]:
+    lines = [
+        clean(line, 200) for text in texts[-_LOG_LINES:] for line in text[-20_000:].splitlines()
+    ]
+    return lines[-_LOG_LINES:]
 
 
 def _fields_table(fields: Sequence[FieldProblem]) -> Table:
@@ -224,9 +232,13 @@ def status_of(error: PrefectHTTPStatusError) -> str:
 
 
 def _says_the_same(detail: str, what: str) -> bool:
-    """Return whether a server's explanation contains nothing that ``what`` does not say."""
-    words = re.findall(r"\w+", detail.lower())
-    return set(words) <= {*re.findall(r"\w+", what.lower()), *_NO_NEWS}
+    """Return whether a server's explanation contains nothing that ``what`` does not say, except the
+    rest of a long name."""
+    detail, what = detail.lower(), what.lower()
+    cut = re.search(r"['\"](.+)…", what)
+    if cut:
+        detail = re.sub(rf"{re.escape(cut[1])}[\w.-]*", lambda _: cut[1], detail)
+    return {*re.findall(r"\w+", detail)} <= {*re.findall(r"\w+", what), *_NO_NEWS}
 
 
 def _refusal_title(error: PrefectHTTPStatusError) -> str:
