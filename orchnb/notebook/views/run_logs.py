@@ -21,7 +21,7 @@ MOST_LINES = 200
 
 _LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 """As in Python's logging, without level names that may have been added in this process."""
-_LONGEST_MESSAGE = 7_000
+_LONGEST_MESSAGE = 8_000
 _ALL_MESSAGES = 40_000
 """Characters; the longest messages are shortened if all together are more."""
 _USUAL_LOGGERS = (".flow_runs", ".task_runs")
