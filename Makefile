@@ -86,7 +86,9 @@ WATCHED += --max-worker-restart=0
 # one worker more than cores, as tests wait for a quarter of their time.
 WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WATCHED)
-TESTS = tests/test_notebooks.py tests/notebook/test_stop_button.py tests/notebook/test_open_server.py tests/api/test_sent_once.py tests
+TESTS = tests/test_notebooks.py tests/notebook/test_hostile_text.py tests/runs/test_run_displays.py \
+  tests/browser/test_watch.py tests/notebook/test_stop_button.py tests/notebook/test_open_server.py \
+  tests/api/test_sent_once.py tests
 
 # Other versions of ipykernel, each in a folder that tests put before the installed one; the packages that
 # it needs are those of the environment.
