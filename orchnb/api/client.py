@@ -572,7 +572,7 @@ class PrefectClient(_ApiClient):
         """Close it from plain code, however often it was opened: for the end of a notebook's session.
 
         Wait until an in-process app has stopped. Return the coroutine that closes the connections, which
-        must run on the client's loop; None if there are none.
+        must run on the client's loop; None without connections.
         """
         hosted = self._end()
         if hosted is not None:

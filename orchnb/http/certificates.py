@@ -64,7 +64,7 @@ def trusted(setting: str, path: str) -> str:
 
 
 def _trusted_by_environment() -> tuple[str, str]:
-    """Return the variable that names certificates to trust, and the path; empty if there is none."""
+    """Return the variable that names certificates to trust, and the path; empty strings without one."""
     file = os.environ.get("SSL_CERT_FILE")
     if file:
         if os.path.isdir(file):

@@ -60,7 +60,7 @@ class Output:
         """Return an output of a cell; it does not keep the cell alive."""
         return cls(shell.display_pub, cell.parent, cell.running)
 
-    def beside(self) -> Output:
+    def another(self) -> Output:
         """Return another output of the same cell."""
         return Output(self._publisher, self._parent, self._running)
 

@@ -144,7 +144,7 @@ class RetryDisplay:
         self._waits: dict[int, _Wait] = {}
         self._news: list[Retried] = []
         self._output = Output.of(shell, cell)
-        self._beside = self._output.beside()  # one place for the buttons of all its waits
+        self._for_buttons = self._output.another()  # one place for the buttons of all its waits
         self._buttons: Buttons | None = None
 
     @property
@@ -188,7 +188,7 @@ class RetryDisplay:
                 self._tell_news(mode)
             if goes_on and mode == "auto" and self._buttons is None and self._is_heard():
                 self._buttons = Buttons(
-                    self._beside,
+                    self._for_buttons,
                     [
                         ButtonSpec("Try now", "Retry now instead of waiting", self.try_now),
                         ButtonSpec(

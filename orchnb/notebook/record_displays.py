@@ -102,7 +102,7 @@ class Recording:
         return Line(NOT_ON) if notebook is None else notebook.end()
 
     def view(self) -> Card | Line:
-        """Return the card of the record of the notebook, or the line that there is none."""
+        """Return the card of the notebook's record, or a line that says that cells are not recorded."""
         return Line(NOT_ON) if self.notebook is None else self.notebook.view()
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ class RunPages:
 
         show()
         buttons = Buttons(
-            output.beside(),
+            output.another(),
             [
                 ButtonSpec("Previous page", "Show newer runs", lambda: turn(-1)),
                 ButtonSpec("Next page", "Show older runs", lambda: turn(1)),

@@ -93,7 +93,7 @@ class WatchDisplay:
         clock: Callable[[], float],
     ) -> None:
         self._output = Output.of(shell, cell)
-        self._place_of_buttons = self._output.beside()
+        self._place_of_buttons = self._output.another()
         self._watching = watching
         self._mode = mode
         self._now = now

@@ -81,7 +81,7 @@ def settings_of_run() -> Settings:
 
 
 def chosen_variables() -> dict[str, str]:
-    """Return the session's choice of server as Prefect's variables; empty if there is none."""
+    """Return the session's choice of server as Prefect's variables; empty without a choice."""
     values, _ = session_choice()
     found = {}
     for field, value in values.items():

@@ -68,7 +68,7 @@ class FailureGroup:
     flows: Sequence[str]
     """The names of their flows."""
     parameters: Sequence[ParameterRange]
-    """Those parameters in which the runs differ, and if there are none, all."""
+    """The parameters in which the runs differ; all parameters if the runs are the same."""
 
     @property
     def count(self) -> int:
@@ -207,7 +207,7 @@ def _without_path(quoted: re.Match[str]) -> str:
 
 
 def ranges(runs: Sequence[FlowRun]) -> list[ParameterRange]:
-    """Return the parameters in which runs differ; if there are none, those that they have."""
+    """Return the parameters in which runs differ; all parameters if the runs are the same."""
     names = dict.fromkeys(name for run in runs for name in run.parameters)
     found = [
         _range(name, [run.parameters[name] for run in runs if name in run.parameters])

@@ -61,7 +61,7 @@ def output_artifact(bundle: Mapping[str, Any]) -> ArtifactContent | None:
 
 
 def table_rows(markup: str) -> list[dict[str, str]]:
-    """Return the rows of the first table in HTML, by column; empty if there is none."""
+    """Return the rows of the first table in HTML, by column; empty without a table."""
     reader = _TableReader()
     reader.feed(markup)
     reader.close()

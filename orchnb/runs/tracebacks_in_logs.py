@@ -50,7 +50,7 @@ class LoggedTraceback(NamedTuple):
 
     @property
     def own(self) -> Sequence[LoggedFrame]:
-        """The person's own frames, outermost first; if there are none, the innermost frame."""
+        """The person's own frames, outermost first; without any, the innermost frame."""
         own = [frame for frame in self.frames if frame.is_own]
         return own or list(self.frames[-1:])
 
@@ -61,7 +61,7 @@ class LoggedTraceback(NamedTuple):
 
 
 def traceback_in(message: str) -> LoggedTraceback | None:
-    """Return the traceback in a log message; None if there is none."""
+    """Return the traceback in a log message; None without a traceback."""
     start = message.find(_START)
     if start < 0:
         return None

@@ -101,7 +101,7 @@ def found(client: Any, operation: str, **keywords: Any) -> float:
     """How much an operation finds."""
     result = getattr(client, operation)(**REQUIRED.get(operation, {}), **keywords)
     if operation == "average_flow_run_lateness":
-        return int(result is not None)  # of no runs there is none
+        return int(result is not None)  # None for a count of no runs
     if operation.endswith("_history"):
         return sum(state.count_runs for each in result for state in each.states)
     if operation == "count_events":

@@ -405,7 +405,7 @@ NOUNS: dict[str, Callable[[str], models.Model]] = {
         new={said: said},
     ),
 }
-"""An object of each kind with a view of its own, with this in every field that takes a text."""
+"""An object of each kind that has a separate view, with this in every field that takes a text."""
 
 
 def artifact_of(said: str, kind: str) -> models.Artifact:

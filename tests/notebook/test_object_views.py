@@ -264,7 +264,7 @@ def pretty(value: object) -> str:
 def test_a_model_within_something_else_is_one_line(within: Any) -> None:
     runs = ModelList([flow_run("FAILED") for _ in range(40)], model=FlowRun)
     lines = pretty(within(runs)).splitlines()
-    # A dict has its keys on lines of their own if they do not fit.
+    # A dict that does not fit has one key per line.
     assert len(lines) <= 2 * len(runs)
     assert sum("✗ Failed: why" in line for line in lines) == 40
     assert max(map(len, lines)) < 250

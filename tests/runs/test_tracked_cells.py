@@ -336,7 +336,7 @@ def test_the_record_of_a_notebook_ends_with_orchnb(
         tmp_path,
         PYTHONPATH=str(ROOT),
         PREFECT_API_URL=site[0],
-        JPY_SESSION_NAME=f"/work/{words}.ipynb",
+        JPY_SESSION_NAME=str(tmp_path / f"{words}.ipynb"),
     ) as started:
         started("%load_ext orchnb\n%orch_track on")
         started("x = 1")

@@ -41,7 +41,7 @@ class FailedKeys:
         self._kept: deque[tuple[float, bytes, str]] = deque(maxlen=_MOST)
 
     def take(self, digest: bytes) -> str | None:
-        """Return the key of a failed create of the same object, once; None if there is none."""
+        """Return the key of a failed create of the same object, once; None without one."""
         for entry in list(self._kept):
             when, known, key = entry
             if known == digest and self._now() - when < LONGEST:

@@ -92,7 +92,7 @@ def _link(data: Any) -> TableCell:
 
 
 def _table(data: Any) -> Table | None:
-    """Return the table in an artifact: rows as mappings or lists, or columns; None if there is none."""
+    """Return the table in an artifact: rows as mappings or lists, or columns; None for other data."""
     if isinstance(data, str):
         try:
             data = json.loads(data)

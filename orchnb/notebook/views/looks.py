@@ -21,7 +21,7 @@ Shown = str | TableCell
 
 
 class Around(NamedTuple):
-    """What a view knows besides the object."""
+    """What a view knows in addition to the object."""
 
     now: datetime
     ui_url: str | None = None
